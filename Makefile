@@ -1,0 +1,33 @@
+# make demo      the whole story on this machine, from nothing; KEEP=1 leaves it running
+# make test      lint, types and every test
+.PHONY: install demo test test-install test-fast test-docker lint bench clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+install:
+	@$(PYTHON) -I workspaces/prerequisites.py install
+
+test-install:
+	@$(PYTHON) -I workspaces/prerequisites.py install --tests
+
+demo: install
+	@$(BIN)/workspaces demo $(if $(KEEP),--keep)
+
+lint: test-install
+	$(BIN)/ruff check --config .ci/ruff.toml .
+	$(BIN)/ruff format --config .ci/ruff.toml --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+test-fast: test-install
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not docker and not browser and not slow"
+
+bench: install
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info workspaces/guest/bin

@@ -1,0 +1,58 @@
+"""workspaces.toml: defaults, checks, and what is said of mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workspaces import settings
+from workspaces.errors import SettingsError
+
+
+def test_defaults(tmp_path: Path) -> None:
+    found = settings.load(tmp_path)
+    assert found.gateway_listen == ("0.0.0.0", 2222)
+    assert found.web_listen == ("127.0.0.1", 8080)
+    assert found.archive_dir == tmp_path / "archive"
+    assert found.engine_host == ""
+
+
+def test_values(tmp_path: Path) -> None:
+    (tmp_path / "workspaces.toml").write_text(
+        '[gateway]\nlisten = "[::1]:22"\nhost = "gate.example"\n[web]\nurl = "https://x.example/"\n'
+        '[archive]\nurl = "file:///big/archive"\n'
+    )
+    found = settings.load(tmp_path)
+    assert found.gateway_listen == ("::1", 22)
+    assert found.web_url == "https://x.example"
+    assert found.archive_dir == Path("/big/archive")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x", "not valid TOML"),
+        ('listen = "a"', "must be a table"),
+        ('[gateway]\nport = "1"', r"\[gateway\] port is not a setting"),
+        ("[gateway]\nlisten = 22", "must be text in quotes"),
+        ('[gateway]\nlisten = "22"', "ADDRESS:PORT"),
+        ('[web]\nlisten = "a:99999"', "ADDRESS:PORT"),
+        ('[web]\nurl = "ftp://x"', "https://"),
+        ('[archive]\nurl = "/x"', "file:///"),
+        ("\xff", "not valid TOML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "workspaces.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(SettingsError, match=said) as caught:
+        settings.load(tmp_path)
+    assert caught.value.exit_status == 2
+
+
+def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("WORKSPACES_HOME", raising=False)
+    assert settings.home_path() == Path("/var/lib/workspaces")
+    monkeypatch.setenv("WORKSPACES_HOME", str(tmp_path))
+    assert settings.home_path() == tmp_path
+    assert settings.home_path("/x") == Path("/x")

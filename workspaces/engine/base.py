@@ -1,0 +1,183 @@
+"""What the rest of the program asks of a container engine.
+
+The engine keeps one container per workspace, found by name, and images that are base images or committed
+versions. Every operation may be repeated: `ensure_*` moves toward a state, "already gone" is success.
+All calls block; all raise EngineError or one of its children, NotFound for an image or container that must
+exist, and nothing else. Sizes are bytes, times seconds.
+
+A container runs the guest agent as process 1. It sees `guest_dir` read-only at GUEST_MOUNT and a tiny tmpfs
+at RUN_MOUNT, where the agent listens on AGENT_SOCKET; `guest_socket` is that socket as the host sees it.
+Both mount points lie under /dev, a tmpfs, so neither leaves a trace in a committed image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from workspaces.model import ChangeReport, Limits, Mount, Network
+
+GUEST_MOUNT = "/dev/workspaces/guest"
+RUN_MOUNT = "/dev/workspaces/run"
+AGENT_SOCKET = "agent.sock"
+AGENT_COMMAND = (f"{GUEST_MOUNT}/agent", "init", f"{RUN_MOUNT}/{AGENT_SOCKET}")
+
+# Labels of containers and of images that this program made.
+LABEL_INSTANCE = "io.workspaces.instance"  # which state directory; two may share one engine
+LABEL_WORKSPACE = "io.workspaces.workspace"  # challenge/name
+LABEL_SNAPSHOT = "io.workspaces.snapshot"  # <instance>:<snapshot id>
+
+Progress = Callable[[str, float | None], None]
+"""Called with what is being done and how much of it is (0 to 1, None where that is not known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    name: str
+    version: str
+    runtime_version: str
+    storage_driver: str
+    userns: bool
+    data_root: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """What a workspace's container is made from. `name` is its identity: an existing one is taken as it is."""
+
+    name: str
+    image: str
+    hostname: str
+    limits: Limits
+    network: Network
+    mounts: tuple[Mount, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerInfo:
+    """`state` is created, running, paused, restarting, removing, exited or dead, as Docker names them."""
+
+    id: str
+    name: str
+    state: str
+    exit_code: int
+    oom_killed: bool
+    image_id: str
+    labels: Mapping[str, str]
+
+    @property
+    def running(self) -> bool:
+        return self.state in ("running", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """The part of an image's configuration that says how it is run, with Docker's names in `values`.
+
+    Keys are those of the OCI image configuration's `config`: Env, Cmd, Entrypoint, WorkingDir, User, Labels,
+    Volumes, ExposedPorts, StopSignal. A key that is absent is not set in the image.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return dict(self.values.get("Labels") or {})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """`id` is the digest of the image's configuration, `diff_ids` those of its uncompressed layers, lowest first."""
+
+    id: str
+    refs: tuple[str, ...]
+    size: int
+    created_at: float
+    diff_ids: tuple[str, ...]
+    config: ImageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Engine(Protocol):
+    def info(self) -> EngineInfo:
+        """Raises EngineUnavailable when nothing answers."""
+
+    def prepare(self) -> None:
+        """Make sure that networks and their filters are there. Called at each start of a process that makes containers."""
+
+    def retire(self) -> None:
+        """Remove this instance's networks and filters. Its containers are gone by then."""
+
+    # containers
+    def ensure_container(self, spec: ContainerSpec) -> ContainerInfo:
+        """Create the container, not started, unless one of that name exists. NotFound when the image does not."""
+
+    def start(self, name: str) -> ContainerInfo:
+        """Start it, or do nothing when it runs. Returns when the agent's socket accepts, EngineTimeout else."""
+
+    def stop(self, name: str, timeout: float = 10) -> None:
+        """SIGTERM to the agent, SIGKILL after `timeout`. Nothing happens when it is stopped or gone."""
+
+    def remove(self, name: str) -> None:
+        """Kill and delete container and volume. Nothing happens when they are gone."""
+
+    def container(self, name: str) -> ContainerInfo | None: ...
+
+    def containers(self, labels: Mapping[str, str]) -> list[ContainerInfo]: ...
+
+    def guest_socket(self, name: str) -> Path:
+        """Where the host sees the agent's socket. Untrusted: the container may have put anything there."""
+
+    def changes(self, name: str) -> ChangeReport:
+        """What differs from the image it was made from; a file's size and mode are read without following links."""
+
+    def commit(self, name: str, reference: str, labels: Mapping[str, str]) -> ImageInfo:
+        """Commit as `reference`, paused meanwhile, with `labels` added. Its configuration is still the container's."""
+
+    # images
+    def image(self, reference: str) -> ImageInfo | None:
+        """By reference or id."""
+
+    def images(self, labels: Mapping[str, str] | None = None) -> list[ImageInfo]:
+        """Tagged and untagged ones that carry all of `labels`."""
+
+    def import_rootfs(self, rootfs: Path, reference: str, config: ImageConfig) -> ImageInfo:
+        """Make a one-layer image from a tar of a root file system (plain or compressed)."""
+
+    def pull(self, reference: str, progress: Progress) -> ImageInfo: ...
+
+    def load(self, chunks: Iterable[bytes]) -> list[ImageInfo]:
+        """Load a `docker save` tar."""
+
+    def save(self, reference: str) -> Iterator[bytes]:
+        """The image as a `docker save` tar, in chunks."""
+
+    def reconfigure(self, image_id: str, config: Mapping[str, Any], reference: str) -> ImageInfo:
+        """Make an image with the layers of `image_id` and `config` as its whole OCI configuration; tag it.
+
+        The same input gives the same id. `config["rootfs"]` must list exactly the layers of `image_id`.
+        """
+
+    def tag(self, image_id: str, reference: str) -> None:
+        """Give an image one more reference, taking it from another image that had it."""
+
+    def untag(self, reference: str) -> None:
+        """Nothing happens when there is no such reference."""
+
+    def remove_image(self, image_id: str) -> None:
+        """Nothing happens when it is gone; Conflict when a container uses it."""
+
+    def run(self, image: str, argv: tuple[str, ...], timeout: float = 60) -> RunResult:
+        """Run `argv` in a throw-away container without network that sees `guest_dir`, and remove it."""
+
+    def close(self) -> None: ...

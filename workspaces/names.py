@@ -1,0 +1,82 @@
+"""Pure rules for the names that people choose, and the names derived from them.
+
+A user's and a workspace's name becomes a host name, a directory, and a part of an image's name, so the
+rule is the strictest of the three: lower-case letters, digits and single hyphens, a letter first.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from workspaces.errors import InvalidInput
+
+NAME_MAX = 32
+MESSAGE_MAX = 1000
+_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+_IMAGE = re.compile(
+    r"(?:(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?)/)?"
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+)
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """Return `name` if it may name a user, challenge or workspace.
+
+    Raises InvalidInput with the rule in its message otherwise; `what` names the thing in it.
+    """
+    if len(name) > NAME_MAX or not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{printable(name, 64)!r} cannot be a {what}.",
+            f"Use 1 to {NAME_MAX} lower-case letters, digits and single hyphens, with a letter first.",
+        )
+    return name
+
+
+def check_image(reference: str) -> str:
+    """Return an image reference such as `debian-ds:12` if it is well formed, else raise InvalidInput."""
+    if len(reference) > 255 or not _IMAGE.fullmatch(reference):
+        raise InvalidInput(
+            f"{printable(reference, 64)!r} cannot name an image.",
+            "Use a form such as name:tag, project/name:tag or host:port/name:tag, in lower case.",
+        )
+    return reference
+
+
+def check_message(message: str) -> str:
+    """Return a one-paragraph message, without surrounding space, or raise InvalidInput.
+
+    Control characters other than newline and tab, and surrogates from undecodable bytes, are refused.
+    """
+    message = message.strip()
+    if not message:
+        raise InvalidInput("The message is empty.", "Say in a few words what this snapshot is.")
+    if len(message) > MESSAGE_MAX:
+        raise InvalidInput(f"The message has {len(message)} characters; {MESSAGE_MAX} are allowed.")
+    if any(c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs") for c in message):
+        raise InvalidInput("The message has control characters or bytes that are not UTF-8.")
+    return message
+
+
+def image_name(challenge: str, workspace: str, version: int) -> str:
+    """The name under which a version is found in the engine, e.g. `als/alice:v1`."""
+    return f"{challenge}/{workspace}:v{version}"
+
+
+def split_login(login: str) -> tuple[str, str | None]:
+    """Split what the person typed before `@` into user and workspace: `alice+als/team` → (`alice`, `als/team`).
+
+    Never raises: an impossible name simply matches no account.
+    """
+    user, plus, workspace = login.partition("+")
+    return user, workspace if plus else None
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """`text` made safe for a terminal or log line: control and format characters escaped, length bounded."""
+    safe = "".join(
+        c if c == " " or unicodedata.category(c)[0] not in "CZ" else c.encode("unicode_escape").decode()
+        for c in text[:limit]
+    )
+    return safe + ("…" if len(text) > limit else "")

@@ -1,0 +1,201 @@
+"""What this program needs of its host: one table, used by `make install`, `make test` and `workspaces doctor`.
+
+It runs before anything is installed (`python3 workspaces/prerequisites.py install`), so it uses the standard
+library only. `install` first finds everything that is wrong, then installs the packages that are absent in one
+apt transaction, then makes the virtual environment; what fails leaves nothing half-installed behind.
+
+    install [--tests]   →  check host  →  apt-get (absent packages)  →  .venv  →  pip  →  ready
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+@dataclass(frozen=True)
+class Prerequisite:
+    """One program or library of the host; `stage` is `run` (make install) or `test` (make test as well)."""
+
+    name: str
+    why: str
+    packages: tuple[str, ...]
+    present: Callable[[], bool]
+    stage: str = "run"
+
+
+def _program(*names: str) -> Callable[[], bool]:
+    return lambda: all(shutil.which(name, path=PATH) for name in names)
+
+
+def _venv() -> bool:
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _static_libc() -> bool:
+    return any(Path("/usr/lib").glob("*-linux-gnu*/libc.a"))
+
+
+def _sanitizers() -> bool:
+    return any(Path("/usr/lib").glob("llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a"))
+
+
+TABLE = (
+    Prerequisite("venv", "makes the virtual environment that holds the Python packages", ("python3-venv",), _venv),
+    Prerequisite("gcc", "compiles the guest agent", ("gcc",), _program("gcc")),
+    Prerequisite("libc", "links the guest agent statically, so that it runs in any image", ("libc6-dev",), _static_libc),
+    Prerequisite("engine", "runs the containers", ("docker.io",), _program("dockerd", "containerd", "runc")),
+    Prerequisite("iptables", "keeps containers away from this host and from each other", ("iptables",), _program("iptables")),
+    Prerequisite("ip", "makes the bridge that containers use", ("iproute2",), _program("ip")),
+    Prerequisite("mmdebstrap", "builds base images from the distribution's mirror", ("mmdebstrap",), _program("mmdebstrap")),
+    Prerequisite("ssh", "is the client that the demonstration uses", ("openssh-client",), _program("ssh", "ssh-keygen")),
+    Prerequisite("clang", "fuzzes the guest agent's parser", ("clang", "libclang-rt-14-dev"),
+                 lambda: _program("clang")() and _sanitizers(), "test"),
+    Prerequisite("chromium", "is the browser that the tests drive", ("chromium",), _program("chromium"), "test"),
+    Prerequisite("skopeo", "reads archives independently", ("skopeo",), _program("skopeo"), "test"),
+    Prerequisite("rsync", "is one of the clients that the tests use", ("rsync",), _program("rsync"), "test"),
+)  # fmt: skip
+
+
+class Unfit(Exception):
+    """This host cannot be prepared; the message says why and what to do."""
+
+
+def absent(stages: tuple[str, ...] = ("run",)) -> list[Prerequisite]:
+    """The prerequisites that this host lacks, in the table's order."""
+    return [item for item in TABLE if item.stage in stages and not item.present()]
+
+
+def check_host(missing: list[Prerequisite]) -> None:
+    """Raise Unfit unless `missing` can be installed here and by this user."""
+    if sys.version_info < (3, 11):
+        raise Unfit(f"Python {platform.python_version()} is too old: 3.11 or newer is needed. Install python3.11.")
+    if sys.platform != "linux":
+        raise Unfit(f"Containers need Linux; this is {platform.system()}. Use a machine with Debian 12.")
+    if not missing:
+        return
+    packages = " ".join(package for item in missing for package in item.packages)
+    if not shutil.which("apt-get", path=PATH):
+        names = ", ".join(f"{item.name} ({item.why})" for item in missing)
+        raise Unfit(f"This is not Debian, so nothing was installed. Install these yourself, then run it again: {names}.")
+    if os.geteuid() != 0:
+        raise Unfit(
+            f"Some packages are missing and only root may install them. Nothing was changed.\n"
+            f"Run this as root, or first: sudo apt-get install {packages}"
+        )
+
+
+@contextmanager
+def _services_stay_stopped() -> Iterator[None]:
+    """Keep apt from starting a system-wide engine: one that is wanted is started by whoever wants it.
+
+    `policy-rc.d` is Debian's switch for it (invoke-rc.d(8)); one that is there already is left alone.
+    """
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)
+
+
+def install_packages(missing: list[Prerequisite]) -> None:
+    """Install the packages of `missing`, saying what each is for. Raises Unfit with apt's last words."""
+    for item in missing:
+        print(f"  {' '.join(item.packages)}: {item.why}", flush=True)
+    packages = [package for item in missing for package in item.packages]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    get = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
+    with _services_stay_stopped():
+        for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+            done = subprocess.run([*get, *arguments], env=environment, capture_output=True, text=True, check=False)
+            # `update` ends with 0 and a warning when a mirror is out of reach; `install` then says what is not there.
+            if done.returncode != 0 and arguments[0] == "install":
+                words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-6:])
+                raise Unfit(f"The distribution's packages could not be installed. Is its mirror within reach?\n{words}")
+
+
+def install_environment(extra: str) -> None:
+    """Make `.venv` with the locked packages and this one, editable. An incomplete one is removed again."""
+    venv = ROOT / ".venv"
+    mark = venv / f".complete-{extra}"
+    state = hashlib.sha256()
+    for part in ("setup.cfg", "setup.py", ".ci/constraints.txt"):
+        state.update((ROOT / part).read_bytes())
+    for source in sorted((ROOT / "workspaces/guest/agent").glob("*")):
+        state.update(source.read_bytes())
+    agent = ROOT / "workspaces/guest/bin/agent"
+    if mark.exists() and mark.read_text(encoding="ascii") == state.hexdigest() and agent.exists():
+        return
+    fresh = not (venv / "bin/pip").exists()
+    print(f"  .venv: Python packages{' for the tests' if extra == 'dev' else ''}, and the guest agent", flush=True)
+    steps = [] if not fresh else [[sys.executable, "-m", "venv", "--clear", str(venv)]]
+    target = f"{ROOT}[dev]" if extra == "dev" else str(ROOT)
+    pip = [str(venv / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    locked = ["-c", str(ROOT / ".ci/constraints.txt")]
+    # The build runs in this environment with the locked setuptools: build isolation would fetch an unlocked one.
+    steps += [
+        [*pip, *locked, "setuptools", "wheel"],
+        [*pip, *locked, "--no-build-isolation", "-e", target],
+    ]
+    try:
+        for step in steps:
+            done = subprocess.run(step, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+                raise Unfit(f"The Python packages could not be installed. Is the package index within reach?\n{words}")
+    except BaseException:
+        if fresh:
+            shutil.rmtree(venv, ignore_errors=True)
+        raise
+    mark.write_text(state.hexdigest(), encoding="ascii")
+
+
+def main(arguments: list[str]) -> int:
+    """`install [--tests]`: prepare this checkout. Ends with 1 and a sentence when the host does not allow it."""
+    if arguments not in (["install"], ["install", "--tests"]):
+        print("usage: prerequisites.py install [--tests]", file=sys.stderr)
+        return 2
+    tests = "--tests" in arguments
+    started = time.monotonic()
+    try:
+        missing = absent(("run", "test") if tests else ("run",))
+        check_host(missing)
+        if missing:
+            print("Installing from the distribution, because they are absent:", flush=True)
+            install_packages(missing)
+        install_environment("dev" if tests else "run")
+    except Unfit as unfit:
+        print(f"\n{unfit}", file=sys.stderr)
+        return 1
+    print(f"Prepared in {time.monotonic() - started:.0f} s.", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""`workspaces.toml` and the state directory: one table of settings, read only when asked.
+
+Unknown names and wrong types stop the start with a sentence. Secrets are never settings: keys are made in
+the state directory by `workspaces init`.
+
+State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
+    workspaces.toml     settings, optional
+    workspaces.db       the store
+    keys/               ssh host key, web session key (0600)
+    guest/              what every container sees read-only at /dev/workspaces/guest
+    archive/            committed images, unless [archive] url says elsewhere
+    engine/             the private engine: data, sockets, pid files, logs
+    locks/              one lock file per workspace, one for the worker
+    log/                logs of the processes under `serve`
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from workspaces.errors import SettingsError
+
+DEFAULT_HOME = "/var/lib/workspaces"
+DOCKER_SOCKET = "unix:///var/run/docker.sock"
+
+# section, name, default, help
+TABLE: tuple[tuple[str, str, str, str], ...] = (
+    ("gateway", "listen", "0.0.0.0:2222", "address and port for ssh"),
+    ("gateway", "host", "", "host name that participants type, shown in the ssh line; empty: this host's name"),
+    ("web", "listen", "127.0.0.1:8080", "address and port for the web application"),
+    ("web", "url", "", "public https:// address when a proxy stands in front; makes cookies Secure"),
+    ("engine", "host", "", f"container engine; empty: {DOCKER_SOCKET} if it answers, else a private one"),
+    ("archive", "url", "", "file:///… where committed images are archived; empty: archive/ in the state directory"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one state directory. Values are the text of TABLE's rows, checked."""
+
+    home: Path
+    gateway_listen: tuple[str, int]
+    gateway_host: str
+    web_listen: tuple[str, int]
+    web_url: str
+    engine_host: str
+    archive_dir: Path
+
+    @property
+    def database(self) -> Path:
+        return self.home / "workspaces.db"
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def guest_dir(self) -> Path:
+        return self.home / "guest"
+
+    @property
+    def engine_dir(self) -> Path:
+        return self.home / "engine"
+
+    @property
+    def locks(self) -> Path:
+        return self.home / "locks"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "log"
+
+
+def home_path(option: str | None = None) -> Path:
+    """The state directory: the option, else WORKSPACES_HOME, else the default; absolute."""
+    return Path(option or os.environ.get("WORKSPACES_HOME") or DEFAULT_HOME).absolute()
+
+
+def load(home: Path) -> Settings:
+    """Read `home/workspaces.toml` (absent: all defaults). Raises SettingsError with file, name and rule."""
+    path = home / "workspaces.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path} is not valid TOML: {exc}.") from exc
+    except OSError as exc:
+        raise SettingsError(f"{path} cannot be read: {exc.strerror}.") from exc
+    return _checked(home, path, raw)
+
+
+def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
+    known = {(section, name): default for section, name, default, _ in TABLE}
+    values = dict(known)
+    for section, entries in raw.items():
+        if not isinstance(entries, dict):
+            raise SettingsError(f"{path}: {section!r} must be a table, written [{section}].")
+        for name, value in entries.items():
+            if (section, name) not in known:
+                choices = ", ".join(sorted(f"[{s}] {n}" for s, n in known))
+                raise SettingsError(f"{path}: [{section}] {name} is not a setting.", f"The settings are {choices}.")
+            if not isinstance(value, str):
+                raise SettingsError(f"{path}: [{section}] {name} must be text in quotes, not {value!r}.")
+            values[section, name] = value
+    web_url = values["web", "url"].rstrip("/")
+    if web_url and urlsplit(web_url).scheme not in ("http", "https"):
+        raise SettingsError(f"{path}: [web] url must start with https:// or http://.")
+    archive = values["archive", "url"] or (home / "archive").as_uri()
+    archive_parts = urlsplit(archive)
+    if archive_parts.scheme != "file" or not archive_parts.path.startswith("/"):
+        raise SettingsError(f"{path}: [archive] url must be file:///an/absolute/path.")
+    return Settings(
+        home=home,
+        gateway_listen=_address(path, "[gateway] listen", values["gateway", "listen"]),
+        gateway_host=values["gateway", "host"],
+        web_listen=_address(path, "[web] listen", values["web", "listen"]),
+        web_url=web_url,
+        engine_host=values["engine", "host"],
+        archive_dir=Path(archive_parts.path),
+    )
+
+
+def _address(path: Path, name: str, text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise SettingsError(f"{path}: {name} must be ADDRESS:PORT, e.g. 0.0.0.0:2222, not {text!r}.")
+    return host.strip("[]") or "0.0.0.0", int(port)
