@@ -37,7 +37,7 @@ def test_a_complete_host_needs_neither_root_nor_debian(host: Path, monkeypatch: 
 def test_not_root(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apt(host, "exit 0")
     monkeypatch.setattr(prerequisites.os, "geteuid", lambda: 1000)
-    with pytest.raises(Unfit, match="sudo apt-get install docker.io"):
+    with pytest.raises(Unfit, match=r"sudo apt-get install docker\.io"):
         prerequisites.check_host([ENGINE])
 
 

@@ -1,0 +1,201 @@
+"""The queue of the worker, and the record of who did what."""
+
+# ruff: noqa: F401, F811 - fixtures are imported, and then arguments
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tests.support.stores import commit, empty, path, store
+from workspaces.errors import Conflict, NotFound
+from workspaces.model import Job, JobKind, JobState, SnapshotState
+from workspaces.store import Store
+
+
+@pytest.fixture
+def alice(store: Store) -> int:
+    return store.workspace("als/alice").id
+
+
+@pytest.fixture
+def bob(store: Store) -> int:
+    return store.workspace("als/bob").id
+
+
+def add(store: Store, kind: JobKind, workspace_id: int, snapshot_id: int | None = None) -> Job:
+    return store.add_job(kind, workspace_id, actor="chief", snapshot_id=snapshot_id)
+
+
+def claim(store: Store) -> Job:
+    job = store.claim_job()
+    assert job is not None
+    return job
+
+
+def test_a_job_from_queue_to_end(store: Store, alice: int) -> None:
+    job = add(store, JobKind.START, alice)
+    assert (job.state, job.attempts, job.progress, job.workspace) == (JobState.QUEUED, 0, 0, "als/alice")
+    assert store.events(limit=1)[0].kind == "job.start"
+    running = claim(store)
+    assert (running.id, running.state, running.attempts) == (job.id, JobState.RUNNING, 1)
+    assert running.started_at is not None
+    store.job_progress(job.id, 0.5, "half")
+    assert (store.job(job.id).progress, store.job(job.id).message) == (0.5, "half")
+    store.job_progress(job.id, None, "x" * 10_000)
+    assert store.job(job.id).progress == 0.5
+    assert len(store.job(job.id).message) == 2000
+    for odd, kept in ((7.0, 1.0), (-1.0, 0.0), (float("nan"), 0.0)):
+        store.job_progress(job.id, odd, "")
+        assert store.job(job.id).progress == kept
+    store.finish_job(job.id, "als/alice runs")
+    done = store.job(job.id)
+    assert (done.state, done.progress, done.message) == (JobState.DONE, 1.0, "als/alice runs")
+    store.job_progress(job.id, 0.1, "late")
+    assert store.job(job.id) == done
+    with pytest.raises(Conflict, match="not running"):
+        store.finish_job(job.id, "")
+    with pytest.raises(Conflict, match="not running"):
+        store.fail_job(job.id, "", None)
+    assert store.claim_job() is None
+
+
+def test_equal_jobs_that_wait_are_one(store: Store, alice: int, bob: int) -> None:
+    snapshot = commit(store, alice)
+    first = add(store, JobKind.START, alice)
+    assert add(store, JobKind.START, alice) == first
+    others = [
+        add(store, JobKind.STOP, alice),
+        add(store, JobKind.START, bob),
+        add(store, JobKind.RESTORE, alice, snapshot),
+        add(store, JobKind.RESTORE, alice, commit(store, alice, "sha256:bb")),
+    ]
+    assert len({job.id for job in [first, *others]}) == 5
+    with pytest.raises(NotFound):
+        add(store, JobKind.RESTORE, alice, 99)
+    with pytest.raises(NotFound):
+        add(store, JobKind.START, 99)
+
+
+def test_one_running_job_a_workspace_oldest_first(store: Store, alice: int, bob: int) -> None:
+    jobs = [add(store, JobKind.STOP, alice), add(store, JobKind.START, alice), add(store, JobKind.STOP, bob)]
+    assert claim(store).id == jobs[0].id
+    assert store.claim_job(running_workspaces={bob}) is None
+    assert claim(store).id == jobs[2].id
+    assert store.claim_job() is None
+    store.finish_job(jobs[0].id, "")
+    assert claim(store).id == jobs[1].id
+
+
+def test_what_changes_a_container_keeps_its_order_while_one_waits_for_its_next_try(store: Store, alice: int) -> None:
+    snapshot = store.request_snapshot(alice, "m", actor="alice", via="ssh").id
+    inspect = claim(store)
+    first = store.approve_snapshot(snapshot, actor="chief")
+    later = add(store, JobKind.RESET, alice)
+    store.fail_job(inspect.id, "engine away", retry_in=3600)
+    assert claim(store).id == first.id  # an inspection holds nothing up
+    store.fail_job(first.id, "engine away", retry_in=3600)
+    waiting = store.job(first.id)
+    assert (waiting.state, waiting.error, waiting.finished_at) == (JobState.QUEUED, "engine away", None)
+    assert store.claim_job() is None  # not the reset: it would delete what is to be committed
+    store.cancel_job(first.id, actor="chief")
+    assert claim(store).id == later.id
+
+
+def test_a_try_again_comes_when_it_is_due(store: Store, alice: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = add(store, JobKind.START, alice)
+    claim(store)
+    store.fail_job(job.id, "engine away", retry_in=30)
+    assert store.claim_job() is None
+    later = time.time() + 31
+    monkeypatch.setattr(time, "time", lambda: later)
+    again = claim(store)
+    assert (again.id, again.attempts) == (job.id, 2)
+
+
+def test_failing_retrying_cancelling(store: Store, alice: int) -> None:
+    job = add(store, JobKind.START, alice)
+    claim(store)
+    with pytest.raises(Conflict, match="only one that waits"):
+        store.cancel_job(job.id, actor="chief")
+    with pytest.raises(Conflict, match="only a failed or cancelled"):
+        store.retry_job(job.id, actor="chief")
+    store.fail_job(job.id, "no image", None)
+    failed = store.job(job.id)
+    assert (failed.state, failed.error) == (JobState.FAILED, "no image")
+    assert failed.finished_at is not None
+    assert store.events(limit=1)[0].data == {"job": str(job.id), "kind": "start", "error": "no image"}
+    again = store.retry_job(job.id, actor="chief")
+    assert (again.state, again.error, again.attempts, again.finished_at) == (JobState.QUEUED, None, 0, None)
+    cancelled = store.cancel_job(job.id, actor="chief")
+    assert (cancelled.state, cancelled.error) == (JobState.CANCELLED, "Cancelled by chief.")
+    assert store.retry_job(job.id, actor="chief").state is JobState.QUEUED
+    for call in (store.job, lambda id_: store.retry_job(id_, actor="x"), lambda id_: store.cancel_job(id_, actor="x")):
+        with pytest.raises(NotFound):
+            call(99)
+
+
+def test_cancelling_a_commit_fails_its_snapshot_and_retrying_revives_both(store: Store, alice: int) -> None:
+    snapshot = store.request_snapshot(alice, "m", actor="alice", via="ssh").id
+    job = store.approve_snapshot(snapshot, actor="chief")
+    store.cancel_job(job.id, actor="chief")
+    found = store.snapshot(snapshot)
+    assert (found.state, found.reason) == (SnapshotState.FAILED, "Cancelled by chief.")
+    store.retry_job(job.id, actor="chief")
+    assert store.snapshot(snapshot).state is SnapshotState.APPROVED
+    store.cancel_job(job.id, actor="chief")
+    store.retry_snapshot(snapshot, actor="chief")
+    with pytest.raises(Conflict, match="only a failed one"):
+        store.retry_job(job.id, actor="chief")  # a newer job has it
+    assert store.job(job.id).state is JobState.CANCELLED
+
+
+def test_a_killed_workers_jobs_are_taken_up_again(store: Store, alice: int, bob: int) -> None:
+    jobs = [add(store, JobKind.START, alice), add(store, JobKind.START, bob)]
+    claim(store)
+    claim(store)
+    assert store.requeue_running() == 2
+    assert store.requeue_running() == 0
+    again = claim(store)
+    assert (again.id, again.attempts) == (jobs[0].id, 2)
+
+
+def test_many_claims_at_once_share_the_jobs(store: Store) -> None:
+    for number in range(6):
+        workspace = store.add_workspace("als", f"w{number}", actor="chief")
+        add(store, JobKind.START, workspace.id)
+    claimed: list[int] = []
+
+    def work() -> None:
+        while job := store.claim_job():
+            claimed.append(job.id)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(claimed) == sorted(job.id for job in store.jobs())
+
+
+def test_lists(store: Store, alice: int, bob: int) -> None:
+    jobs = [add(store, JobKind.START, alice), add(store, JobKind.START, bob), add(store, JobKind.STOP, alice)]
+    claim(store)
+    assert [job.id for job in store.jobs()] == [job.id for job in reversed(jobs)]
+    assert [job.id for job in store.jobs(workspace_id=alice, limit=1)] == [jobs[2].id]
+    assert [job.id for job in store.jobs(states=[JobState.RUNNING])] == [jobs[0].id]
+    assert store.jobs(states=[]) == []
+    assert len(store.jobs(limit=None)) == 3
+
+
+def test_the_record(store: Store) -> None:
+    store.add_event("alice", "login.accepted", workspace="als/alice", data={"from": "192.0.2.1", "key": None, "n": 3})
+    event = store.events(limit=1)[0]
+    assert (event.actor, event.kind, event.workspace) == ("alice", "login.accepted", "als/alice")
+    assert event.data == {"from": "192.0.2.1", "n": "3"}
+    assert store.events(actor="alice") == [event]
+    assert store.events(kind="login.accepted") == [event]
+    assert [e.kind for e in store.events(workspace="als/alice")] == ["login.accepted", "workspace.added"]
+    assert store.events(workspace="als/alice", actor="chief") == []

@@ -1,0 +1,34 @@
+"""The store: everything that must survive, in one SQLite file of the state directory.
+
+    Store ─ users.py       accounts, keys
+          ─ challenges.py  challenges
+          ─ workspaces.py  workspaces, members
+          ─ snapshots.py   requests, decisions, versions, change reports
+          ─ jobs.py        the queue of the worker   retries.py  trying again, cancelling
+          ─ events.py      who did what
+          ─ connection.py  connections, transactions, errors     migrations.py  the tables
+
+Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
+is on disk, or raises and changed nothing. `transaction()` makes several calls one. Where a person acts, `actor` names
+them and the record of it is a part of the same transaction. Times are seconds since the epoch; whoever may do what is
+the caller's business, what is possible is checked here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from workspaces.store.retries import Retries
+
+__all__ = ["Store"]
+
+
+class Store(Retries):
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open the database at `path`, made or brought up to date first; its directory must exist.
+
+        Raises StoreTooNew for a file that a newer version wrote, StoreBusy, and StoreError for a damaged file,
+        another program's, or one that cannot be read.
+        """
+        return cls(path)

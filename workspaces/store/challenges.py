@@ -1,0 +1,146 @@
+"""Challenges: what the workspaces in them are made from, and when they are open."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+from workspaces.errors import Conflict, InvalidInput, NotFound
+from workspaces.model import Challenge, Limits, Mount, Network
+from workspaces.names import check_image, check_name, printable
+from workspaces.store.connection import Connections, Row
+from workspaces.store.rows import mounts_json, to_challenge
+
+_CHALLENGES = (
+    "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at "
+    "FROM challenges"
+)
+_LOGIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_MEMORY_MIN = 6 << 20  # the engine takes no less
+
+
+class Challenges(Connections):
+    def add_challenge(
+        self,
+        slug: str,
+        image: str,
+        limits: Limits = Limits(),  # noqa: B008 -- frozen
+        network: Network = Network.OPEN,
+        mounts: Iterable[Mount] = (),
+        login_user: str = "root",
+        opens_at: float | None = None,
+        closes_at: float | None = None,
+        *,
+        actor: str,
+    ) -> Challenge:
+        """Add a challenge. InvalidInput for what breaks a rule, Conflict when the slug is taken.
+
+        Whether the engine has `image` is not looked at: it may come later. Times are seconds since the epoch.
+        """
+        check_name(slug, "challenge")
+        row = _columns(
+            image=image,
+            limits=limits,
+            network=network,
+            mounts=tuple(mounts),
+            login_user=login_user,
+            opens_at=opens_at,
+            closes_at=closes_at,
+        )
+        with self._write():
+            if self._find("SELECT 1 FROM challenges WHERE slug = ?", [slug]):
+                raise Conflict(f"The challenge {slug} exists already.")
+            self._insert("challenges", {"slug": slug, **row, "created_at": time.time()})
+            self._check_times(slug)
+            self._record(actor, "challenge.added", data={"challenge": slug, "image": image})
+            return self.challenge(slug)
+
+    def challenge(self, slug: str) -> Challenge:
+        """The challenge of that slug. Raises NotFound."""
+        row = self._find(f"{_CHALLENGES} WHERE slug = ?", [slug]) if slug.isascii() else None
+        if row is None:
+            raise NotFound(f"There is no challenge {printable(slug, 64)!r}.")
+        return to_challenge(row)
+
+    def challenges(self) -> list[Challenge]:
+        """All of them, by slug."""
+        return [to_challenge(row) for row in self._rows(f"{_CHALLENGES} ORDER BY slug")]
+
+    def set_challenge(self, slug: str, *, actor: str, **changes: Any) -> Challenge:
+        """Change image, limits, network, mounts, login_user, opens_at or closes_at; the others stay.
+
+        Containers that exist keep what they were made with until they are made anew. NotFound, InvalidInput.
+        """
+        row = _columns(**changes)
+        with self._write() as db:
+            found = self.challenge(slug)
+            if row:
+                db.table("challenges").update(found.id, row)
+                self._check_times(slug)
+                said = {name: _said(value) for name, value in changes.items()}
+                self._record(actor, "challenge.changed", data={"challenge": slug, **said})
+            return self.challenge(slug)
+
+    def _check_times(self, slug: str) -> None:
+        found = self.challenge(slug)
+        if found.opens_at is not None and found.closes_at is not None and found.closes_at <= found.opens_at:
+            raise InvalidInput("A challenge closes after it opens.")
+
+
+def _said(value: object) -> object:
+    if isinstance(value, Limits):
+        return f"{value.cpus:g} cpus, {value.memory} bytes, {value.pids} processes"
+    if isinstance(value, tuple | list):
+        return ", ".join(f"{mount.source}:{mount.target}" for mount in value)
+    return "never" if value is None else value
+
+
+def _columns(**values: Any) -> Row:
+    """A challenge's attributes as columns, each checked. Raises InvalidInput."""
+    row: Row = {}
+    for name, value in values.items():
+        if name == "image":
+            row["image"] = check_image(value)
+        elif name == "limits":
+            row |= _limits(value)
+        elif name == "network":
+            row["network"] = Network(value)
+        elif name == "mounts":
+            row["mounts"] = mounts_json(_mounts(value))
+        elif name == "login_user":
+            if not _LOGIN_USER.fullmatch(value):
+                raise InvalidInput(f"{printable(value, 64)!r} cannot be an account in a container.")
+            row["login_user"] = value
+        elif name in ("opens_at", "closes_at"):
+            if value is not None and not math.isfinite(value):
+                raise InvalidInput("A time must be a finite number of seconds.")
+            row[name] = None if value is None else float(value)
+        else:
+            raise InvalidInput(f"A challenge has no {printable(name, 64)!r} that can be set.")
+    return row
+
+
+def _limits(limits: Limits) -> Row:
+    if not 0 < limits.cpus <= 4096:
+        raise InvalidInput("The limit of cores must be more than 0, e.g. 1 or 0.5.")
+    if not _MEMORY_MIN <= limits.memory < 1 << 60:
+        raise InvalidInput("The limit of memory must be at least 6 MiB.")
+    if not 1 <= limits.pids <= 1 << 22:
+        raise InvalidInput("The limit of processes must be from 1 to 4194304.")
+    return {"cpus": float(limits.cpus), "memory": limits.memory, "pids": limits.pids}
+
+
+def _mounts(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
+    found = tuple(mounts)
+    for path in (path for mount in found for path in (mount.source, mount.target)):
+        # ':' and control characters would be read as something else by the engine and by those who read lists.
+        if not path.startswith("/") or ".." in PurePosixPath(path).parts or ":" in path or not path.isprintable():
+            raise InvalidInput(f"{printable(path)!r} cannot be mounted: a plain absolute path is needed.")
+    targets = [mount.target.rstrip("/") for mount in found]
+    if len(set(targets)) != len(targets) or "" in targets:
+        raise InvalidInput("Each mount needs a place of its own in the container, and not /.")
+    return found

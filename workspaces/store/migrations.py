@@ -1,0 +1,194 @@
+"""The database's tables, as numbered steps that are each applied once.
+
+    old or new file ─► BEGIN IMMEDIATE ─► every step that is not recorded yet, and its record ─► COMMIT
+
+A step is never edited after a release: a change of the tables is a new step at the end. `_sqlite_migrations`
+(kept by sqlite-utils) records the steps; a step that this program does not know means a newer program wrote
+the file, and it is refused before anything is touched.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from sqlite_utils import Database, Migrations
+
+from workspaces.errors import StoreError, StoreTooNew
+
+
+def m0001_tables(db: Database) -> None:
+    """All tables of the first release. AUTOINCREMENT: the id of something removed never names another thing."""
+    db.executescript(
+        """
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+        CREATE TABLE users (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL UNIQUE,
+            role TEXT NOT NULL CHECK (role IN ('participant', 'admin')),
+            password_hash TEXT,
+            disabled INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+            created_at REAL NOT NULL
+        ) STRICT;
+
+        CREATE TABLE keys (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            fingerprint TEXT NOT NULL UNIQUE,
+            line TEXT NOT NULL,
+            added_at REAL NOT NULL,
+            last_used_at REAL,
+            last_used_from TEXT
+        ) STRICT;
+        CREATE INDEX keys_user ON keys (user_id);
+
+        CREATE TABLE challenges (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            slug TEXT NOT NULL UNIQUE,
+            image TEXT NOT NULL,
+            cpus REAL NOT NULL,
+            memory INTEGER NOT NULL,
+            pids INTEGER NOT NULL,
+            network TEXT NOT NULL CHECK (network IN ('open', 'none')),
+            mounts TEXT NOT NULL DEFAULT '[]',
+            login_user TEXT NOT NULL,
+            opens_at REAL,
+            closes_at REAL,
+            created_at REAL NOT NULL
+        ) STRICT;
+
+        CREATE TABLE workspaces (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            challenge_id INTEGER NOT NULL REFERENCES challenges (id),
+            name TEXT NOT NULL,
+            image TEXT,
+            parent_id INTEGER REFERENCES snapshots (id),
+            state TEXT NOT NULL CHECK (state IN ('absent', 'starting', 'running', 'stopped', 'failed')),
+            state_detail TEXT NOT NULL DEFAULT '',
+            state_at REAL NOT NULL,
+            last_login_at REAL,
+            created_at REAL NOT NULL,
+            removed_at REAL
+        ) STRICT;
+        -- A removed workspace keeps its row, for its versions; its name may be given again.
+        CREATE UNIQUE INDEX workspaces_ref ON workspaces (challenge_id, name) WHERE removed_at IS NULL;
+        CREATE INDEX workspaces_name ON workspaces (name, challenge_id);
+        CREATE INDEX workspaces_parent ON workspaces (parent_id);
+
+        CREATE TABLE members (
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            workspace_id INTEGER NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
+            PRIMARY KEY (user_id, workspace_id)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX members_workspace ON members (workspace_id);
+
+        CREATE TABLE snapshots (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+            message TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('requested', 'approved', 'committing', 'committed', 'archived',
+                                                 'rejected', 'withdrawn', 'failed')),
+            requested_by TEXT NOT NULL,
+            requested_via TEXT NOT NULL CHECK (requested_via IN ('ssh', 'web', 'cli')),
+            requested_at REAL NOT NULL,
+            decided_by TEXT,
+            decided_at REAL,
+            reason TEXT,
+            version INTEGER CHECK (version > 0),
+            parent_id INTEGER REFERENCES snapshots (id),
+            image_ref TEXT,
+            image_id TEXT,
+            diff_ids TEXT NOT NULL DEFAULT '[]',
+            manifest_digest TEXT,
+            size INTEGER,
+            committed_at REAL,
+            archived_at REAL
+        ) STRICT;
+        CREATE UNIQUE INDEX snapshots_version ON snapshots (workspace_id, version);
+        CREATE UNIQUE INDEX snapshots_open ON snapshots (workspace_id)
+            WHERE state IN ('requested', 'approved', 'committing');
+        CREATE INDEX snapshots_state ON snapshots (state);
+        CREATE INDEX snapshots_parent ON snapshots (parent_id);
+
+        CREATE TABLE changes (
+            snapshot_id INTEGER PRIMARY KEY REFERENCES snapshots (id),
+            report TEXT NOT NULL
+        ) STRICT;
+
+        CREATE TABLE jobs (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed', 'cancelled')),
+            workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+            snapshot_id INTEGER REFERENCES snapshots (id),
+            requested_by TEXT NOT NULL,
+            progress REAL NOT NULL DEFAULT 0,
+            message TEXT NOT NULL DEFAULT '',
+            error TEXT,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            not_before REAL NOT NULL DEFAULT 0,
+            created_at REAL NOT NULL,
+            started_at REAL,
+            finished_at REAL
+        ) STRICT;
+        CREATE INDEX jobs_state ON jobs (state);
+        CREATE INDEX jobs_workspace ON jobs (workspace_id, state);
+        CREATE INDEX jobs_snapshot ON jobs (snapshot_id);
+        CREATE UNIQUE INDEX jobs_running ON jobs (workspace_id) WHERE state = 'running';
+
+        -- Names as text, not as references: the record stays readable when what it tells of is gone.
+        CREATE TABLE events (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at REAL NOT NULL,
+            actor TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            workspace TEXT,
+            snapshot_id INTEGER,
+            data TEXT NOT NULL DEFAULT '{}'
+        ) STRICT;
+        CREATE INDEX events_workspace ON events (workspace);
+        CREATE INDEX events_actor ON events (actor);
+        CREATE INDEX events_kind ON events (kind);
+        """
+    )
+    db.table("meta").insert({"key": "instance", "value": secrets.token_hex(6)})
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables,)
+
+
+def _migrations() -> Migrations:
+    migrations = Migrations("workspaces")
+    for step in STEPS:
+        migrations(name=step.__name__)(step)
+    return migrations
+
+
+def check_known(db: Database) -> bool:
+    """True when every step is applied, False when some are missing. Writes nothing.
+
+    Raises StoreTooNew when the file has a step that this program does not know, StoreError when it is a
+    database of another program.
+    """
+    applied = {step.name for step in _migrations().applied(db)}
+    known = {step.__name__ for step in STEPS}
+    if not applied and db.table_names():
+        raise StoreError("The file is an SQLite database of another program.", "Name another state directory.")
+    if applied - known:
+        raise StoreTooNew(
+            f"The database was written by a newer version of this program: {', '.join(sorted(applied - known))} is "
+            "unknown to this one.",
+            "Install the newer version again, or restore a backup from before its first start.",
+        )
+    return applied == known
+
+
+def migrate(db: Database) -> None:
+    """Apply what is missing. The caller holds a write transaction, with foreign keys off, and commits it."""
+    if check_known(db):
+        return
+    _migrations().apply(db)
+    broken = db.execute("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        raise StoreError(f"After the upgrade {len(broken)} row(s) would refer to nothing; nothing was changed.")

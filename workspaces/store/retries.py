@@ -1,0 +1,64 @@
+"""Trying again, and cancelling: where a person changes a job and its snapshot together."""
+
+from __future__ import annotations
+
+import time
+
+from workspaces.errors import Conflict
+from workspaces.model import Job, JobKind, JobState, Snapshot, SnapshotState
+from workspaces.store.snapshots import Snapshots
+
+
+class Retries(Snapshots):
+    def retry_snapshot(self, snapshot_id: int, *, actor: str) -> Job:
+        """Commit a failed one once more. NotFound; Conflict when it has not failed or another one is open."""
+        with self._write():
+            snapshot = self.snapshot(snapshot_id)
+            self._reopen(snapshot)
+            self._record(actor, "snapshot.retried", snapshot.workspace, snapshot_id)
+            return self._queue(JobKind.COMMIT, snapshot.workspace_id, actor, snapshot_id)
+
+    def retry_job(self, job_id: int, *, actor: str) -> Job:
+        """Queue a failed or cancelled one again. NotFound, also for a removed workspace; Conflict in other states.
+
+        A commit's snapshot is approved again with it; Conflict when that is not possible.
+        """
+        with self._write() as db:
+            job = self.job(job_id)
+            if job.kind is not JobKind.ARCHIVE:
+                self.workspace(job.workspace_id)
+            if job.state not in (JobState.FAILED, JobState.CANCELLED):
+                raise Conflict(f"Job {job_id} is {job.state}; only a failed or cancelled one can be retried.")
+            if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
+                self._reopen(self.snapshot(job.snapshot_id))
+            db.execute(
+                "UPDATE jobs SET state = 'queued', attempts = 0, not_before = 0, progress = 0, message = '', "
+                "error = NULL, finished_at = NULL WHERE id = ?",
+                [job_id],
+            )
+            self._record(actor, "job.retried", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
+            return self.job(job_id)
+
+    def cancel_job(self, job_id: int, *, actor: str) -> Job:
+        """Cancel one that is queued; the snapshot of a commit fails with it, and can be retried.
+
+        NotFound; Conflict once it runs or has ended.
+        """
+        with self._write() as db:
+            job = self.job(job_id)
+            sql = "UPDATE jobs SET state = 'cancelled', finished_at = ?, error = ? WHERE id = ? AND state = 'queued'"
+            said = f"Cancelled by {actor}."
+            if db.execute(sql, [time.time(), said, job_id]).rowcount == 0:
+                raise Conflict(f"Job {job_id} is {job.state}; only one that waits can be cancelled.")
+            if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
+                self.fail_snapshot(job.snapshot_id, said)
+            self._record(actor, "job.cancelled", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
+            return self.job(job_id)
+
+    def _reopen(self, snapshot: Snapshot) -> None:
+        """FAILED → APPROVED, unless another one is open."""
+        self.workspace(snapshot.workspace_id)  # NotFound once it is removed: there is nothing left to commit
+        if snapshot.state is not SnapshotState.FAILED:
+            raise Conflict(f"Snapshot {snapshot.id} is {snapshot.state}; only a failed one can be retried.")
+        self._check_none_open(snapshot.workspace_id)
+        self._move(snapshot, [SnapshotState.FAILED], {"state": SnapshotState.APPROVED, "reason": None})
