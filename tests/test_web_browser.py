@@ -1,0 +1,277 @@
+"""The pages in Chromium: what only a browser shows, such as live progress, copying, widths and console errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.support.chromium import EXECUTABLE, chromium, served
+from tests.support.sample import fill, finish_jobs, public_key, report
+from tests.support.web import CHEAP_HASH, PASSWORD, make_settings
+from webadmin import create_app
+from workspaces.model import JobKind
+from workspaces.store import Store
+
+pytestmark = pytest.mark.browser
+
+PAGES = (
+    ("chief", "/admin/"),
+    ("chief", "/admin/snapshots/6"),
+    ("chief", "/admin/snapshots/1"),
+    ("chief", "/admin/snapshots/1/restore"),
+    ("chief", "/admin/workspaces"),
+    ("chief", "/admin/workspaces/1"),
+    ("chief", "/admin/workspaces/1/reset"),
+    ("chief", "/admin/users"),
+    ("chief", "/admin/users/alice"),
+    ("chief", "/admin/jobs"),
+    ("chief", "/admin/events"),
+    ("alice", "/me"),
+    ("bob", "/me"),
+)
+CONTRAST = """
+() => {
+  const parse = (text) => {
+    const [r, g, b, a] = text.match(/[\\d.]+/g).map(Number);
+    return [r, g, b, a ?? 1];
+  };
+  const light = ([r, g, b]) => {
+    const f = (v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+    return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b);
+  };
+  const behind = (e) => {
+    for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > 0.99) return c; }
+    return [255, 255, 255, 1];
+  };
+  const bad = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const e = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !e.checkVisibility() || e.closest(".unseen, .skip, noscript")) continue;
+    const style = getComputedStyle(e), a = light(parse(style.color)), b = light(behind(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const where = `${e.tagName}.${e.className} ${walker.currentNode.data.trim().slice(0, 30)}`;
+    if (ratio < 4.5) bad.push(`${ratio.toFixed(2)} ${where}`);
+  }
+  return bad;
+}
+"""
+
+
+@dataclass
+class Site:
+    """The application with the sample data, and windows that note what the console says."""
+
+    browser: Browser
+    url: str
+    store: Store
+    said: list[str] = field(default_factory=list)
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    def window(self, name: str | None = None, path: str = "/", **options: object) -> Page:
+        """A window of a browser of its own, signed in as `name`."""
+        context = self.browser.new_context(**options)  # type: ignore[arg-type]
+        context.set_default_timeout(10_000)
+        self.contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: self.said.append(f"{page.url}: {message.text}"))
+        page.on("pageerror", lambda error: self.said.append(f"{page.url}: {error}"))
+        if name:
+            page.goto(f"{self.url}/login?next={path}")
+            page.get_by_label("Name").fill(name)
+            page.get_by_label("Password").fill(PASSWORD)
+            page.get_by_role("button", name="Sign in").click()
+            page.wait_for_url(f"**{path if path != '/' else '/**'}")
+        return page
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not Path(EXECUTABLE).exists():
+        pytest.fail("Chromium is not installed: apt-get install chromium")
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def site(browser: Browser, tmp_path: Path) -> Iterator[Site]:
+    settings = make_settings(tmp_path)
+    store = Store.open(settings.database)
+    fill(store, CHEAP_HASH)
+    with served(create_app(settings, store)) as url:
+        site = Site(browser, url, store)
+        yield site
+        for context in site.contexts:
+            context.close()
+    store.close()
+    assert site.said == []
+
+
+def test_the_story_from_key_to_version(site: Site) -> None:
+    alice = site.window("alice", "/me")
+    alice.get_by_label("Add a public key").fill(public_key("alice@desk")[1])
+    alice.get_by_role("button", name="Add key").click()
+    expect(alice.locator("#keys")).to_contain_text("alice@desk")
+
+    chief = site.window("chief", "/admin/")
+    alice.get_by_label("What is this version?").fill("third try <b>bold</b>")
+    alice.get_by_role("button", name="Request a snapshot").click()
+    expect(alice.get_by_role("button", name="Withdraw the request")).to_be_visible()
+    request = next(s for s in site.store.open_requests() if s.requested_by == "alice")
+
+    # It appears in the open queue by itself, and so does what changed.
+    card = chief.locator(f"#r{request.id}")
+    expect(card).to_contain_text("third try <b>bold</b>", timeout=20_000)
+    site.store.set_changes(request.id, report(request.requested_at, [("added", "/root/net.pt", 7 << 20)]))
+    finish_jobs(site.store)
+    expect(card).to_contain_text("+1 added", timeout=20_000)
+    card.get_by_role("button", name="Approve").click()
+    expect(card).not_to_be_visible()
+    expect(chief.locator(f"#d{request.id}")).to_contain_text("commit waits for its turn")
+
+    job = site.store.claim_job({site.store.workspace("als/hana").id})
+    assert job is not None
+    assert job.kind is JobKind.COMMIT
+    site.store.begin_commit(request.id)
+    navigations: list[str] = []
+    for page in (chief, alice):
+        page.on("framenavigated", lambda frame: navigations.append(frame.url))
+    for percent in (20, 70):
+        site.store.job_progress(job.id, percent / 100, f"writing the layer {percent}")
+        for page in (chief, alice):
+            expect(page.get_by_text(f"writing the layer {percent}")).to_be_visible()
+            expect(page.locator(f"progress[value='{percent}']")).to_be_visible()
+    site.store.finish_commit(request.id, "als/alice:v3", "sha256:3", ("sha256:4",), 7 << 20)
+    site.store.finish_job(job.id, "committed")
+    expect(alice.locator(f"#s{request.id}")).to_contain_text("v3")
+    expect(chief.locator(f"#d{request.id}")).to_contain_text("als/alice:v3")
+    assert navigations == []
+
+
+def test_typing_and_reading_survive_live_updates(site: Site) -> None:
+    chief = site.window("chief", "/admin/")
+    card = chief.locator("#r8")
+    chief.locator("#r7 summary").first.click()
+    card.get_by_text("Reject…").click()
+    reason = card.get_by_label("Reason, which bob will read")
+    reason.fill("half a sent")
+    chief.locator("#r6-title").evaluate("e => { window.kept = e }")
+    before = card.bounding_box()
+    site.store.set_changes(8, report(0, [("added", "/root/new", 1)], since="another-image:1"))
+    with chief.expect_response(re.compile("/admin/live")) as answer:
+        pass
+    assert answer.value.status == 200
+    expect(card).to_contain_text("another-image:1", timeout=20_000)
+    expect(reason).to_be_focused()
+    expect(reason).to_have_value("half a sent")
+    chief.keyboard.type("ence")
+    expect(reason).to_have_value("half a sentence")
+    expect(chief.locator("#r7-paths")).to_have_attribute("open", "")
+    assert chief.locator("#r6-title").evaluate("e => e === window.kept")  # patched, not replaced
+    after = card.bounding_box()
+    assert before is not None
+    assert after is not None
+    assert before["y"] == after["y"]
+    card.get_by_role("button", name="Reject the request").click()
+    expect(chief.get_by_text("The participant sees your reason.")).to_be_visible()
+    bob = site.window("bob", "/me")
+    expect(bob.get_by_text("half a sentence")).to_be_visible()
+
+
+def test_polls_stop_in_a_hidden_tab_and_mostly_cost_nothing(site: Site) -> None:
+    site.store.finish_job(site.store.jobs()[0].id, "done")
+    chief = site.window("chief", "/admin/jobs")
+    statuses: list[int] = []
+    chief.on("response", lambda response: statuses.append(response.status) if "/live" in response.url else None)
+    show = """hidden => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    for _ in range(3):
+        with chief.expect_response(re.compile("/admin/jobs/live")):
+            chief.evaluate(show, True)
+            chief.evaluate(show, False)
+    assert statuses[0] == 200
+    assert statuses[1:] == [304, 304]
+    chief.evaluate(show, True)
+    chief.clock.install()
+    chief.clock.run_for(120_000)
+    assert len(statuses) == 3
+
+
+def test_an_ended_session_and_a_dead_server_are_said(site: Site) -> None:
+    chief = site.window("chief", "/admin/jobs")
+    site.store.set_disabled("alice", True, actor="chief")
+    bob = site.window("bob", "/me")
+    site.store.set_disabled("bob", True, actor="chief")
+    expect(bob.get_by_text("You are signed out. Reload the page")).to_be_visible(timeout=20_000)
+    chief.context.route("**/live", lambda route: route.abort())
+    expect(chief.get_by_text("The server does not answer. Trying again…")).to_be_visible(timeout=20_000)
+    chief.context.unroute("**/live")
+    expect(chief.get_by_text("The server does not answer. Trying again…")).not_to_be_visible(timeout=20_000)
+    assert [s for s in site.said if "401" not in s and "ERR_FAILED" not in s] == []
+    site.said.clear()
+
+
+def test_the_ssh_line_is_copied(site: Site) -> None:
+    alice = site.window("alice", "/me", permissions=["clipboard-read", "clipboard-write"])
+    alice.get_by_role("button", name="Copy").click()
+    expect(alice.get_by_role("button", name="Copied")).to_be_visible()
+    assert alice.evaluate("navigator.clipboard.readText()") == "ssh -p 2222 alice@gate.example.org"
+
+
+def test_a_form_is_sent_once(site: Site) -> None:
+    alice = site.window("alice", "/me")
+    alice.get_by_label("What is this version?").fill("only one")
+    alice.get_by_role("button", name="Request a snapshot").dblclick()
+    expect(alice.get_by_role("button", name="Withdraw the request")).to_be_visible()
+    assert sum(s.message == "only one" for s in site.store.snapshots()) == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone_and_can_be_read(site: Site, scheme: str) -> None:
+    windows = {
+        name: site.window(name, path, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+        for name, path in (("chief", "/admin/"), ("alice", "/me"), ("bob", "/me"))
+    }
+    site.store.request_snapshot(site.store.workspace("als/lena").id, "W" * 1000, actor="lena", via="web")
+    for name, path in PAGES:
+        page = windows[name]
+        page.goto(site.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        assert page.evaluate(CONTRAST) == [], path
+        unnamed = "[...document.querySelectorAll('button, input:not([type=hidden]), select, textarea, a')].filter(e => "
+        unnamed += "!(e.textContent.trim() || e.labels?.length || e.ariaHidden)).map(e => e.outerHTML)"
+        assert page.evaluate(unnamed) == [], path
+        assert page.locator("h1").count() == 1, path
+
+
+def test_everything_is_reached_by_keyboard(site: Site) -> None:
+    chief = site.window("chief", "/admin/")
+    chief.keyboard.press("Tab")
+    expect(chief.get_by_text("Skip to the content")).to_be_focused()
+    reached = set()
+    for _ in range(40):
+        chief.keyboard.press("Tab")
+        reached.add(chief.evaluate("document.activeElement.textContent.trim().split(/\\s+/)[0]"))
+        outline = chief.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none" or chief.evaluate("document.activeElement === document.body")
+    assert {"Queue", "Sign", "Approve", "Reject…", "Look"} <= reached
+
+
+def test_without_javascript_the_same_forms_work(site: Site) -> None:
+    chief = site.window("chief", "/admin/", java_script_enabled=False)
+    card = chief.locator("#r8")
+    card.get_by_text("Reject…").click()
+    card.get_by_label("Reason, which bob will read").fill("not yet")
+    card.get_by_role("button", name="Reject the request").click()
+    expect(chief.get_by_text("The participant sees your reason.")).to_be_visible()
+    expect(chief.get_by_role("link", name="Reload")).to_be_visible()
+    bob = site.window("bob", "/me", java_script_enabled=False)
+    expect(bob.get_by_text("not yet")).to_be_visible()
+    expect(bob.get_by_role("button", name="Copy")).not_to_be_visible()

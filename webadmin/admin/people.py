@@ -1,0 +1,96 @@
+"""Users: the list, adding a participant, one user's page, disabling and setting a password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import flash, make_response, redirect, render_template, request, url_for
+
+from webadmin.admin.base import actor, bp
+from webadmin.context import store
+from workspaces import accounts
+from workspaces.errors import Conflict, InvalidInput, NotFound, WorkspacesError
+
+
+def _list(error: WorkspacesError | None = None) -> Any:
+    spaces: dict[str, list[Any]] = {}
+    for workspace in store().workspaces():
+        for member in workspace.members:
+            spaces.setdefault(member, []).append(workspace)
+    html = render_template(
+        "admin/users.html",
+        users=store().users(),
+        spaces=spaces,
+        challenges=store().challenges(),
+        error=error,
+        typed=request.form,
+    )
+    return make_response(html, error.http_status if error else 200)
+
+
+@bp.get("/users")
+def users() -> Any:
+    return _list()
+
+
+@bp.post("/users")
+def add_user() -> Any:
+    """Add a participant with a workspace in a challenge, and a password, a key, or both."""
+    form = request.form
+    name = form.get("name", "").strip()
+    try:
+        password, key = form.get("password", ""), form.get("key", "").strip()
+        if not password and not key:
+            raise InvalidInput("Nobody could sign in to this account.", "Give a password, an ssh key, or both.")
+        accounts.create_participant(
+            store(),
+            name,
+            form.get("challenge", ""),
+            password=password or None,
+            key=key or None,
+            actor=actor(),
+        )
+    except (InvalidInput, Conflict, NotFound) as error:
+        return _list(error)
+    flash(f"{name} is added and can sign in now.")
+    return redirect(url_for(".user", name=name))
+
+
+def _page(name: str, error: WorkspacesError | None = None) -> Any:
+    user = store().user(name)
+    html = render_template(
+        "admin/user.html",
+        user=user,
+        keys=store().keys(user.name),
+        spaces=store().workspaces_of(user.name),
+        events=store().events(20, actor=user.name),
+        error=error,
+    )
+    return make_response(html, error.http_status if error else 200)
+
+
+@bp.get("/users/<name>")
+def user(name: str) -> Any:
+    return _page(name)
+
+
+@bp.post("/users/<name>/password")
+def set_password(name: str) -> Any:
+    found = store().user(name)
+    try:
+        hashed = accounts.hash_password(request.form.get("password", ""))
+    except InvalidInput as error:
+        return _page(found.name, error)
+    store().set_password_hash(found.name, hashed, actor=actor())
+    flash(f"{found.name} has a new password and is signed out of this site.")
+    return redirect(url_for(".user", name=found.name))
+
+
+@bp.post("/users/<name>/<any(disable,enable):action>")
+def set_disabled(name: str, action: str) -> Any:
+    found = store().user(name)
+    if action == "disable" and found.name == actor():
+        raise Conflict("You cannot disable your own account.", "Another administrator can.")
+    store().set_disabled(found.name, action == "disable", actor=actor())
+    flash(f"{found.name} is {'disabled; new logins are refused' if action == 'disable' else 'enabled again'}.")
+    return redirect(url_for(".user", name=found.name))

@@ -1,0 +1,145 @@
+"""The queue of snapshot requests, one request's page, and the decisions on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import flash, make_response, redirect, render_template, request, url_for
+
+from webadmin.admin.base import actor, back, bp
+from webadmin.context import store
+from webadmin.live import fragment
+from workspaces.errors import Conflict, InvalidInput, WorkspacesError
+from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState
+
+LARGEST = 25  # paths shown in the queue; the request's page has them all
+RECENT = 8
+MOVING = (SnapshotState.APPROVED, SnapshotState.COMMITTING)
+DECIDED = (*MOVING, SnapshotState.COMMITTED, SnapshotState.ARCHIVED, SnapshotState.REJECTED, SnapshotState.FAILED)
+RESTORABLE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request with what is known of it: `job` is the last one about it."""
+
+    snapshot: Snapshot
+    report: ChangeReport | None
+    job: Job | None
+
+    @property
+    def largest(self) -> list[Any]:
+        return sorted(self.report.entries, key=lambda c: (-c.size, c.path))[:LARGEST] if self.report else []
+
+    @property
+    def looking(self) -> bool:
+        """Whether a list of changes is being made."""
+        return self.job is not None and self.job.kind is JobKind.INSPECT and self.moving
+
+    @property
+    def moving(self) -> bool:
+        return self.job is not None and self.job.state in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
+    def restorable(self) -> bool:
+        return self.snapshot.state in RESTORABLE
+
+
+def _request(snapshot: Snapshot, with_report: bool = True) -> Request:
+    jobs = store().jobs(workspace_id=snapshot.workspace_id, limit=20)
+    job = next((j for j in jobs if j.snapshot_id == snapshot.id and j.kind is not JobKind.RESTORE), None)
+    return Request(snapshot, store().changes(snapshot.id) if with_report else None, job)
+
+
+def _queue() -> dict[str, Any]:
+    return {
+        "items": [_request(s) for s in store().open_requests()],
+        "decided": [_request(s, with_report=False) for s in store().snapshots(states=DECIDED, limit=RECENT)],
+        "form": None,
+        "error": None,
+        "typed": {},
+    }
+
+
+@bp.get("/")
+def queue() -> Any:
+    return render_template("admin/queue.html", **_queue())
+
+
+@bp.get("/live")
+def live_queue() -> Any:
+    return fragment(lambda: render_template("admin/_queue.html", **_queue()))
+
+
+def _page(snapshot_id: int, error: WorkspacesError | None = None) -> Any:
+    found = _request(store().snapshot(snapshot_id))
+    html = render_template(
+        "admin/snapshot.html", item=found, form=snapshot_id if error else None, error=error, typed=request.form
+    )
+    return make_response(html, error.http_status if error else 200)
+
+
+@bp.get("/snapshots/<int:snapshot_id>")
+def snapshot(snapshot_id: int) -> Any:
+    return _page(snapshot_id)
+
+
+@bp.get("/snapshots/<int:snapshot_id>/live")
+def live_snapshot(snapshot_id: int) -> Any:
+    def render() -> str:
+        found = _request(store().snapshot(snapshot_id))
+        return render_template("admin/_snapshot.html", item=found, form=None, error=None, typed={})
+
+    return fragment(render)
+
+
+@bp.post("/snapshots/<int:snapshot_id>/approve")
+def approve(snapshot_id: int) -> Any:
+    store().approve_snapshot(snapshot_id, actor=actor())
+    flash("Approved. The worker commits it now.")
+    return back(url_for(".queue"))
+
+
+@bp.post("/snapshots/<int:snapshot_id>/reject")
+def reject(snapshot_id: int) -> Any:
+    reason = request.form.get("reason", "").replace("\r\n", "\n").strip()
+    try:
+        if not reason:
+            raise InvalidInput("A rejection needs a reason.", "Say what should be different; the participant reads it.")
+        store().reject_snapshot(snapshot_id, reason, actor=actor())
+    except InvalidInput as error:
+        return _page(snapshot_id, error)
+    flash("Rejected. The participant sees your reason.")
+    return redirect(url_for(".queue"))
+
+
+@bp.post("/snapshots/<int:snapshot_id>/inspect")
+def inspect(snapshot_id: int) -> Any:
+    """List again what the snapshot would capture now."""
+    found = store().snapshot(snapshot_id)
+    if found.state is not SnapshotState.REQUESTED:
+        raise Conflict("This request is decided already.")
+    store().add_job(JobKind.INSPECT, found.workspace_id, actor=actor(), snapshot_id=found.id)
+    return back(url_for(".snapshot", snapshot_id=found.id))
+
+
+@bp.post("/snapshots/<int:snapshot_id>/retry")
+def retry(snapshot_id: int) -> Any:
+    store().retry_snapshot(snapshot_id, actor=actor())
+    flash("It is tried again.")
+    return back(url_for(".snapshot", snapshot_id=snapshot_id))
+
+
+@bp.route("/snapshots/<int:snapshot_id>/restore", methods=["GET", "POST"])
+def restore(snapshot_id: int) -> Any:
+    """Say what restoring this version loses (GET); have the worker do it (POST)."""
+    version = store().snapshot(snapshot_id)
+    if version.state not in RESTORABLE:
+        raise Conflict("Only a committed version can be restored.")
+    workspace = store().workspace(version.workspace_id)
+    if request.method == "GET":
+        return render_template("admin/restore.html", version=version, workspace=workspace)
+    store().add_job(JobKind.RESTORE, workspace.id, actor=actor(), snapshot_id=version.id)
+    flash(f"{workspace.ref} is being restored to v{version.version}.")
+    return redirect(url_for(".workspace", workspace_id=workspace.id))

@@ -1,0 +1,74 @@
+"""The list of workspaces, one workspace's page, and the jobs that start, stop, restart and reset one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import flash, redirect, render_template, request, url_for
+
+from webadmin.admin.base import actor, back, bp, moving_jobs
+from webadmin.context import ssh_line, store
+from webadmin.live import fragment
+from workspaces.model import JobKind
+
+SHOWN = 12  # jobs and events on one workspace's page
+SAID = {"start": "is being started", "stop": "is being stopped", "restart": "is being restarted"}
+
+
+def _list() -> dict[str, Any]:
+    return {"workspaces": store().workspaces(), "jobs": moving_jobs()}
+
+
+@bp.get("/workspaces")
+def workspaces() -> Any:
+    return render_template("admin/workspaces.html", **_list())
+
+
+@bp.get("/workspaces/live")
+def live_workspaces() -> Any:
+    return fragment(lambda: render_template("admin/_workspaces.html", **_list()))
+
+
+def _one(workspace_id: int) -> dict[str, Any]:
+    workspace = store().workspace(workspace_id)
+    return {
+        "workspace": workspace,
+        "challenge": store().challenge(workspace.challenge),
+        "ssh": [ssh_line(name, workspace.ref) for name in workspace.members],
+        "snapshots": store().snapshots(workspace_id=workspace_id, limit=1000),
+        "job": moving_jobs().get(workspace_id),
+        "jobs": store().jobs(workspace_id=workspace_id, limit=SHOWN),
+        "events": [e for e in store().events(2 * SHOWN, workspace=workspace.ref) if not e.kind.startswith("job.")][
+            :SHOWN
+        ],
+    }
+
+
+@bp.get("/workspaces/<int:workspace_id>")
+def workspace(workspace_id: int) -> Any:
+    return render_template("admin/workspace.html", **_one(workspace_id))
+
+
+@bp.get("/workspaces/<int:workspace_id>/live")
+def live_workspace(workspace_id: int) -> Any:
+    return fragment(lambda: render_template("admin/_workspace.html", **_one(workspace_id)))
+
+
+@bp.post("/workspaces/<int:workspace_id>/<any(start,stop,restart):action>")
+def act(workspace_id: int, action: str) -> Any:
+    found = store().workspace(workspace_id)
+    store().add_job(JobKind(action), found.id, actor=actor())
+    flash(f"{found.ref} {SAID[action]}.")
+    return back(url_for(".workspace", workspace_id=found.id))
+
+
+@bp.route("/workspaces/<int:workspace_id>/reset", methods=["GET", "POST"])
+def reset(workspace_id: int) -> Any:
+    """Say what a reset loses (GET); have the worker do it (POST)."""
+    found = store().workspace(workspace_id)
+    if request.method == "GET":
+        challenge = store().challenge(found.challenge)
+        return render_template("admin/reset.html", workspace=found, challenge=challenge)
+    store().add_job(JobKind.RESET, found.id, actor=actor())
+    flash(f"{found.ref} is being reset.")
+    return redirect(url_for(".workspace", workspace_id=found.id))

@@ -1,0 +1,89 @@
+"""The application factory: nothing is read or opened at import."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, redirect, url_for
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.local import LocalProxy
+
+from webadmin import admin, auth, display, errors, me, session
+from webadmin.context import Parts, attach, store
+from webadmin.security import harden, session_key
+from workspaces.settings import Settings
+from workspaces.store import Store
+
+FORM_MAX = 64 << 10  # bytes of one request's body: a form with a key and a message, amply
+
+
+def create_app(settings: Settings, store: Store) -> Flask:
+    """The web application over `store`. Raises SettingsError when its session key cannot be used."""
+    app = Flask("webadmin")
+    secure = settings.web_url.startswith("https:")
+    app.config.update(
+        SECRET_KEY=session_key(settings.keys),
+        # Cookies do not tell ports apart: two state directories on one host must not sign each other's people out.
+        SESSION_COOKIE_NAME=f"{'__Host-' if secure else ''}workspaces-{store.instance[:6]}",
+        SESSION_COOKIE_PATH="/",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=secure,
+        SESSION_REFRESH_EACH_REQUEST=False,
+        PERMANENT_SESSION_LIFETIME=timedelta(seconds=session.MAX_AGE),
+        MAX_CONTENT_LENGTH=FORM_MAX,
+        MAX_FORM_MEMORY_SIZE=FORM_MAX,
+        MAX_FORM_PARTS=100,
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a page may stay open
+    )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    attach(app, Parts(settings, store))
+    CSRFProtect(app)
+    session.install(app)
+    errors.install(app)
+    display.install(app)
+    app.jinja_env.globals.update(
+        # Looked up only where a template uses it: the error page must not need the store.
+        account=LocalProxy(session.account),
+        waiting=_waiting,
+        asset=_asset(Path(app.static_folder or "")),
+    )
+    app.after_request(harden)
+    for blueprint in (auth.bp, me.bp, admin.bp):
+        app.register_blueprint(blueprint)
+    app.add_url_rule("/", "start", _start)
+    app.add_url_rule("/healthz", "healthz", _healthz)
+    return app
+
+
+def _start() -> Any:
+    """Lead everybody to the page that they came for."""
+    account = session.account()
+    if account is None:
+        return redirect(url_for("auth.login"))
+    return redirect(url_for("admin.queue" if account.is_admin else "me.page"))
+
+
+def _healthz() -> Response:
+    """`ok` when the store answers too."""
+    store().data_version()
+    return Response("ok\n", mimetype="text/plain")
+
+
+def _asset(folder: Path) -> Callable[[str], str]:
+    hashes = {f.name: hashlib.sha256(f.read_bytes()).hexdigest()[:12] for f in folder.iterdir() if f.is_file()}
+
+    def asset(name: str) -> str:
+        """Address of a static file that changes with its content, as it is cached for good."""
+        return url_for("static", filename=name, v=hashes[name])
+
+    return asset
+
+
+def _waiting() -> int:
+    """How many requests wait for an administrator."""
+    return len(store().open_requests())

@@ -1,0 +1,95 @@
+"""How values look on a page: template filters for times, sizes, counts and untrusted names."""
+
+from __future__ import annotations
+
+import stat
+import time
+from datetime import UTC, datetime
+
+from flask import Flask
+from markupsafe import Markup, escape
+
+from workspaces.model import Change
+from workspaces.names import printable
+
+# below which distance, in which unit (seconds), called what
+_UNITS = (
+    (3600, 60, "min", "min"),
+    (86400, 3600, "h", "h"),
+    (30 * 86400, 86400, "day", "days"),
+    (365 * 86400, 30 * 86400, "month", "months"),
+    (float("inf"), 365 * 86400, "year", "years"),
+)
+SIGNS = {"added": "+", "changed": "~", "removed": "−"}
+
+
+def install(app: Flask) -> None:
+    for function in (ago, exact, size, count, plural, shown, sign, privileged):
+        app.jinja_env.filters[function.__name__] = function
+
+
+def _distance(seconds: float) -> str:
+    _, unit, one, many = next(row for row in _UNITS if seconds < row[0])
+    number = int(seconds // unit)
+    return f"{number} {one if number == 1 else many}"
+
+
+def ago(at: float | None, never: str = "never") -> Markup | str:
+    """A moment relative to now, to the minute, with the exact one on hover; `never` for None."""
+    if at is None:
+        return never
+    moment = datetime.fromtimestamp(at, UTC)
+    passed = time.time() - at
+    if abs(passed) < 60:
+        text = "just now" if passed >= 0 else "in a moment"
+    else:
+        text = f"{_distance(passed)} ago" if passed > 0 else f"in {_distance(-passed)}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        moment.isoformat(timespec="seconds").replace("+00:00", "Z"), exact(at), text
+    )
+
+
+def exact(at: float) -> str:
+    """`1 May 2026, 18:00:05 UTC`."""
+    moment = datetime.fromtimestamp(at, UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M:%S} UTC"
+
+
+def size(count: int | None) -> str:
+    """Bytes in powers of 1024: `48.2 MiB`; a dash for None."""
+    if count is None:
+        return "–"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def count(number: int) -> str:
+    """`12,345`."""
+    return f"{number:,}"
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """`1 file`, `2 files`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def shown(text: str, limit: int = 400) -> str:
+    """A file name or comment from a container, with what could disguise it written out."""
+    return printable(text, limit)
+
+
+def sign(change: Change) -> Markup:
+    """+, ~ or − for a change's kind, which a screen reader reads as the word."""
+    return Markup('<span aria-hidden="true">{}</span><span class="unseen">{}</span>').format(
+        SIGNS.get(change.kind, "?"), escape(change.kind)
+    )
+
+
+def privileged(change: Change) -> str:
+    """What a set-id bit is called, empty for an ordinary file."""
+    names = ((stat.S_ISUID, "setuid"), (stat.S_ISGID, "setgid"))
+    return ", ".join(name for bit, name in names if change.mode & bit) if stat.S_ISREG(change.mode) else ""

@@ -1,0 +1,60 @@
+"""Fragments that an open page polls: same markup as in the page, with an ETag, so that nothing new costs nothing.
+
+`static/app.js` fetches each `data-live` address with the header X-Fragment, and patches what differs. A tag has two
+halves: what the markup was made from (the store's version, the minute, the session), and a digest of the markup.
+
+    first half the same             ─► 304, without a look at the store
+    first half new, markup the same ─► 304, with the new tag
+    else                            ─► the markup
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+
+from flask import Response, request, session
+from flask_wtf.csrf import generate_csrf
+
+from webadmin.context import store
+from webadmin.session import me
+
+HEADER = "X-Fragment"
+_process = secrets.token_hex(4)  # the store's versions of another process are another count
+
+
+def wanted() -> bool:
+    """Whether the request is a page's poll."""
+    return HEADER in request.headers
+
+
+def fragment(render: Callable[[], str]) -> Response:
+    """What `render` makes as an answer to a poll: 304 when the page has exactly this."""
+    token = generate_csrf()
+    # Times are shown to the minute. Another session needs other CSRF tokens in the forms.
+    session_now = _digest(f"{me().get_id()} {session['csrf_token']}")
+    origin = f"{_process}-{store().data_version()}-{int(time.time() // 60)}-{session_now}"
+    known = request.if_none_match.to_header().strip('"')
+    if known.startswith(f"{origin}."):
+        return _unchanged(known)
+    html = render()
+    # The token is signed anew at each request; that is no news.
+    markup = _digest(session_now + html.replace(token, ""))
+    tag = f"{origin}.{markup}"
+    if known.endswith(f".{markup}"):
+        return _unchanged(tag)
+    response = Response(html)
+    response.set_etag(tag)
+    return response
+
+
+def _unchanged(tag: str) -> Response:
+    response = Response(status=304)
+    response.set_etag(tag)
+    return response
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,138 @@
+"""The participant's one page: own workspaces and their versions, keys and password."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
+
+from webadmin import access, auth, session
+from webadmin.context import ssh_line, store
+from webadmin.live import fragment
+from workspaces import accounts
+from workspaces.errors import Conflict, InvalidInput, NotFound, Refused, WorkspacesError
+from workspaces.model import Challenge, ChangeReport, Job, JobState, Snapshot, SnapshotState, Workspace
+
+bp = Blueprint("me", __name__, url_prefix="/me")
+bp.before_request(access.require_login)
+
+OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTING)
+SHOWN = 50  # requests listed for one workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One workspace as its member sees it: `open` is the request under way, `jobs` what is being done to it."""
+
+    workspace: Workspace
+    challenge: Challenge
+    ssh: str
+    snapshots: list[Snapshot]
+    open: Snapshot | None
+    report: ChangeReport | None
+    jobs: list[Job]
+
+
+def _spaces() -> list[Space]:
+    name = session.me().name
+    mine = store().workspaces_of(name)
+    return [_space(w, ssh_line(name, w.ref if len(mine) > 1 else None)) for w in mine]
+
+
+def _space(workspace: Workspace, ssh: str) -> Space:
+    snapshots = store().snapshots(workspace_id=workspace.id, limit=SHOWN)
+    under_way = next((s for s in snapshots if s.state in OPEN), None)
+    return Space(
+        workspace,
+        store().challenge(workspace.challenge),
+        ssh,
+        snapshots,
+        under_way,
+        store().changes(under_way.id) if under_way else None,
+        store().jobs(states=(JobState.QUEUED, JobState.RUNNING), workspace_id=workspace.id, limit=10),
+    )
+
+
+def _page(form: str = "", error: WorkspacesError | None = None) -> Any:
+    """The page; with `error`, what was typed stays in the form of that name and the error is said there."""
+    html = render_template(
+        "me/page.html",
+        spaces=_spaces(),
+        keys=store().keys(session.me().name),
+        form=form,
+        error=error,
+        typed=request.form,
+    )
+    return make_response(html, error.http_status if error else 200)
+
+
+@bp.get("")
+def page() -> Any:
+    return _page()
+
+
+@bp.get("/live")
+def live_spaces() -> Any:
+    return fragment(lambda: render_template("me/_spaces.html", spaces=_spaces(), form="", error=None, typed={}))
+
+
+@bp.post("/workspaces/<int:workspace_id>/snapshots")
+def request_snapshot(workspace_id: int) -> Any:
+    workspace = access.own_workspace(workspace_id)
+    message = request.form.get("message", "").replace("\r\n", "\n")
+    try:
+        store().request_snapshot(workspace.id, message, actor=session.me().name, via="web")
+    except (InvalidInput, Conflict) as error:
+        return _page(f"snapshot-{workspace.id}", error)
+    flash("Your request is in the queue. An administrator decides on it.")
+    return redirect(url_for(".page"))
+
+
+@bp.post("/snapshots/<int:snapshot_id>/withdraw")
+def withdraw(snapshot_id: int) -> Any:
+    snapshot = access.own_snapshot(snapshot_id)
+    store().withdraw_snapshot(snapshot.id, actor=session.me().name)
+    flash("The request is withdrawn.")
+    return redirect(url_for(".page"))
+
+
+@bp.post("/keys")
+def add_key() -> Any:
+    name = session.me().name
+    try:
+        fingerprint, line = accounts.parse_public_key(request.form.get("key", "").strip())
+        store().add_key(name, fingerprint, line, actor=name)
+    except (InvalidInput, Conflict) as error:
+        return _page("key", error)
+    flash("The key is added. It works from now on.")
+    return redirect(url_for(".page", _anchor="keys"))
+
+
+@bp.post("/keys/<int:key_id>/remove")
+def remove_key(key_id: int) -> Any:
+    name = session.me().name
+    key = next((k for k in store().keys(name) if k.id == key_id), None)
+    if key is None:
+        raise NotFound("You have no such key.")
+    store().remove_key(name, key.fingerprint, actor=name)
+    flash("The key is removed. Sessions that it opened go on; new ones need another.")
+    return redirect(url_for(".page", _anchor="keys"))
+
+
+@bp.post("/password")
+def change_password() -> Any:
+    user = session.me().user
+    new = request.form.get("new", "")
+    try:
+        if new != request.form.get("again", ""):
+            raise InvalidInput("The two new passwords differ.")
+        hashed = accounts.hash_password(new)
+        if auth.verify(user.name, request.form.get("current", "")) is None:
+            raise Refused("The current password is wrong.")
+    except (InvalidInput, Refused) as error:
+        return _page("password", error)
+    store().set_password_hash(user.name, hashed, actor=user.name)
+    session.begin(store().user(user.name))
+    flash("Your password is changed. You are signed out everywhere else.")
+    return redirect(url_for(".page", _anchor="password"))

@@ -1,0 +1,142 @@
+// Enhances pages that work without it: live regions, copy buttons, no double submits.
+//
+// A live region is an element with data-live, the address of its own markup. It is fetched again and again, quickly
+// while something in it is [data-moving], and patched in place: typed text, focus and opened details stay.
+"use strict";
+
+document.documentElement.classList.add("js");
+
+const QUICK = 1500, CALM = 5000, SLOWEST = 60000; // milliseconds
+const offline = document.getElementById("offline");
+
+/** Make `from` equal to `to`, changing only what differs. Elements with an id are matched by it. */
+function patch(from, to) {
+  if (from.nodeType !== to.nodeType || from.nodeName !== to.nodeName || from.id !== to.id) {
+    from.replaceWith(to);
+    return;
+  }
+  if (from.nodeType !== Node.ELEMENT_NODE) {
+    if (from.data !== to.data) from.data = to.data;
+    return;
+  }
+  for (const { name } of [...from.attributes]) {
+    // Whether details are open is the reader's business.
+    if (!to.hasAttribute(name) && !(name === "open" && from.nodeName === "DETAILS")) from.removeAttribute(name);
+  }
+  for (const { name, value } of to.attributes) {
+    if (from.getAttribute(name) !== value) from.setAttribute(name, value);
+  }
+  // What is typed or chosen belongs to the person.
+  if (!["TEXTAREA", "SELECT", "NOSCRIPT"].includes(from.nodeName)) patchChildren(from, to);
+}
+
+function patchChildren(from, to) {
+  const wanted = [...to.childNodes];
+  const mine = new Map([...from.children].filter((e) => e.id).map((e) => [e.id, e]));
+  const kept = new Set(wanted.map((node) => mine.get(node.id)));
+  const alike = (a, b) => !a.id && !b.id && a.nodeName === b.nodeName;
+  let at = from.firstChild;
+  const drop = () => { const next = at.nextSibling; at.remove(); at = next; };
+
+  wanted.forEach((node, index) => {
+    const same = node.id && mine.get(node.id);
+    // What is not wanted any more goes first: to move an element would take the focus from it.
+    const later = () => at.nodeType === Node.ELEMENT_NODE && wanted.slice(index).some((w) => alike(w, at));
+    const gone = () => !kept.has(at) && (same ? at !== same : !alike(at, node) && !(later() || node.nodeType === Node.TEXT_NODE));
+    while (at && gone()) drop();
+    if (same) {
+      if (same === at) at = at.nextSibling;
+      else from.insertBefore(same, at);
+      patch(same, node);
+    } else if (at && alike(at, node)) {
+      const next = at.nextSibling;
+      patch(at, node);
+      at = next;
+    } else {
+      from.insertBefore(node, at);
+    }
+  });
+  while (at) drop();
+}
+
+function say(text) {
+  if (offline.textContent !== text) offline.textContent = text;
+  offline.hidden = !text;
+}
+
+/** Keep one live region up to date while the page is visible. */
+function follow(region) {
+  let tag = "", failures = 0, timer = 0, busy = false;
+
+  async function look() {
+    busy = true;
+    try {
+      const answer = await fetch(region.dataset.live, {
+        headers: tag ? { "X-Fragment": "1", "If-None-Match": tag } : { "X-Fragment": "1" },
+        signal: AbortSignal.timeout(15000),
+      });
+      if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
+        region.removeAttribute("data-live");
+        say(answer.status === 401 ? "You are signed out. Reload the page to sign in again." : "This is not here any more. Reload the page.");
+        return;
+      }
+      if (answer.status !== 304) {
+        if (!answer.ok) throw new Error(answer.status);
+        const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+        patchChildren(region, fresh.body);
+      }
+      tag = answer.headers.get("ETag") || "";
+      failures = 0;
+      say("");
+    } catch {
+      failures += 1;
+      if (failures > 1) say("The server does not answer. Trying again…");
+    } finally {
+      busy = false;
+      next();
+    }
+  }
+
+  function next() {
+    clearTimeout(timer);
+    if (document.hidden || !region.dataset.live) return;
+    const pace = region.querySelector("[data-moving]") ? QUICK : CALM;
+    timer = setTimeout(look, Math.min(SLOWEST, pace * 2 ** failures));
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(timer);
+    if (!document.hidden && !busy && region.dataset.live) look();
+  });
+  next();
+}
+
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+  } catch {
+    // No clipboard without https: leave it selected, and try the old way.
+    getSelection().selectAllChildren(source);
+    if (!document.execCommand("copy")) return;
+  }
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = "Copy"; }, 2000);
+}
+
+document.querySelectorAll("[data-live]").forEach(follow);
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (button) copy(button);
+});
+
+document.addEventListener("submit", (event) => {
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "1";
+});
+
+// Back from the next page by the browser's cache: the forms may be sent again.
+addEventListener("pageshow", () => {
+  document.querySelectorAll("form[data-sent]").forEach((form) => form.removeAttribute("data-sent"));
+});

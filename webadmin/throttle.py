@@ -1,0 +1,89 @@
+"""Limits on password guessing: token buckets per account and address, per address, and in total.
+
+An attempt takes a token from each bucket before the password is looked at, so attempts in parallel count too;
+a right password gives them back. The account alone has no bucket: nobody can lock a rival out from another
+address. Kept in memory, for one process; ssh keys are not concerned.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+MAX_TRACKED = 20_000  # buckets; the longest unused is forgotten first
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`burst` attempts at once, then one each `every` seconds."""
+
+    burst: float
+    every: float
+
+
+ACCOUNT = Rate(6, 60)
+ADDRESS = Rate(40, 10)
+TOTAL = Rate(120, 0.25)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at: float
+
+
+class Throttle:
+    """Thread-safe. `clock` is in seconds and only ever grows."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[tuple[str, ...], _Bucket] = OrderedDict()
+
+    def take(self, account: str, address: str) -> float:
+        """Count one attempt. Returns 0 when it may be made, else how many seconds to wait before the next."""
+        with self._lock:
+            rows = [(self._bucket(key, rate), rate) for key, rate in _keys(account, address)]
+            wait = max((1 - bucket.tokens) * rate.every for bucket, rate in rows)
+            if wait > 0:
+                return wait
+            for bucket, _ in rows:
+                bucket.tokens -= 1
+            return 0
+
+    def give_back(self, account: str, address: str) -> None:
+        """The attempt was the account's owner: it does not count, nor do his earlier mistakes."""
+        with self._lock:
+            for key, rate in _keys(account, address):
+                bucket = self._bucket(key, rate)
+                bucket.tokens = rate.burst if key[0] == "account" else min(rate.burst, bucket.tokens + 1)
+
+    def _bucket(self, key: tuple[str, ...], rate: Rate) -> _Bucket:
+        now = self._clock()
+        bucket = self._buckets.setdefault(key, _Bucket(rate.burst, now))
+        self._buckets.move_to_end(key)
+        bucket.tokens = min(rate.burst, bucket.tokens + (now - bucket.at) / rate.every)
+        bucket.at = now
+        if len(self._buckets) > MAX_TRACKED:
+            self._buckets.popitem(last=False)
+        return bucket
+
+
+def _keys(account: str, address: str) -> tuple[tuple[tuple[str, ...], Rate], ...]:
+    network = _network(address)
+    return ((("account", account[:64], network), ACCOUNT), (("address", network), ADDRESS), (("total",), TOTAL))
+
+
+def _network(address: str) -> str:
+    """One host's addresses as one: an IPv6 host may use any in its /64."""
+    try:
+        ip = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((int(ip), 64), strict=False))
+    return str(ip)
