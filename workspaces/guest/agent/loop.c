@@ -1,0 +1,170 @@
+/* See loop.h. Few timers run at a time, so a sorted list holds them. */
+#include "loop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Stands before each block of loop_alloc's. */
+struct garbage {
+	struct garbage *next;
+	max_align_t block[];
+};
+
+static int epoll = -1;
+static bool running;
+static struct timer *timers;
+static struct garbage *garbage;
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void loop_start(void)
+{
+	epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll < 0) {
+		perror("agent: epoll_create1");
+		exit(1);
+	}
+}
+
+void loop_stop(void)
+{
+	running = false;
+}
+
+void *loop_alloc(size_t size)
+{
+	struct garbage *entry = calloc(1, sizeof(*entry) + size);
+
+	return entry ? entry->block : NULL;
+}
+
+void loop_free(void *memory)
+{
+	struct garbage *entry = CONTAINER_OF(memory, struct garbage, block);
+
+	entry->next = garbage;
+	garbage = entry;
+}
+
+static void collect(void)
+{
+	while (garbage) {
+		struct garbage *next = garbage->next;
+
+		free(garbage);
+		garbage = next;
+	}
+}
+
+static int run_timers(void)
+{
+	uint64_t now = now_ms();
+
+	while (timers && timers->at <= now) {
+		struct timer *timer = timers;
+
+		timers = timer->next;
+		timer->set = false;
+		timer->expired(timer);
+	}
+	return timers ? (int)(timers->at - now) + 1 : -1;
+}
+
+void loop_run(void)
+{
+	struct epoll_event events[64];
+
+	running = true;
+	while (running) {
+		int wait = run_timers();
+		int count;
+
+		collect();
+		if (!running)
+			break;
+		count = epoll_wait(epoll, events, 64, wait);
+		if (count < 0 && errno != EINTR) {
+			perror("agent: epoll_wait");
+			exit(1);
+		}
+		for (int i = 0; i < count; i++) {
+			struct watch *watch = events[i].data.ptr;
+
+			if (watch->fd >= 0 && watch->events)
+				watch->ready(watch, events[i].events);
+		}
+		collect();
+	}
+	close(epoll);
+}
+
+void watch_start(struct watch *watch, int fd, void (*ready)(struct watch *, uint32_t))
+{
+	watch->fd = fd;
+	watch->events = 0;
+	watch->ready = ready;
+}
+
+bool watch_set(struct watch *watch, uint32_t events)
+{
+	struct epoll_event event = {.events = events, .data.ptr = watch};
+	int operation = EPOLL_CTL_MOD;
+
+	if (watch->fd < 0 || watch->events == events)
+		return true;
+	if (!events)
+		operation = EPOLL_CTL_DEL;
+	else if (!watch->events)
+		operation = EPOLL_CTL_ADD;
+	if (epoll_ctl(epoll, operation, watch->fd, &event))
+		return false;
+	watch->events = events;
+	return true;
+}
+
+void watch_close(struct watch *watch)
+{
+	if (watch->fd < 0)
+		return;
+	/* Explicitly: a forked child may hold the file open a moment longer, and epoll would go on reporting it. */
+	watch_set(watch, 0);
+	close(watch->fd);
+	watch->fd = -1;
+	watch->events = 0;
+}
+
+void timer_clear(struct timer *timer)
+{
+	if (!timer->set)
+		return;
+	for (struct timer **link = &timers; *link; link = &(*link)->next) {
+		if (*link == timer) {
+			*link = timer->next;
+			break;
+		}
+	}
+	timer->set = false;
+}
+
+void timer_set(struct timer *timer, unsigned ms, void (*expired)(struct timer *))
+{
+	struct timer **link = &timers;
+
+	timer_clear(timer);
+	timer->at = now_ms() + ms;
+	timer->expired = expired;
+	while (*link && (*link)->at <= timer->at)
+		link = &(*link)->next;
+	timer->next = *link;
+	timer->set = true;
+	*link = timer;
+}
