@@ -22,7 +22,9 @@ def test_bad_names(name: str) -> None:
         check_name(name, "user")
 
 
-@pytest.mark.parametrize("reference", ["debian:12", "als/alice:v1", "host:5000/a/b:Tag_1.2", "a", "gcr.example/a-b/c__d"])
+@pytest.mark.parametrize(
+    "reference", ["debian:12", "als/alice:v1", "host:5000/a/b:Tag_1.2", "a", "gcr.example/a-b/c__d"]
+)
 def test_good_images(reference: str) -> None:
     assert check_image(reference) == reference
 

@@ -10,7 +10,7 @@ from flask import Flask
 from markupsafe import Markup, escape
 
 from workspaces.model import Change
-from workspaces.names import printable
+from workspaces.names import amount, printable
 
 # below which distance, in which unit (seconds), called what
 _UNITS = (
@@ -24,7 +24,7 @@ SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
 
 def install(app: Flask) -> None:
-    for function in (ago, exact, size, count, plural, shown, sign, privileged):
+    for function in (ago, exact, amount, count, plural, shown, sign, privileged):
         app.jinja_env.filters[function.__name__] = function
 
 
@@ -53,18 +53,6 @@ def exact(at: float) -> str:
     """`1 May 2026, 18:00:05 UTC`."""
     moment = datetime.fromtimestamp(at, UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M:%S} UTC"
-
-
-def size(count: int | None) -> str:
-    """Bytes in powers of 1024: `48.2 MiB`; a dash for None."""
-    if count is None:
-        return "–"
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 def count(number: int) -> str:

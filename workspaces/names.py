@@ -1,4 +1,4 @@
-"""Pure rules for the names that people choose, and the names derived from them.
+"""Pure rules for the names that people choose, the names derived from them, and text made safe to print.
 
 A user's and a workspace's name becomes a host name, a directory, and a part of an image's name, so the
 rule is the strictest of the three: lower-case letters, digits and single hyphens, a letter first.
@@ -80,3 +80,15 @@ def printable(text: str, limit: int = 200) -> str:
         for c in text[:limit]
     )
     return safe + ("…" if len(text) > limit else "")
+
+
+def amount(count: int | None) -> str:
+    """Bytes for people to read, in powers of 1024: `48.2 MiB`; a dash for None."""
+    if count is None:
+        return "–"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

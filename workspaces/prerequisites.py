@@ -65,13 +65,13 @@ def _sanitizers() -> bool:
 TABLE = (
     Prerequisite("venv", "makes the virtual environment that holds the Python packages", ("python3-venv",), _venv),
     Prerequisite("gcc", "compiles the guest agent", ("gcc",), _program("gcc")),
-    Prerequisite("libc", "links the guest agent statically, so that it runs in any image", ("libc6-dev",), _static_libc),
+    Prerequisite("libc", "links the guest agent statically, so it runs in any image", ("libc6-dev",), _static_libc),
     Prerequisite("engine", "runs the containers", ("docker.io",), _program("dockerd", "containerd", "runc")),
-    Prerequisite("iptables", "keeps containers away from this host and from each other", ("iptables",), _program("iptables")),
+    Prerequisite("iptables", "keeps containers away from the host and each other", ("iptables",), _program("iptables")),
     Prerequisite("ip", "makes the bridge that containers use", ("iproute2",), _program("ip")),
-    Prerequisite("mmdebstrap", "builds base images from the distribution's mirror", ("mmdebstrap",), _program("mmdebstrap")),
-    Prerequisite("ssh", "is the client that the demonstration uses", ("openssh-client",), _program("ssh", "ssh-keygen")),
-    Prerequisite("clang", "fuzzes the guest agent's parser", ("clang", "libclang-rt-14-dev"),
+    Prerequisite("mmdebstrap", "builds base images from the mirror", ("mmdebstrap",), _program("mmdebstrap")),
+    Prerequisite("ssh", "is the client in the demonstration", ("openssh-client",), _program("ssh", "ssh-keygen")),
+    Prerequisite("clang", "fuzzes the guest agent's parser", ("clang", "libclang-rt-dev"),
                  lambda: _program("clang")() and _sanitizers(), "test"),
     Prerequisite("chromium", "is the browser that the tests drive", ("chromium",), _program("chromium"), "test"),
     Prerequisite("skopeo", "reads archives independently", ("skopeo",), _program("skopeo"), "test"),
@@ -90,7 +90,7 @@ def absent(stages: tuple[str, ...] = ("run",)) -> list[Prerequisite]:
 
 def check_host(missing: list[Prerequisite]) -> None:
     """Raise Unfit unless `missing` can be installed here and by this user."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before anything checked it
         raise Unfit(f"Python {platform.python_version()} is too old: 3.11 or newer is needed. Install python3.11.")
     if sys.platform != "linux":
         raise Unfit(f"Containers need Linux; this is {platform.system()}. Use a machine with Debian 12.")
@@ -99,7 +99,7 @@ def check_host(missing: list[Prerequisite]) -> None:
     packages = " ".join(package for item in missing for package in item.packages)
     if not shutil.which("apt-get", path=PATH):
         names = ", ".join(f"{item.name} ({item.why})" for item in missing)
-        raise Unfit(f"This is not Debian, so nothing was installed. Install these yourself, then run it again: {names}.")
+        raise Unfit(f"This is not Debian, so nothing was installed. Install these, then run it again: {names}.")
     if os.geteuid() != 0:
         raise Unfit(
             f"Some packages are missing and only root may install them. Nothing was changed.\n"
@@ -130,7 +130,8 @@ def install_packages(missing: list[Prerequisite]) -> None:
         print(f"  {' '.join(item.packages)}: {item.why}", flush=True)
     packages = [package for item in missing for package in item.packages]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
-    get = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20"]
+    settings = ("DPkg::Lock::Timeout=120", "Acquire::Retries=2", "Acquire::http::Timeout=20")
+    get = ["apt-get", "-q", *(word for setting in settings for word in ("-o", setting))]
     with _services_stay_stopped():
         for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
             done = subprocess.run([*get, *arguments], env=environment, capture_output=True, text=True, check=False)

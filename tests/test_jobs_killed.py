@@ -1,0 +1,127 @@
+"""The worker killed after every single step: the next one ends the work, once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.faults import Fuse, Killed
+from tests.support.worlds import World, memory_world
+from workspaces import jobs
+from workspaces.model import JobKind, JobState, SnapshotState
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+STORE = frozenset(
+    {
+        "claim_job", "set_changes", "begin_commit", "finish_commit", "finish_archive", "finish_job",
+        "set_workspace_image", "fail_snapshot", "fail_job",
+    }
+)  # fmt: skip
+ENGINE = frozenset(
+    {"commit", "reconfigure", "untag", "remove_image", "tag", "load", "ensure_container", "start", "remove"}
+)
+OPEN = (JobState.QUEUED, JobState.RUNNING)
+MOST = 60  # steps; far more than there are
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.005)
+
+
+def run_until_killed(world: World, fuse: Fuse) -> None:
+    """A worker whose process ends when the fuse blows; or that has nothing left to do."""
+    store, engine = fuse.wrap(world.store, STORE), fuse.wrap(world.engine, ENGINE)
+    worker = world.worker(store, engine, fuse.wrap(world.archive, frozenset({"put"})))
+    stop = threading.Event()
+
+    def run() -> None:
+        with suppress(Killed):
+            worker.run(stop)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    world.wait(lambda: fuse.blown.is_set() or not world.store.jobs(states=OPEN))
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    world.wait(lambda: not worker._alive())
+    worker._lock.close()  # as the kernel does for a dead process
+
+
+def check(world: World, snapshot_id: int) -> None:
+    """One version, archived, and nothing else."""
+    done = world.store.snapshot(snapshot_id)
+    assert (done.state, done.version) == (SnapshotState.ARCHIVED, 1), world.describe()
+    assert world.our_images() == {done.image_id: ("als/alice:v1",)}
+    [archived] = world.archive.list()
+    assert (archived.digest, archived.config_digest) == (done.manifest_digest, done.image_id)
+    assert archived.diff_ids == done.diff_ids
+    assert not list((world.archive.root / ".tmp").iterdir())
+    assert {job.state for job in world.store.jobs()} == {JobState.DONE}, world.describe()
+    assert world.workspace.parent_id == snapshot_id
+
+
+def worlds(tmp_path: Path) -> Iterator[tuple[World, Fuse]]:
+    """A fresh world for each step at which to kill, until one is done before it is killed."""
+    for at in range(MOST):
+        with memory_world(tmp_path / str(at)) as world:
+            fuse = Fuse(at)
+            yield world, fuse
+            if not fuse.blown.is_set():
+                assert at >= 5, fuse.calls
+                return
+    pytest.fail(f"more than {MOST} steps")
+
+
+def test_while_it_commits_and_archives(tmp_path: Path) -> None:
+    for world, fuse in worlds(tmp_path):
+        (world.rootfs / "root" / "one").write_text("1")
+        snapshot = world.approved()
+        run_until_killed(world, fuse)
+        world.work()
+        check(world, snapshot.id)
+        assert (world.rootfs / "root" / "one").read_text() == "1"
+    assert {"begin_commit", "commit", "reconfigure", "finish_commit", "untag", "put", "finish_archive"} <= set(
+        fuse.calls
+    )
+
+
+def test_while_it_restores_from_the_archive(tmp_path: Path) -> None:
+    for world, fuse in worlds(tmp_path):
+        (world.rootfs / "root" / "one").write_text("1")
+        snapshot = world.approved()
+        world.work()
+        (world.rootfs / "root" / "one").write_text("2")
+        world.engine.remove_image(world.store.snapshot(snapshot.id).image_id or "")
+        world.add_job(JobKind.RESTORE, snapshot.id)
+        run_until_killed(world, fuse)
+        world.work()
+        check(world, snapshot.id)
+        assert world.workspace.image == "als/alice:v1"
+        assert (world.rootfs / "root" / "one").read_text() == "1"
+        assert len(world.engine.containers({})) == 1
+    assert {"load", "tag", "remove", "ensure_container", "start"} <= set(fuse.calls)
+
+
+def test_while_it_fails(tmp_path: Path) -> None:
+    """No container: the snapshot fails, with its reason, and can be retried."""
+    for world, fuse in worlds(tmp_path):
+        snapshot = world.approved()
+        world.store.cancel_job(world.store.jobs()[-1].id, actor="chief")  # of its inspection
+        run_until_killed(world, fuse)
+        world.work()
+        failed = world.store.snapshot(snapshot.id)
+        assert failed.state is SnapshotState.FAILED
+        assert "has no container" in str(failed.reason)
+        assert len(world.store.jobs(states=[JobState.FAILED])) == 1, world.describe()
+        (world.rootfs / "root" / "one").write_text("1")
+        world.store.retry_snapshot(snapshot.id, actor="chief")
+        world.work()
+        assert world.store.snapshot(snapshot.id).version == 1
+        assert world.our_images() == {world.store.snapshot(snapshot.id).image_id: ("als/alice:v1",)}

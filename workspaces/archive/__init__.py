@@ -1,0 +1,5 @@
+"""Content-addressed store of committed images: an OCI image layout in a directory, blobs shared between images."""
+
+from workspaces.archive.layout import Archive, ArchivedImage, Problem
+
+__all__ = ["Archive", "ArchivedImage", "Problem"]

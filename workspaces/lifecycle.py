@@ -1,0 +1,364 @@
+"""Brings the containers of workspaces to the state that is wanted of them, and the store to what is seen of them.
+
+    ensure_running: it runs, the agent accepts? ─► its socket                         (no lock)
+                    else lock ─► create from image ─► start ─► its socket, RUNNING    (or FAILED, with the reason)
+    stop, restart, reset, remove, replace: lock ─► the store says what is going to happen ─► the engine does it
+    reconcile:      what the engine shows ─► store, except where a lock is held
+
+One lock for each workspace, a file, holds across processes and threads: of twenty first logins one creates the
+container. Every step may be repeated. What is raised is for the person who waits; what the engine said of its inner
+workings is kept as the workspace's `state_detail`, for administrators.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from workspaces.engine import guestsocket
+from workspaces.engine.base import (
+    LABEL_INSTANCE,
+    LABEL_WORKSPACE,
+    ContainerInfo,
+    ContainerSpec,
+    Engine,
+    Progress,
+)
+from workspaces.errors import (
+    Conflict,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    NoSpace,
+    NotFound,
+    Refused,
+    StoreError,
+    WorkspacesError,
+)
+from workspaces.locks import Locks
+from workspaces.model import Challenge, Workspace, WorkspaceState
+from workspaces.names import amount
+from workspaces.store import Store
+
+log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 60.0  # a commit of a few GB holds a workspace's lock about as long
+STOP_SECONDS = 10.0
+
+# Whose container it is: a later workspace of the same name has another number, and is not given its files.
+LABEL_NUMBER = "io.workspaces.number"
+# What tells a restore whose worker was killed whether it had made the new container already.
+LABEL_IMAGE = "io.workspaces.image"  # the reference it was made from
+LABEL_MADE = "io.workspaces.made"  # when, in seconds since the epoch
+
+_REMOVED = "removed by an administrator"
+
+
+def ignore(message: str, fraction: float | None) -> None:
+    """Progress that nobody follows."""
+
+
+def check_open(challenge: Challenge, now: float) -> None:
+    """Raise Refused, with the date, before the challenge opens and once it closed. `now`: seconds since the epoch."""
+    if challenge.opens_at is not None and now < challenge.opens_at:
+        raise Refused(f"The challenge {challenge.slug} opens on {_date(challenge.opens_at)}.")
+    if challenge.closes_at is not None and now >= challenge.closes_at:
+        raise Refused(
+            f"The challenge {challenge.slug} closed on {_date(challenge.closes_at)}.",
+            "Your files and versions are kept; ask the organisers for what you need of them.",
+        )
+
+
+def _date(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d at %H:%M UTC")
+
+
+class Lifecycle:
+    """Thread-safe. `locks` is a directory that all processes of one state directory share."""
+
+    def __init__(self, store: Store, engine: Engine, locks: Path) -> None:
+        self.store = store
+        self.engine = engine
+        self._locks = Locks(locks)
+
+    def container_name(self, workspace: Workspace) -> str:
+        """The name of its container in the engine; the instance keeps two state directories apart."""
+        return f"ws-{self.store.instance[:6]}.{workspace.challenge}.{workspace.name}"
+
+    def socket(self, workspace: Workspace) -> Path:
+        """Where its agent listens when it runs. Raises NotFound or EngineError when the engine cannot tell."""
+        return self.engine.guest_socket(self.container_name(workspace))
+
+    @contextmanager
+    def locked(self, workspace_id: int, wait: float = LOCK_SECONDS) -> Iterator[None]:
+        """Keep all others, here and in other processes, from changing this workspace's container.
+
+        The same thread may take it again. Raises Conflict when it is not free within `wait` seconds.
+        """
+        if not self._locks.take(workspace_id, wait):
+            ref = self.store.workspace(workspace_id).ref
+            raise Conflict(f"Another action on {ref} is going on.", "Try again in a minute.")
+        try:
+            yield
+        finally:
+            self._locks.release(workspace_id)
+
+    def ensure_running(self, workspace_id: int, progress: Progress = ignore) -> Path:
+        """Create and start the container as needed; the path of its agent's socket, which accepts.
+
+        Raises NotFound for the workspace, Conflict when another action on it goes on for too long, EngineError
+        otherwise, each for the eyes of a participant.
+        """
+        workspace = self.store.workspace(workspace_id)
+        path = self._running(workspace)
+        if path is not None:
+            return path
+        what = "Creating" if workspace.state is WorkspaceState.ABSENT else "Starting"
+        progress(f"{what} your workspace {workspace.ref} …", None)
+        with self.locked(workspace_id):
+            workspace = self.store.workspace(workspace_id)  # may have been restored, or removed, meanwhile
+            return self._running(workspace) or self._start(workspace)
+
+    def stop(self, workspace_id: int, progress: Progress = ignore) -> None:
+        """Stop the container; its files stay. Nothing happens when it is stopped or gone."""
+        with self.locked(workspace_id):
+            workspace = self.store.workspace(workspace_id)
+            name = self.container_name(workspace)
+            if self.engine.container(name) is None:
+                self._note(workspace, WorkspaceState.ABSENT)
+                return
+            progress(f"Stopping {workspace.ref} …", None)
+            # Noted first: the gateway asks why as soon as the sessions end.
+            self._note(workspace, WorkspaceState.STOPPED, "stopped by an administrator")
+            self.engine.stop(name, STOP_SECONDS)
+
+    def restart(self, workspace_id: int, progress: Progress = ignore) -> None:
+        """Stop and start it; made anew if it is gone."""
+        with self.locked(workspace_id):
+            self.stop(workspace_id, progress)
+            self.ensure_running(workspace_id, progress)
+
+    def reset(self, workspace_id: int, progress: Progress = ignore) -> None:
+        """Delete the container and its files; the next login makes one from the challenge's image.
+
+        Raises Conflict while a snapshot of it is approved and not committed.
+        """
+        with self.locked(workspace_id):
+            self.store.check_nothing_to_lose(workspace_id)
+            self.store.set_workspace_image(workspace_id, None, None)
+            self._discard(workspace_id, progress, "reset by an administrator")
+
+    def remove(self, workspace_id: int, progress: Progress = ignore) -> None:
+        """Delete the container and its files, before `Store.remove_workspace`. Raises Conflict like `reset`.
+
+        Do both within `locked`, so that no login makes a new container in between.
+        """
+        with self.locked(workspace_id):
+            self.store.check_nothing_to_lose(workspace_id)
+            self._discard(workspace_id, progress, _REMOVED)
+
+    def replace(
+        self,
+        workspace_id: int,
+        image_ref: str,
+        parent_snapshot_id: int,
+        progress: Progress = ignore,
+        *,
+        since: float | None = None,
+    ) -> None:
+        """Restore: put a new container, made from a version's image, in the place of the one there is, and start it.
+
+        `since` is when the restore was asked for, in seconds since the epoch: a container made from this image after
+        it is what an earlier, killed attempt has put there, and stays with what its user has done in it by now.
+        Nothing is deleted unless the image is there. Raises Conflict like `reset`, EngineError.
+        """
+        with self.locked(workspace_id):
+            workspace = self.store.workspace(workspace_id)
+            if self.engine.image(image_ref) is None:
+                raise EngineError(f"The image {image_ref} is not on this host; {workspace.ref} was left as it is.")
+            self.store.check_nothing_to_lose(workspace_id)
+            # Before the container goes: killed in between, the next login makes it from the right image.
+            self.store.set_workspace_image(workspace_id, image_ref, parent_snapshot_id)
+            if since is None or not self._made_since(workspace, image_ref, since):
+                self._discard(workspace_id, progress, "being restored to an earlier version")
+            progress(f"Starting {workspace.ref} from {image_ref} …", None)
+            workspace = self.store.workspace(workspace_id)
+            if self._running(workspace) is None:
+                self._start(workspace)
+
+    def reconcile(self) -> None:
+        """Note in the store what the engine shows of every container. Raises EngineError when it shows nothing.
+
+        A workspace whose lock is held is left to the one who holds it.
+        """
+        seen_at = time.time()
+        found = {info.name: info for info in self.engine.containers({LABEL_INSTANCE: self.store.instance})}
+        for workspace in self.store.workspaces():
+            info = found.get(self.container_name(workspace))
+            state = _seen(workspace, info)
+            if state is workspace.state:
+                continue
+            detail = self._cause(workspace, info) if info is not None and state is WorkspaceState.STOPPED else ""
+            with suppress(Conflict, NotFound), self.locked(workspace.id, wait=0):
+                self.store.set_workspace_state(workspace.id, state, detail, seen_at=seen_at)
+
+    def diagnose(self, workspace_id: int) -> str:
+        """Why its container ended, as half a sentence for its user. Raises StoreError only."""
+        try:
+            workspace = self.store.workspace(workspace_id)
+            info = self.engine.container(self.container_name(workspace))
+        except NotFound:
+            return _REMOVED
+        except (EngineTimeout, EngineUnavailable):
+            return "the engine does not answer"
+        except EngineError:
+            return "the engine reports an error"
+        if workspace.state_detail and workspace.state in (WorkspaceState.STOPPED, WorkspaceState.ABSENT):
+            return workspace.state_detail
+        if info is None:
+            return "its container was removed"
+        if info.running:
+            return "its agent stopped answering" if self._running(workspace) is None else "was started again"
+        return self._cause(workspace, info)
+
+    def _running(self, workspace: Workspace) -> Path | None:
+        """The agent's socket if the container runs and something accepts there, else None."""
+        try:
+            path = self.socket(workspace)
+        except (NotFound, EngineError):
+            return None
+        if not guestsocket.accepts(path):
+            return None
+        try:
+            info = self.engine.container(self.container_name(workspace))
+        except EngineError:
+            return path  # the engine is away; its containers go on, and so can those who use them
+        if info is None or not info.running or not _belongs(info, workspace):
+            return None
+        if info.state == "paused":
+            # A commit does that for a moment, and holds the lock. Where nobody does, it was left so and needs a start.
+            with suppress(Conflict), self.locked(workspace.id, wait=0):
+                return None
+        if workspace.state is not WorkspaceState.RUNNING:
+            self._note(workspace, WorkspaceState.RUNNING)
+        return path
+
+    def _start(self, workspace: Workspace) -> Path:
+        """Create and start. The caller holds the lock."""
+        name = self.container_name(workspace)
+        challenge = self.store.challenge(workspace.challenge)
+        image = workspace.image or challenge.image
+        self._note(workspace, WorkspaceState.STARTING)
+        try:
+            try:
+                info = self.engine.ensure_container(self._spec(workspace, challenge, image))
+            except NotFound as exc:
+                if self.engine.image(image) is not None:
+                    raise
+                raise _no_image(workspace, image) from exc
+            if not _belongs(info, workspace):
+                raise _ForAll(
+                    f"An earlier workspace {workspace.ref} has left its container on this host.",
+                    f"An administrator can delete it, with its files: workspaces reset {workspace.ref}",
+                )
+            self.engine.start(name)
+            path = self.socket(workspace)
+        except Exception as exc:
+            detail = exc.message if isinstance(exc, WorkspacesError) else f"{type(exc).__name__}: {exc}"
+            log.warning("%s did not start: %s", workspace.ref, detail)
+            with suppress(StoreError):  # what went wrong first is what counts
+                self._note(workspace, WorkspaceState.FAILED, detail)
+            raise _for_people(workspace, exc) from exc
+        self._note(workspace, WorkspaceState.RUNNING)
+        return path
+
+    def _spec(self, workspace: Workspace, challenge: Challenge, image: str) -> ContainerSpec:
+        return ContainerSpec(
+            name=self.container_name(workspace),
+            image=image,
+            hostname=workspace.name,
+            limits=challenge.limits,
+            network=challenge.network,
+            mounts=challenge.mounts,
+            labels={
+                LABEL_INSTANCE: self.store.instance,
+                LABEL_WORKSPACE: workspace.ref,
+                LABEL_NUMBER: str(workspace.id),
+                LABEL_IMAGE: image,
+                LABEL_MADE: str(time.time()),
+            },
+        )
+
+    def _discard(self, workspace_id: int, progress: Progress, why: str) -> None:
+        """Delete the container. The caller holds the lock and has made sure that nothing promised is lost."""
+        workspace = self.store.workspace(workspace_id)
+        progress(f"Deleting the container of {workspace.ref} …", None)
+        self._note(workspace, WorkspaceState.ABSENT, why)
+        self.engine.remove(self.container_name(workspace))
+
+    def _made_since(self, workspace: Workspace, image: str, since: float) -> bool:
+        info = self.engine.container(self.container_name(workspace))
+        if info is None or info.labels.get(LABEL_IMAGE) != image:
+            return False
+        return float(info.labels.get(LABEL_MADE, "0")) >= since
+
+    def _note(self, workspace: Workspace, state: WorkspaceState, detail: str = "") -> None:
+        self.store.set_workspace_state(workspace.id, state, detail)
+
+    def _cause(self, workspace: Workspace, info: ContainerInfo) -> str:
+        if info.oom_killed and info.exit_code != 0:
+            return f"ran out of memory ({amount(self.store.challenge(workspace.challenge).limits.memory)})"
+        if info.exit_code == 128 + 9:
+            return "was killed"
+        return "was stopped" if info.exit_code in (0, 128 + 15) else f"ended with status {info.exit_code}"
+
+
+def _seen(workspace: Workspace, info: ContainerInfo | None) -> WorkspaceState:
+    if info is not None and info.running:
+        return WorkspaceState.RUNNING
+    if workspace.state is WorkspaceState.FAILED:
+        return WorkspaceState.FAILED  # and its reason stays, until it runs
+    return WorkspaceState.ABSENT if info is None else WorkspaceState.STOPPED
+
+
+def _belongs(info: ContainerInfo, workspace: Workspace) -> bool:
+    return info.labels.get(LABEL_NUMBER, str(workspace.id)) == str(workspace.id)
+
+
+def _no_image(workspace: Workspace, image: str) -> EngineError:
+    if workspace.image is None:
+        return _ForAll(
+            f"The image {image} of challenge {workspace.challenge} is not on this host.",
+            f"An administrator can add it: workspaces image build {image}, or workspaces image add",
+        )
+    return _ForAll(
+        f"The image {image}, which {workspace.ref} was restored from, is not on this host.",
+        f"An administrator can restore it again, or give up its files: workspaces reset {workspace.ref}",
+    )
+
+
+class _ForAll(EngineError):
+    """An EngineError that is for everybody's eyes already."""
+
+
+def _for_people(workspace: Workspace, exc: Exception) -> WorkspacesError:
+    """What a participant reads of a failed start: which kind of failure, and nothing of the host's inner workings."""
+    ref = workspace.ref
+    hint = f"An administrator can see the reason with: workspaces show {ref}"
+    if isinstance(exc, _ForAll):
+        return EngineError(exc.message, exc.hint)
+    if isinstance(exc, EngineUnavailable):
+        return EngineUnavailable(
+            f"{ref} cannot be started: the container engine does not answer.", "Try again in a minute."
+        )
+    if isinstance(exc, EngineTimeout):
+        return EngineTimeout(f"{ref} did not start in time.", f"Try again. {hint}")
+    if isinstance(exc, NoSpace):
+        return NoSpace(f"{ref} cannot be started: the host's disk is full.", "Tell an administrator.")
+    if isinstance(exc, StoreError):
+        return exc
+    return EngineError(f"{ref} could not be started.", hint)

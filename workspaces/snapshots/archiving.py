@@ -1,0 +1,66 @@
+"""The archive step: a committed version's image goes from the engine into the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from workspaces.archive import Archive
+from workspaces.engine.base import Engine, ImageInfo, Progress
+from workspaces.errors import Conflict, NotFound
+from workspaces.model import Snapshot, SnapshotState
+from workspaces.names import amount
+from workspaces.snapshots.common import OURS, check_room
+from workspaces.snapshots.imageconfig import OCI
+from workspaces.store import Store
+
+
+def archive(store: Store, engine: Engine, archive: Archive, snapshot_id: int, progress: Progress) -> str:
+    """Archive a committed snapshot; nothing happens when it is archived.
+
+    Raises Conflict when it is not committed or its name is taken, NotFound when the engine lost the image, NoSpace,
+    ArchiveError, EngineError.
+    """
+    snapshot = store.snapshot(snapshot_id)
+    if snapshot.state is SnapshotState.ARCHIVED:
+        return f"{snapshot.image_ref} is archived."
+    if snapshot.state is not SnapshotState.COMMITTED or not snapshot.image_ref or not snapshot.image_id:
+        raise Conflict(f"Snapshot {snapshot.id} is {snapshot.state}; only a committed one can be archived.")
+    progress("Waiting for the archive", 0.0)
+    image = engine.image(snapshot.image_id)
+    if image is not None:
+        check_room(engine.info().data_root, image.size, f"Reading {snapshot.image_ref} from the engine")
+        check_room(_existing(archive), snapshot.size or 0, f"Archiving {snapshot.image_ref}")
+    total = image.size if image else 0
+    message = f"Archiving {snapshot.image_ref}, {amount(total)}"
+    digest = archive.put(
+        lambda: _save(engine, snapshot, image),
+        ref=snapshot.image_ref,
+        config_digest=snapshot.image_id,
+        diff_ids=snapshot.diff_ids,
+        annotations=_annotations(image),
+        progress=lambda read: progress(message, min(read / total, 1.0) if total else None),
+    )
+    store.finish_archive(snapshot.id, digest)
+    return f"Archived {snapshot.image_ref} as {digest[:19]}."
+
+
+def _save(engine: Engine, snapshot: Snapshot, image: ImageInfo | None) -> Iterator[bytes]:
+    if image is None:
+        raise NotFound(
+            f"{snapshot.image_ref} is not in the engine any more, and was not archived.",
+            "Commit the workspace again as a new version.",
+        )
+    return engine.save(image.id)
+
+
+def _annotations(image: ImageInfo | None) -> dict[str, str]:
+    labels = image.config.labels if image else {}
+    return {name: value for name, value in labels.items() if name.startswith((OCI, OURS))}
+
+
+def _existing(archive: Archive) -> str:
+    """The nearest directory of the archive that exists: it is made at the first `put`."""
+    place = archive.root
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return str(place)

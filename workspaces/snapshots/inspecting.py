@@ -1,0 +1,43 @@
+"""The inspect step: what a snapshot would capture, kept with it for whoever decides."""
+
+from __future__ import annotations
+
+import time
+
+from workspaces.engine.base import Engine, Progress
+from workspaces.lifecycle import Lifecycle
+from workspaces.model import ChangeReport, Snapshot, SnapshotState
+from workspaces.names import amount
+from workspaces.snapshots.common import source_name
+from workspaces.snapshots.review import review
+from workspaces.store import Store
+
+OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED)
+
+
+def inspect(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot_id: int, progress: Progress) -> str:
+    """List what changed in the workspace's container, with warnings. Raises NotFound, EngineError."""
+    snapshot = store.snapshot(snapshot_id)
+    if snapshot.state not in OPEN:
+        return f"Snapshot {snapshot.id} is {snapshot.state}; nothing to look at."
+    progress("Looking at what changed", None)
+    report = measure(store, engine, lifecycle, snapshot)
+    store.set_changes(snapshot.id, report)
+    paths = report.added + report.changed + report.removed
+    return f"{paths} paths changed, {amount(report.bytes)}, {len(report.warnings)} warnings."
+
+
+def measure(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Snapshot) -> ChangeReport:
+    """What a commit now would capture."""
+    workspace = store.workspace(snapshot.workspace_id)
+    challenge = store.challenge(workspace.challenge)
+    name = lifecycle.container_name(workspace)
+    container = engine.container(name)
+    since, is_version = source_name(store, workspace, container)
+    if container is None:
+        return ChangeReport(time.time(), since, 0, 0, 0, 0, warnings=(f"{workspace.ref} has no container.",))
+    source = engine.image(container.image_id)
+    layers = len(source.diff_ids) + 1 if source else 0
+    return review(
+        engine.changes(name), since=since, layers=layers, mounts=challenge.mounts, since_is_version=is_version
+    )
