@@ -1,1 +1,60 @@
-"""The container engine behind one small interface: `base` has it, `dockerd` and `memory` implement it."""
+"""The container engine behind one small interface: `base` has it, `dockerd` and `memory` implement it.
+
+    open_engine ─► [engine] host if set ─► the one chosen before ─► the host's own if it answers ─► a private one
+
+The choice is written down at the first use: workspaces live in one engine, and must not seem lost because another
+one was installed, or because theirs is down for a minute.
+"""
+
+from __future__ import annotations
+
+from workspaces.engine.base import Engine
+from workspaces.errors import EngineError, EngineUnavailable, SettingsError
+from workspaces.settings import DOCKER_SOCKET, Settings
+
+__all__ = ["open_engine"]
+
+CHOICE = "choice"  # file in the engine's directory: system | private
+
+
+def open_engine(settings: Settings, instance: str, start: bool = True) -> Engine:
+    """The engine of this state directory; the private one is started when it is the one, unless `start` is False.
+
+    Raises HostError when it cannot be started, SettingsError for a host that cannot be used. Whether a configured one
+    answers is not asked here.
+    """
+    from workspaces.engine.dockerd import DockerEngine  # importing docker takes long, and not every command needs it
+    from workspaces.engine.private import PrivateEngine
+
+    if settings.engine_host:
+        if not settings.engine_host.startswith("unix://"):
+            raise SettingsError(
+                f"[engine] host must be a unix:// socket of this machine, not {settings.engine_host}.",
+                "The gateway reaches containers through this machine's file system.",
+            )
+        return DockerEngine(settings.engine_host, settings.guest_dir, instance)
+    private = PrivateEngine(settings.engine_dir)
+    file = settings.engine_dir / CHOICE
+    chosen = file.read_text(encoding="ascii").strip() if file.exists() else ""
+    system = DockerEngine(DOCKER_SOCKET, settings.guest_dir, instance)
+    if not chosen:
+        chosen = "private" if private.exists() or not _answers(system) else "system"
+        if start:
+            settings.engine_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.write_text(chosen + "\n", encoding="ascii")
+    if chosen == "system":
+        return system
+    system.close()
+    if start:
+        private.start()
+    return DockerEngine(private.host, settings.guest_dir, instance)
+
+
+def _answers(engine: Engine) -> bool:
+    try:
+        engine.info()
+    except EngineUnavailable:
+        return False
+    except EngineError:
+        return True  # it is there, and has something to say that the next call will show
+    return True

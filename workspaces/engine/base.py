@@ -113,7 +113,7 @@ class Engine(Protocol):
         """Raises EngineUnavailable when nothing answers."""
 
     def prepare(self) -> None:
-        """Make sure that networks and their filters are there. Called at each start of a process that makes containers."""
+        """Make sure that networks and filters are there; a process that makes containers calls it at its start."""
 
     def retire(self) -> None:
         """Remove this instance's networks and filters. Its containers are gone by then."""
@@ -172,7 +172,7 @@ class Engine(Protocol):
         """Give an image one more reference, taking it from another image that had it."""
 
     def untag(self, reference: str) -> None:
-        """Nothing happens when there is no such reference."""
+        """Remove a name, and its image with the last one unless a container uses it. Nothing when there is none."""
 
     def remove_image(self, image_id: str) -> None:
         """Nothing happens when it is gone; Conflict when a container uses it."""

@@ -1,0 +1,89 @@
+"""What a container changed, from Docker's list of paths and the directory that holds its writes.
+
+    [{Path, Kind}, …]  +  upper directory ─► lstat of each path, never through a link ─► ChangeReport
+
+The upper directory is the container's: each step into it is taken with O_NOFOLLOW from the step before.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workspaces.model import Change, ChangeReport
+
+ENTRIES_MAX = 5000
+KINDS = {0: "changed", 1: "added", 2: "removed"}
+_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class _Walker:
+    """lstat below one directory for paths that come sorted: the directories of the last path stay open."""
+
+    def __init__(self, top: Path) -> None:
+        self._stack: list[tuple[str, int]] = [("", os.open(top, _STEP))]
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        """None when there is no such path, or a link stands in its way."""
+        *parents, name = [part for part in path.split("/") if part]
+        if ".." in (*parents, name):
+            return None
+        depth = 0
+        while depth < len(parents) and depth + 1 < len(self._stack) and self._stack[depth + 1][0] == parents[depth]:
+            depth += 1
+        self._close_down_to(depth)
+        try:
+            for part in parents[depth:]:
+                self._stack.append((part, os.open(part, _STEP, dir_fd=self._stack[-1][1])))
+            return os.stat(name, dir_fd=self._stack[-1][1], follow_symlinks=False)
+        except (OSError, ValueError):
+            return None
+
+    def _close_down_to(self, depth: int) -> None:
+        while len(self._stack) > depth + 1:
+            os.close(self._stack.pop()[1])
+
+    def close(self) -> None:
+        self._close_down_to(-1)
+
+
+def report(found: Iterable[Mapping[str, Any]], upper: Path | None, since: str, written: int) -> ChangeReport:
+    """Docker's answer to `diff` as a ChangeReport.
+
+    `upper` is None when the storage driver shows no such directory: sizes and modes are 0 then. `written` is what
+    Docker measured of the whole, in bytes; it counts a hard-linked file once, and names that are not UTF-8 too.
+    A directory that is only "changed" because of what lies in it is left out.
+    """
+    paths = sorted((str(item["Path"]), KINDS.get(int(item["Kind"]), "changed")) for item in found)
+    parents = {path.rpartition("/")[0] for path, _ in paths}
+    totals = dict.fromkeys(KINDS.values(), 0)
+    entries: list[Change] = []
+    size = 0
+    walker = _Walker(upper) if upper is not None else None
+    try:
+        for path, kind in paths:
+            status = walker.lstat(path) if walker and kind != "removed" and path.strip("/") else None
+            is_directory = status is not None and stat.S_ISDIR(status.st_mode)
+            if kind == "changed" and path in parents and (is_directory or status is None):
+                continue
+            length = status.st_size if status is not None and stat.S_ISREG(status.st_mode) else 0
+            totals[kind] += 1
+            size += length
+            if len(entries) < ENTRIES_MAX:
+                entries.append(Change(kind, path, length, status.st_mode if status is not None else 0))
+    finally:
+        if walker:
+            walker.close()
+    return ChangeReport(
+        at=time.time(),
+        since=since,
+        added=totals["added"],
+        changed=totals["changed"],
+        removed=totals["removed"],
+        bytes=written if written >= 0 else size,
+        entries=tuple(entries),
+    )

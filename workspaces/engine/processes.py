@@ -1,0 +1,130 @@
+"""Processes and mounts of the private engine, found by what they are and not by numbers written down earlier."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from workspaces.errors import EngineError
+
+
+def _pids() -> Iterator[int]:
+    return (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def find(matches: Callable[[list[str]], bool]) -> list[int]:
+    """Processes, not zombies, whose command line `matches`."""
+    found = []
+    for pid in _pids():
+        argv = _read(pid, "cmdline").split("\0")[:-1]
+        if argv and matches(argv):
+            found.append(pid)
+    return found
+
+
+def in_cgroups(ids: set[str]) -> list[int]:
+    """Processes whose control group is named for one of the container `ids` (64 hexadecimal digits)."""
+    if not ids:
+        return []
+    return [pid for pid in _pids() if ids.intersection(re.findall(r"[0-9a-f]{64}", _read(pid, "cgroup")))]
+
+
+def daemons_here() -> list[int]:
+    """Every dockerd in this network namespace."""
+    ours = Path("/proc/thread-self/ns/net").stat().st_ino
+    found = []
+    for pid in find(lambda argv: Path(argv[0]).name == "dockerd"):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/ns/net").stat().st_ino == ours:
+                found.append(pid)
+    return found
+
+
+def end(pids: list[int], seconds: float) -> None:
+    """SIGTERM, and SIGKILL to what is left after `seconds` (at once when 0). Returns when they are gone."""
+    handles = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
+    try:
+        if seconds > 0:
+            _send(handles, signal.SIGTERM)
+            _await(handles, seconds)
+        _send(handles, signal.SIGKILL)
+        if not _await(handles, 10):
+            raise EngineError(f"Processes {pids} do not end, not even by SIGKILL.", "Is a disk or NFS server hanging?")
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def _send(handles: list[int], number: signal.Signals) -> None:
+    for handle in handles:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, number)
+
+
+def _await(handles: list[int], seconds: float) -> bool:
+    """Whether all ended within `seconds`."""
+    deadline = time.monotonic() + seconds
+    poll = select.poll()
+    for handle in handles:
+        poll.register(handle, select.POLLIN)
+    left = set(handles)
+    while left:
+        for handle, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            left.discard(handle)
+            poll.unregister(handle)
+        if left and time.monotonic() >= deadline:
+            return False
+    return True
+
+
+def mounts_below(*directories: Path) -> list[str]:
+    """Mount points at or below `directories`, the last mounted first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        target = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[4])
+        if any(target == str(top) or target.startswith(f"{top}/") for top in directories):
+            found.append(target)
+    return found[::-1]
+
+
+def bind(source: Path, target: Path) -> None:
+    """Make `source` seen at `target` as well. Raises EngineError."""
+    done = subprocess.run(
+        ("mount", "--bind", "--", str(source), str(target)), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise EngineError(f"{source} cannot be mounted at {target}: {done.stderr.strip()}")
+
+
+def unmount(target: str) -> None:
+    """Unmount what was mounted last on `target`; what is busy is detached. Whether it worked, the caller sees."""
+    for options in ((), ("--lazy",)):
+        command = ("umount", "--no-canonicalize", *options, "--", target)
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return
+
+
+def unmount_below(*directories: Path) -> None:
+    """Unmount all there is. Raises EngineError when something stays."""
+    for target in mounts_below(*directories):
+        unmount(target)
+    left = mounts_below(*directories)
+    if left:
+        raise EngineError(f"{left[0]} cannot be unmounted.", f"umount {left[0]}")
