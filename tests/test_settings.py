@@ -40,6 +40,7 @@ def test_values(tmp_path: Path) -> None:
         ('[web]\nlisten = "a:99999"', "ADDRESS:PORT"),
         ('[web]\nurl = "ftp://x"', "https://"),
         ('[archive]\nurl = "/x"', "file:///"),
+        ('[archive]\nurl = "file://host/x"', "file:///"),
         ("\xff", "not valid TOML"),
     ],
 )
@@ -56,3 +57,9 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORKSPACES_HOME", str(tmp_path))
     assert settings.home_path() == tmp_path
     assert settings.home_path("/x") == Path("/x")
+
+
+def test_a_home_with_odd_characters_keeps_its_archive(tmp_path: Path) -> None:
+    home = tmp_path / "sp ace %20 #?"
+    home.mkdir()
+    assert settings.load(home).archive_dir == home / "archive"

@@ -151,8 +151,11 @@ def install_environment(extra: str) -> None:
     for source in sorted((ROOT / "workspaces/guest/agent").glob("*")):
         state.update(source.read_bytes())
     agent = ROOT / "workspaces/guest/bin/agent"
-    if mark.exists() and mark.read_text(encoding="ascii") == state.hexdigest() and agent.exists():
-        return
+    try:
+        if mark.exists() and mark.read_text(encoding="ascii") == state.hexdigest() and agent.exists():
+            return
+    except OSError as problem:
+        raise Unfit(f"{venv} is another user's. Run this as that user, or remove it.") from problem
     fresh = not (venv / "bin/pip").exists()
     print(f"  .venv: Python packages{' for the tests' if extra == 'dev' else ''}, and the guest agent", flush=True)
     steps = [] if not fresh else [[sys.executable, "-m", "venv", "--clear", str(venv)]]
@@ -166,7 +169,10 @@ def install_environment(extra: str) -> None:
     ]
     try:
         for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True, check=False)
+            try:
+                done = subprocess.run(step, capture_output=True, text=True, check=False)
+            except OSError as problem:
+                raise Unfit(f"{problem.filename} cannot be run: {problem.strerror}. Is it another user's?") from problem
             if done.returncode != 0:
                 words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
                 raise Unfit(f"The Python packages could not be installed. Is the package index within reach?\n{words}")

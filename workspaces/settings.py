@@ -21,7 +21,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from workspaces.errors import SettingsError
 
@@ -81,6 +81,14 @@ def home_path(option: str | None = None) -> Path:
     return Path(option or os.environ.get("WORKSPACES_HOME") or DEFAULT_HOME).absolute()
 
 
+def is_state_directory(home: Path) -> bool:
+    """Whether `workspaces init` made `home`. Raises SettingsError when this user may not look into it."""
+    try:
+        return (home / "workspaces.db").exists()
+    except OSError as exc:
+        raise SettingsError(f"{home} cannot be read: {exc.strerror}.", "Run this as root.") from exc
+
+
 def load(home: Path) -> Settings:
     """Read `home/workspaces.toml` (absent: all defaults). Raises SettingsError with file, name and rule."""
     path = home / "workspaces.toml"
@@ -109,9 +117,8 @@ def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
     web_url = values["web", "url"].rstrip("/")
     if web_url and urlsplit(web_url).scheme not in ("http", "https"):
         raise SettingsError(f"{path}: [web] url must start with https:// or http://.")
-    archive = values["archive", "url"] or (home / "archive").as_uri()
-    archive_parts = urlsplit(archive)
-    if archive_parts.scheme != "file" or not archive_parts.path.startswith("/"):
+    archive = urlsplit(values["archive", "url"] or (home / "archive").as_uri())
+    if archive.scheme != "file" or archive.netloc or not archive.path.startswith("/") or archive.query:
         raise SettingsError(f"{path}: [archive] url must be file:///an/absolute/path.")
     return Settings(
         home=home,
@@ -120,7 +127,7 @@ def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
         web_listen=_address(path, "[web] listen", values["web", "listen"]),
         web_url=web_url,
         engine_host=values["engine", "host"],
-        archive_dir=Path(archive_parts.path),
+        archive_dir=Path(unquote(archive.path)),
     )
 
 

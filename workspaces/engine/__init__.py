@@ -12,7 +12,7 @@ from workspaces.engine.base import Engine
 from workspaces.errors import EngineError, EngineUnavailable, SettingsError
 from workspaces.settings import DOCKER_SOCKET, Settings
 
-__all__ = ["open_engine"]
+__all__ = ["engine_chosen", "open_engine"]
 
 CHOICE = "choice"  # file in the engine's directory: system | private
 
@@ -48,6 +48,11 @@ def open_engine(settings: Settings, instance: str, start: bool = True) -> Engine
     if start:
         private.start()
     return DockerEngine(private.host, settings.guest_dir, instance)
+
+
+def engine_chosen(settings: Settings) -> bool:
+    """Whether it is settled which engine this state directory uses."""
+    return bool(settings.engine_host) or (settings.engine_dir / CHOICE).exists()
 
 
 def _answers(engine: Engine) -> bool:

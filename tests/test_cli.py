@@ -1,0 +1,275 @@
+"""The command line: what it prints, its exit statuses, and that it loses and leaks nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import reference
+from workspaces import guest
+from workspaces.cli import common
+from workspaces.engine.base import Engine, ImageConfig
+from workspaces.engine.memory import MemoryEngine
+from workspaces.errors import EngineUnavailable
+from workspaces.store import Store
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBGzK5E0rCkRY5fM2bYxG8M2xqvIWHfvwTQ0bO4nq0qk alice@laptop"
+
+
+@dataclass
+class Ran:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> object:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[MemoryEngine]:
+    guest.install(tmp_path / "guest")
+    engine = MemoryEngine(tmp_path / "engine", tmp_path / "guest")
+    yield engine
+    for container in engine.containers({}):
+        engine.remove(container.name)
+    engine.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Call the command as a person would, on a state directory of the test's own and the in-memory engine."""
+    monkeypatch.setenv("WORKSPACES_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(common, "open_engine", lambda *_, **__: engine)
+
+    def call(*arguments: str, typed: str = "") -> Ran:
+        monkeypatch.setattr(sys, "argv", ["workspaces", *arguments])
+        import io
+
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        try:
+            common.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        said = capsys.readouterr()
+        return Ran(status, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def ready(run: Run, engine: MemoryEngine, tmp_path: Path) -> Run:
+    """A state directory with a base image, the challenge als and the participant alice."""
+    import tarfile
+
+    root = tmp_path / "rootfs.tar"
+    with tarfile.open(root, "w"):
+        pass
+    engine.import_rootfs(root, "debian-ds:12", ImageConfig({"Cmd": ["bash"]}))
+    assert run("init", "--admin", "chief", "--password-file", "-", typed="correct horse\n").status == 0
+    assert run("challenge", "add", "als", "--image", "debian-ds:12", "--memory", "512m").status == 0
+    (tmp_path / "alice.pub").write_text(KEY + "\n")
+    added = run("user", "add", "alice", "--challenge", "als", "--key", str(tmp_path / "alice.pub"))
+    assert (added.status, added.out) == (0, "alice can log in.\n")
+    return run
+
+
+def test_without_a_state_directory(run: Run) -> None:
+    ran = run("list")
+    assert ran.status == 2
+    assert "is not a state directory" in ran.err
+    assert "workspaces init --admin NAME" in ran.err
+
+
+def test_init_makes_secrets_that_nobody_else_reads(run: Run, tmp_path: Path) -> None:
+    ran = run("init", "--admin", "chief", "--password-file", "-", typed="correct horse\n")
+    assert ran.status == 0
+    assert "SHA256:" in ran.out
+    home = tmp_path / "home"
+    assert home.stat().st_mode & 0o777 == 0o700
+    for secret in (home / "workspaces.db", home / "keys" / "ssh_host_ed25519_key"):
+        assert secret.stat().st_mode & 0o077 == 0
+    assert b"correct horse" not in (home / "workspaces.db").read_bytes()
+
+
+def test_init_twice_changes_nothing(ready: Run) -> None:
+    ran = ready("init", "--admin", "other", "--password-file", "-", typed="correct horse\n")
+    assert ran.status == 1
+    assert "is a state directory already" in ran.err
+    assert "other" not in ready("user", "list").out
+
+
+@pytest.mark.parametrize("typed", ["", "\n", "two\nlines\n", "short\n"])
+def test_init_with_a_bad_password_makes_nothing(run: Run, tmp_path: Path, typed: str) -> None:
+    path = tmp_path / "password"
+    path.write_text(typed)
+    assert run("init", "--admin", "chief", "--password-file", str(path)).status == 1
+    assert not (tmp_path / "home" / "workspaces.db").exists()
+
+
+def test_a_refused_init_can_be_repeated(run: Run) -> None:
+    assert run("init", "--admin", "Chief", "--password-file", "-", typed="correct horse\n").status == 1
+    assert run("init", "--admin", "chief", "--password-file", "-", typed="correct horse\n").status == 0
+
+
+def test_lists_print_tables_and_json(ready: Run) -> None:
+    assert "als/alice" in ready("list").out
+    assert [w["ref"] for w in ready("list", "--json").json] == ["als/alice"]  # type: ignore[attr-defined]
+    for command in (("user", "list"), ("challenge", "list"), ("key", "list", "alice"), ("image", "list"),
+                    ("snapshot", "list"), ("job", "list"), ("audit", "list"), ("archive", "list")):  # fmt: skip
+        ran = ready(*command, "--json")
+        assert ran.status == 0, (command, ran.err)
+        assert isinstance(ran.json, list)
+    assert ready("challenge", "show", "als", "--json").json["limits"]["memory"] == 512 << 20  # type: ignore[index]
+    assert ready("show", "alice", "--json").json["members"] == ["alice"]  # type: ignore[index]
+
+
+def test_unknown_things_are_named_and_end_with_1(ready: Run) -> None:
+    for command in (("show", "nobody"), ("challenge", "show", "nope"), ("user", "passwd", "nobody"),
+                    ("snapshot", "show", "99"), ("job", "show", "99"), ("key", "list", "nobody")):  # fmt: skip
+        ran = ready(*command)
+        assert ran.status == 1, command
+        assert ran.err.startswith("workspaces: "), command
+        assert "Traceback" not in ran.err
+
+
+def test_wrong_use_ends_with_2(ready: Run) -> None:
+    for command in (("nonsense",), ("show",), ("user", "add", "carol"), ("challenge", "set", "als")):
+        assert ready(*command).status == 2, command
+
+
+@pytest.mark.parametrize("name", ["../x", "UPPER", "a b", "é", "x" * 40, "a--b"])
+def test_hostile_names_are_refused(ready: Run, name: str) -> None:
+    ran = ready("user", "add", name, "--password-file", "-", typed="long enough\n")
+    assert ran.status == 1
+    assert "cannot be a user" in ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--memory", "lots"),
+        ("--memory", "9" * 400),
+        ("--mount", "/tmp://dev/x"),
+        ("--mount", "/tmp:/./proc"),
+        ("--mount", "relative:/data"),
+        ("--mount", "/nonexistent-directory:/data"),
+        ("--mount", "/tmp:/dev/x"),
+        ("--closes", "tomorrow"),
+    ],
+)
+def test_bad_options_of_a_challenge(ready: Run, arguments: tuple[str, str]) -> None:
+    ran = ready("challenge", "add", "two", "--image", "debian-ds:12", *arguments)
+    assert ran.status == 1
+    assert "two" not in ready("challenge", "list").out
+
+
+def test_a_private_key_is_refused(ready: Run, tmp_path: Path) -> None:
+    path = tmp_path / "id"
+    path.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----\n")
+    ran = ready("key", "add", "alice", str(path))
+    assert ran.status == 1
+    assert "private" in ran.err.lower()
+
+
+def test_what_is_not_a_text_is_not_a_key(ready: Run) -> None:
+    ran = ready("key", "add", "alice", "/bin/ls")
+    assert ran.status == 1
+    assert "is not a public key" in ran.err
+
+
+def test_one_key_belongs_to_one_user(ready: Run, tmp_path: Path) -> None:
+    ran = ready("user", "add", "mallory", "--challenge", "als", "--key", str(tmp_path / "alice.pub"))
+    assert ran.status == 1
+    assert "mallory" not in ready("user", "list").out
+    assert "mallory" not in ready("list").out
+
+
+def test_the_life_of_a_version(ready: Run, engine: MemoryEngine, tmp_path: Path) -> None:
+    """Start, request, approve with --wait (no worker runs: the command does the work), export, restore."""
+    assert ready("start", "alice").out == "als/alice runs.\n"
+    assert ready("snapshot", "request", "alice", "-m", "first").status == 0
+    again = ready("snapshot", "request", "alice", "-m", "second")
+    assert again.status == 1
+    ran = ready("snapshot", "approve", "1", "--wait")
+    assert ran.status == 0, ran.err
+    assert "als/alice:v1 is archived" in ran.out
+    assert ready("snapshot", "approve", "1").status == 1
+    assert ready("archive", "verify").status == 0
+    target = tmp_path / "v1.tar"
+    assert "docker load" in ready("archive", "export", "als/alice:v1", str(target)).out
+    assert target.stat().st_size > 0
+    ran = ready("snapshot", "restore", "alice", "v1", "--yes")
+    assert (ran.status, ran.out) == (0, "als/alice is v1 again.\n"), ran.err
+    assert ready("snapshot", "restore", "alice", "v9", "--yes").status == 1
+    assert ready("stop", "alice").status == 0
+
+
+def test_waiting_ends_when_the_engine_is_away(
+    ready: Run, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready("start", "alice")
+    ready("snapshot", "request", "alice", "-m", "first")
+
+    def away() -> None:
+        raise EngineUnavailable("The container engine does not answer.")
+
+    monkeypatch.setattr(engine, "prepare", away)
+    ran = ready("snapshot", "approve", "1", "--wait")
+    assert ran.status == 1
+    assert "does not answer" in ran.err
+
+
+def test_what_is_done_to_a_workspace_is_recorded(ready: Run) -> None:
+    for command in (("start", "alice"), ("restart", "alice"), ("stop", "alice"), ("reset", "alice", "--yes")):
+        assert ready(*command).status == 0
+    kinds = [event["kind"] for event in ready("audit", "list", "--json").json]  # type: ignore[attr-defined]
+    assert kinds[:4] == ["workspace.reset", "workspace.stop", "workspace.restart", "workspace.start"]
+
+
+def test_reject_and_withdraw(ready: Run) -> None:
+    ready("start", "alice")
+    ready("snapshot", "request", "alice", "-m", "first")
+    assert ready("snapshot", "reject", "1", "-m", "Too big.").status == 0
+    assert "Too big." in ready("snapshot", "show", "1").out
+    ready("snapshot", "request", "alice", "-m", "second")
+    assert ready("snapshot", "withdraw", "2").status == 0
+    assert [s["state"] for s in ready("snapshot", "list", "--json").json] == ["withdrawn", "rejected"]  # type: ignore[attr-defined]
+
+
+def test_reset_asks_first(ready: Run) -> None:
+    ready("start", "alice")
+    assert ready("reset", "alice", typed="n\n").status != 0
+    assert "running" in ready("list").out
+    assert ready("reset", "alice", "--yes").status == 0
+    assert "absent" in ready("list").out
+
+
+def test_members(ready: Run) -> None:
+    ready("user", "add", "bob", "--password-file", "-", typed="long enough\n")
+    assert ready("members", "alice", "--add", "bob").out == "alice\nbob\n"
+    assert ready("members", "alice", "--remove", "alice", "--json").json == ["bob"]
+    assert ready("members", "alice", "--add", "nobody").status == 1
+
+
+def test_hostile_messages_do_not_reach_the_terminal(ready: Run, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "home" / "workspaces.db")
+    workspace = store.workspace("als/alice")
+    store.request_snapshot(workspace.id, "two\nlines \u202e<script>", actor="alice", via="ssh")
+    store.close()
+    for command in (("snapshot", "list"), ("snapshot", "show", "1"), ("audit", "list"), ("show", "alice")):
+        assert "\u202e" not in ready(*command).out
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert reference.TARGET.read_text(encoding="utf-8") == reference.render(), "run: python -m tests.support.reference"

@@ -1,0 +1,132 @@
+"""Commands about the private engine and the base images on this host."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from workspaces.cli.common import App, json_option, pass_app, print_json, print_table, show_progress, when
+from workspaces.engine import bootstrap, images, private
+from workspaces.engine.base import LABEL_SNAPSHOT
+from workspaces.errors import InvalidInput, NotFound, WorkspacesError
+from workspaces.names import amount, check_image
+
+
+@click.group("engine")
+def engine_command() -> None:
+    """The private container engine of this state directory."""
+
+
+@engine_command.command("start")
+@pass_app
+def engine_start(app: App) -> None:
+    """Start it, unless it runs."""
+    engine = private.PrivateEngine(app.settings.engine_dir)
+    engine.start()
+    click.echo(f"The engine answers at {engine.host}")
+
+
+@engine_command.command("stop")
+@pass_app
+def engine_stop(app: App) -> None:
+    """Stop its containers and it, and remove its bridges and filters. Containers, images and files stay."""
+    private.PrivateEngine(app.settings.engine_dir).stop()
+    click.echo("The engine is stopped. Containers and images stay; logins start what they need again.")
+
+
+@engine_command.command("status")
+@json_option
+@pass_app
+def engine_status(app: App, as_json: bool) -> None:
+    """Say which engine is used, and what is wrong with it."""
+    info = app.engine.info()
+    if as_json:
+        print_json(info)
+        return
+    click.echo(f"{info.name} {info.version}, {info.runtime_version}, {info.storage_driver}, data in {info.data_root}")
+    click.echo(f"root in containers is {'an unprivileged user' if info.userns else 'root'} of this host")
+    for warning in info.warnings:
+        click.echo(f"warning: {warning}")
+
+
+@click.group("image")
+def image_command() -> None:
+    """Base images."""
+
+
+@image_command.command("build")
+@click.argument("name")
+@click.option("--packages", default="", help="More packages, separated by commas or spaces.")
+@click.option("--suite", help="Suite of the distribution, e.g. bookworm (default: this host's).")
+@pass_app
+def image_build(app: App, name: str, packages: str, suite: str | None) -> None:
+    """Build a base image from the distribution's mirror, e.g. `image build debian-ds:12 --packages python3`."""
+    image = bootstrap.build(
+        app.engine, check_image(name), tuple(packages.replace(",", " ").split()), suite, show_progress
+    )
+    click.echo(f"{name} is built, {amount(image.size)}.")
+
+
+@image_command.command("add")
+@click.argument("source")
+@click.option("--name", help="Name it gets, when SOURCE is a file.")
+@pass_app
+def image_add(app: App, source: str, name: str | None) -> None:
+    """Add a base image: a reference to pull, or a tar file from `docker save`."""
+    path = Path(source)
+    if not path.exists() and not source.endswith((".tar", ".tar.gz")):
+        image = app.engine.pull(check_image(source), show_progress)
+        click.echo(f"{source} is on this host, {amount(image.size)}.")
+        return
+    if not path.is_file() or not tarfile.is_tarfile(path):
+        raise InvalidInput(f"{source} is not a tar file.", "Make one with: docker save -o FILE IMAGE")
+    loaded = app.engine.load(_chunks(path))
+    if name:
+        app.engine.tag(loaded[0].id, check_image(name))
+    for image in loaded:
+        click.echo(f"{name or ', '.join(image.refs) or image.id} is on this host, {amount(image.size)}.")
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+@image_command.command("list")
+@json_option
+@pass_app
+def image_list(app: App, as_json: bool) -> None:
+    """List the images of this engine that are not versions of a workspace."""
+    print_table(
+        [i for i in app.engine.images() if i.refs and LABEL_SNAPSHOT not in i.config.labels],
+        (
+            ("image", lambda i: ", ".join(i.refs)),
+            ("size", lambda i: amount(i.size)),
+            ("layers", lambda i: len(i.diff_ids)),
+            ("created", lambda i: when(i.created_at)),
+        ),
+        as_json,
+        "No image. Build one with: workspaces image build debian-ds:12",
+    )
+
+
+@image_command.command("check")
+@click.argument("name")
+@json_option
+@pass_app
+def image_check(app: App, name: str, as_json: bool) -> None:
+    """Say what an image lacks for comfort. Ends with 1 when people could not log in to it."""
+    if app.engine.image(check_image(name)) is None:
+        raise NotFound(f"The image {name} is not on this host.", "See: workspaces image list")
+    findings = images.check(app.engine, name)
+    if as_json:
+        print_json(list(findings))
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+    if any(f.required and not f.present for f in findings):
+        raise WorkspacesError(f"People could not log in to {name}.")

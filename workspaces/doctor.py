@@ -1,0 +1,115 @@
+"""`workspaces doctor`: what of this host is in order, what is not, and the fix for each.
+
+    checks (pure look-ups, nothing is changed) ─► Finding(level, subject, sentence, fix) ─► printed by the command line
+
+Levels: `ok`, `warn` (works, but worse than it could), `bad` (does not work).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from workspaces import prerequisites
+from workspaces.engine.base import Engine
+from workspaces.errors import WorkspacesError
+from workspaces.settings import Settings
+
+ENGINE_WANTED = (29, 7)
+RUNC_WANTED = (1, 2, 8)
+FREE_WANTED = 10 << 30
+CAP_SYS_RESOURCE = 24  # its bit in /proc/self/status CapEff, capabilities(7)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: str
+    subject: str
+    sentence: str
+    fix: str = ""
+
+
+def host() -> Iterator[Finding]:
+    """What can be told without a state directory."""
+    if os.geteuid() == 0:
+        yield Finding("ok", "root", "this is root")
+    else:
+        yield Finding("bad", "root", "this is not root; an engine cannot be started", "run it as root")
+    missing = prerequisites.absent()
+    for item in prerequisites.TABLE:
+        if item.stage != "run":
+            continue
+        if item in missing:
+            yield Finding("bad", item.name, f"absent; it {item.why}", f"apt-get install {' '.join(item.packages)}")
+        else:
+            yield Finding("ok", item.name, f"it {item.why}")
+    if not any(Path("/sys/fs/cgroup").glob("*/cgroup.procs")) and not Path("/sys/fs/cgroup/cgroup.procs").exists():
+        yield Finding("bad", "cgroups", "none is mounted; limits need them", "apt-get install cgroupfs-mount")
+    else:
+        yield Finding("ok", "cgroups", "mounted")
+    effective = re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    if effective and not int(effective[1], 16) >> CAP_SYS_RESOURCE & 1:
+        yield Finding(
+            "warn",
+            "capabilities",
+            "root lacks CAP_SYS_RESOURCE here: raised limits and negative out-of-memory scores fail",
+            "nothing to do unless this program runs in a container that could be given it",
+        )
+
+
+def state(settings: Settings) -> Iterator[Finding]:
+    """The state directory: permissions and room."""
+    home = settings.home
+    mode = home.stat().st_mode
+    if stat.S_IMODE(mode) & 0o007:
+        yield Finding("bad", "state", f"{home} is open to everybody", f"chmod 700 {home}")
+    for key in sorted(settings.keys.glob("*")):
+        if key.suffix != ".pub" and stat.S_IMODE(key.stat().st_mode) & 0o077:
+            yield Finding("bad", "keys", f"{key} can be read by others", f"chmod 600 {key}")
+    for place in {home, settings.archive_dir if settings.archive_dir.exists() else home}:
+        usage = shutil.disk_usage(place)
+        level = "ok" if usage.free >= FREE_WANTED else "warn"
+        fix = "" if level == "ok" else "make room, or put [archive] url on another disk"
+        yield Finding(level, "disk", f"{usage.free >> 30} GiB free of {usage.total >> 30} in {place}", fix)
+
+
+def engine(found: Engine) -> Iterator[Finding]:
+    """The engine: whether it answers, its versions, and whether root inside is root outside."""
+    try:
+        info = found.info()
+    except WorkspacesError as error:
+        yield Finding("bad", "engine", error.message, error.hint or "workspaces engine start")
+        return
+    yield Finding("ok", "engine", f"{info.name} {info.version} answers, {info.storage_driver}, {info.data_root}")
+    if _version(info.version) < ENGINE_WANTED:
+        yield Finding(
+            "warn",
+            "engine",
+            f"{info.version} is older than {'.'.join(map(str, ENGINE_WANTED))}: known holes in its copy commands, "
+            "which this program never uses",
+            "do not use `docker cp` on a participant's container; upgrade when the distribution has a newer one",
+        )
+    if _version(info.runtime_version) < RUNC_WANTED:
+        wanted = ".".join(map(str, RUNC_WANTED))
+        yield Finding("warn", "runc", f"{info.runtime_version} is older than {wanted}", "upgrade runc")
+    if info.userns:
+        yield Finding("ok", "user namespaces", "root in a container is an unprivileged user of this host")
+    else:
+        yield Finding(
+            "warn",
+            "user namespaces",
+            "root in a container is root of this host, held back by fewer capabilities only",
+            'set "userns-remap": "default" in /etc/docker/daemon.json, or use the private engine',
+        )
+    for warning in info.warnings:
+        yield Finding("warn", "engine", warning)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    found = re.search(r"\d+(?:\.\d+)*", text)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
