@@ -1,0 +1,152 @@
+"""Answers what people ask inside their workspaces: `snapshot -m TEXT`, `snapshot list`, `snapshot withdraw`.
+
+    snapshot ──► agent ──► attendance ──► Asking.answer() in a thread ──► store
+                 one per running workspace, kept by `Attendants`, which looks every few seconds which ones run
+
+A workspace is attended although nobody is logged in: a script under nohup may ask too. What is asked is
+hostile text, and comes no faster than a person asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sshgate import texts
+from sshgate.limits import Buckets, Rate
+from workspaces.errors import GuestError, NotFound, UsageError, WorkspacesError
+from workspaces.guest.client import Ask, Attendance, GuestClient
+from workspaces.model import SnapshotState
+from workspaces.names import printable
+from workspaces.store import Store
+
+log = logging.getLogger(__name__)
+
+ASK_RATE = Rate(20, 1)
+LIST_MAX = 50
+OFFER_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What one workspace's people may do with its snapshots. Blocks on the store."""
+
+    store: Store
+    workspace_id: int
+
+    def answer(self, args: Sequence[str], actor: str) -> tuple[int, str]:
+        """Exit status and text for `snapshot ARGS…`, asked by member `actor`."""
+        try:
+            return 0, self._do(args, actor)
+        except UsageError as error:
+            return error.exit_status, f"snapshot: {error.message}\n{texts.SNAPSHOT_HELP}"
+        except WorkspacesError as error:
+            return error.exit_status, f"snapshot: {texts.failure(error)}"
+
+    def _do(self, args: Sequence[str], actor: str) -> str:
+        if not args:
+            raise UsageError("say what to do.")
+        first, rest = args[0], args[1:]
+        if first in ("-h", "--help", "help"):
+            return texts.SNAPSHOT_HELP
+        if first in ("list", "status") and not rest:
+            rows = self.store.snapshots(self.workspace_id, limit=LIST_MAX)
+            return texts.snapshots(
+                [
+                    replace(row, message=printable(row.message), reason=row.reason and printable(row.reason))
+                    for row in rows
+                ]
+            )
+        if first == "withdraw" and not rest:
+            return self._withdraw(actor)
+        return texts.requested(self.store.request_snapshot(self.workspace_id, _message(args), actor=actor, via="ssh"))
+
+    def _withdraw(self, actor: str) -> str:
+        open_ones = self.store.snapshots(self.workspace_id, [SnapshotState.REQUESTED], limit=1)
+        if not open_ones:
+            raise NotFound("no request waits for a decision.", "See: snapshot list")
+        self.store.withdraw_snapshot(open_ones[0].id, actor=actor)
+        return f"Snapshot #{open_ones[0].id} is withdrawn."
+
+
+def _message(args: Sequence[str]) -> str:
+    """The TEXT of `-m TEXT`, `-mTEXT`, `--message TEXT` or `--message=TEXT`. Raises UsageError."""
+    first = args[0]
+    if first in ("-m", "--message"):
+        if len(args) < 2:
+            raise UsageError(f"{first} needs a text.")
+        if len(args) > 2:
+            quoted = printable(shlex.quote(" ".join(args[1:])), 300)
+            raise UsageError(f"put the message in quotes: {first} {quoted}")
+        return args[1]
+    for start in ("--message=", "-m"):
+        if first.startswith(start) and len(args) == 1:
+            return first.removeprefix(start)
+    raise UsageError(f"{printable(first, 80)!r} is not known.")
+
+
+class Attendants:
+    """One attendance for each workspace that runs, as long as it runs."""
+
+    def __init__(self, store: Store, actor: Callable[[int], str]) -> None:
+        self._store = store
+        self._actor = actor
+        self._pool = ThreadPoolExecutor(1, "asks")
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._offers: dict[int, asyncio.Future[None]] = {}
+        self._rates = Buckets(ASK_RATE)
+
+    async def ensure(self, workspace_id: int, socket: Path) -> None:
+        """Attend the agent at `socket` unless it is attended; returns when that is settled, or is taking long."""
+        if workspace_id not in self._tasks:
+            self._offers[workspace_id] = asyncio.get_running_loop().create_future()
+            self._tasks[workspace_id] = asyncio.create_task(self._attend(workspace_id, socket))
+        await asyncio.wait([self._offers[workspace_id]], timeout=OFFER_SECONDS)
+
+    @property
+    def attended(self) -> set[int]:
+        return set(self._tasks)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _attend(self, workspace_id: int, socket: Path) -> None:
+        offer = self._offers[workspace_id]
+        attendance = None
+        try:
+            attendance = await GuestClient(socket).attend()
+            offer.set_result(None)
+            async for ask in attendance:
+                await self._reply(workspace_id, attendance, ask)
+        except GuestError as error:
+            log.info("workspace %d is not attended: %s", workspace_id, error.message)
+        except Exception:
+            log.exception("attending workspace %d failed", workspace_id)
+        finally:
+            if attendance is not None:
+                attendance.close()
+            if not offer.done():
+                offer.set_result(None)
+            del self._tasks[workspace_id], self._offers[workspace_id]
+
+    async def _reply(self, workspace_id: int, attendance: Attendance, ask: Ask) -> None:
+        wait = self._rates.wait(workspace_id)
+        if wait > 0:
+            await asyncio.sleep(wait)
+        self._rates.take(workspace_id)
+        if ask.kind != "snapshot":
+            status, text = 2, "This gateway does not know how to answer that."
+        else:
+            asking = Asking(self._store, workspace_id)
+            loop = asyncio.get_running_loop()
+            status, text = await loop.run_in_executor(self._pool, asking.answer, ask.args, self._actor(workspace_id))
+        await attendance.answer(ask.id, status, text)

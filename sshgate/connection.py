@@ -1,0 +1,209 @@
+"""asyncssh's connection and channel with what a public gateway needs and asyncssh lacks.
+
+    pump ──► channel.write() ──► connection ──► transport ──► client
+               ▲ held back by the channel's window (asyncssh)
+               ▲ held back by `Connection.blocked`: transport buffer full, or a key exchange under way
+
+This is the only file that leans on asyncssh's internals; `tests/test_gateway_connection.py` fails when they change:
+- the transport's back-pressure reaches the sessions, and a client that does not read is dropped;
+- what arrives before authentication, and replies that nobody reads, are bounded;
+- no MSG_IGNORE before each packet: that guards CBC ciphers, which are not offered, and costs a third of the throughput;
+- a command is bytes, as in sshd; environment requests are filtered and bounded as they arrive;
+- a session learns of the client's close although reading is paused with data buffered;
+- the authentication service may be asked for again, as paramiko does before each attempt, and as sshd allows;
+- an unexpected exception is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, cast
+
+import asyncssh
+from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_IGNORE, MSG_SERVICE_REQUEST
+from asyncssh.packet import SSHPacket
+
+log = logging.getLogger(__name__)
+
+WRITE_HIGH = 256 << 10  # bytes in the transport's buffer from which sessions are held back
+WRITE_MAX = 4 << 20  # …from which the client is dropped: it asks and asks, and reads no reply
+UNAUTHENTICATED_MAX = 64 << 10  # bytes that may wait unparsed before authentication
+BLOCKED_SECONDS = 60.0  # a client that accepts no byte for so long is dropped
+WINDOW = 1 << 20  # bytes that a client may send ahead of what the process has read
+ENV_NAMES = frozenset((b"LANG", b"TERM", b"COLORTERM", b"TZ"))  # and LC_*
+ENV_MAX = 32  # variables in one session
+ENV_VALUE_MAX = 1024  # bytes
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+
+class Flow(Protocol):
+    """Whoever writes to a connection: told when to stop and when to go on."""
+
+    def flow_changed(self) -> None: ...
+
+
+class Session(Protocol):
+    """The one callback of ours that asyncssh's sessions do not have."""
+
+    def close_received(self) -> None: ...
+
+
+class Connection(asyncssh.SSHServerConnection):
+    """One client's connection. `flows` are told whenever `blocked` changes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions) -> None:
+        super().__init__(loop, options)
+        self.flows: set[Flow] = set()
+        self.blocked = False
+        self._full = False
+        self._blocked_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).set_write_buffer_limits(high=WRITE_HIGH)
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._flow_changed()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._flow_changed()
+
+    def _send_kexinit(self) -> None:
+        super()._send_kexinit()
+        self._flow_changed()
+
+    def _send_deferred_packets(self) -> None:
+        super()._send_deferred_packets()
+        self._flow_changed()
+
+    def _flow_changed(self) -> None:
+        blocked = self._full or not self._kex_complete
+        if blocked == self.blocked or not self._auth_complete:
+            return
+        self.blocked = blocked
+        if self._blocked_timer:
+            self._blocked_timer.cancel()
+            self._blocked_timer = None
+        if blocked:
+            self._blocked_timer = self._loop.call_later(BLOCKED_SECONDS, self._never_reads)
+        for flow in tuple(self.flows):
+            flow.flow_changed()
+
+    def _never_reads(self) -> None:
+        self._blocked_timer = None
+        log.info("%s accepted nothing for %.0f s; dropped", self._peer_addr, BLOCKED_SECONDS)
+        self.abort()
+
+    def _cleanup(self, exc: Exception | None) -> None:
+        if self._blocked_timer:
+            self._blocked_timer.cancel()
+            self._blocked_timer = None
+        super()._cleanup(exc)
+        self.flows.clear()
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:
+        if not self._auth_complete and len(self._inpbuf) > UNAUTHENTICATED_MAX:
+            self.abort()
+            return
+        if self._full and self._transport and self._transport.get_write_buffer_size() > WRITE_MAX:
+            log.info("%s sends requests and reads no reply; dropped", self._peer_addr)
+            self.abort()
+            return
+        super().data_received(data, datatype)
+
+    def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
+        if pkttype != MSG_IGNORE:
+            super().send_packet(pkttype, *args, handler=handler)
+
+    def _process_service_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        if self._auth_in_progress and not self._auth_complete:
+            self._next_service = b"ssh-userauth"
+        super()._process_service_request(pkttype, pktid, packet)
+
+    _packet_handlers = {  # noqa: RUF012
+        **asyncssh.SSHServerConnection._packet_handlers,
+        MSG_SERVICE_REQUEST: _process_service_request,
+    }
+
+    async def reload_config(self) -> None:
+        """No options depend on who logs in; asyncssh would build them anew in a thread."""
+
+    def internal_error(self, exc_info: _ExcInfo | None = None, error_logger: Any = None) -> None:
+        info = exc_info or sys.exc_info()
+        if not isinstance(info[1], asyncssh.Error | ConnectionError):
+            log.error("unexpected error on the connection of %s", self._peer_addr, exc_info=info)
+        super().internal_error(exc_info, error_logger)
+
+    def create_server_channel(
+        self, encoding: str | None = "", errors: str = "", window: int = 0, max_pktsize: int = 0
+    ) -> Channel:
+        del encoding, errors
+        max_pktsize = max_pktsize or self._max_pktsize
+        self._update_recv_pktlen(max_pktsize)
+        return Channel(self, self._loop, True, False, False, 0, 0, None, "strict", window or self._window, max_pktsize)
+
+
+class Channel(asyncssh.SSHServerChannel[bytes]):
+    """One session's channel."""
+
+    def packet_size(self) -> int:
+        """The most bytes that the client takes in one packet."""
+        return self._send_pktsize
+
+    def _process_env_request(self, packet: SSHPacket) -> bool:
+        name, value = packet.get_string(), packet.get_string()
+        packet.check_end()
+        if not (name in ENV_NAMES or name.startswith(b"LC_")) or b"\0" in name + value:
+            return False
+        if len(name) > ENV_VALUE_MAX or len(value) > ENV_VALUE_MAX or len(self._env) >= ENV_MAX:
+            return False
+        self._env[name] = value
+        return True
+
+    def _process_exec_request(self, packet: SSHPacket) -> bool:
+        command = packet.get_string()
+        packet.check_end()
+        return b"\0" not in command and self._start_session(command=command.decode("utf-8", "surrogateescape"))
+
+    def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        super()._process_close(pkttype, pktid, packet)
+        if self._recv_buf:
+            cast(Session, self._session).close_received()
+
+    _packet_handlers = {  # noqa: RUF012
+        **asyncssh.SSHServerChannel._packet_handlers,
+        MSG_CHANNEL_CLOSE: _process_close,
+    }
+
+
+async def options(server_factory: Callable[[], asyncssh.SSHServer], key: asyncssh.SSHKey) -> Any:
+    """The gateway's choices for every connection. Algorithms: what is both current and fast here."""
+    return await asyncssh.SSHServerConnectionOptions.construct(
+        server_factory=server_factory,
+        server_host_keys=[key],
+        server_version="Workspaces",
+        kex_algs=["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"],
+        encryption_algs=["aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr"],
+        mac_algs=["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"],
+        compression_algs=None,
+        encoding=None,
+        line_editor=False,
+        login_timeout=30,
+        keepalive_interval=30,
+        keepalive_count_max=3,
+        gss_host=None,
+        host_based_auth=False,
+        kbdint_auth=False,
+        public_key_auth=True,
+        password_auth=True,
+        agent_forwarding=False,
+        x11_forwarding=False,
+        window=WINDOW,
+    )

@@ -1,0 +1,170 @@
+"""How much of the gateway one address, one account and everybody together may take.
+
+    connection ──► Admission: global cap, cap and token bucket of the address while it is not authenticated
+    password   ──► Guessing: token buckets of account+address, of the address, and of all; keys are not concerned
+
+A token goes back when the login succeeds, so twenty people behind one address are not held up. Nobody can lock a
+rival out: an account has no bucket of its own, a key needs no token, and who logged in from an address before is
+asked for nothing but the token of account+address there. All of it runs on the event loop; `clock` is in
+seconds and only ever grows.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+MAX_TRACKED = 20_000  # buckets of one kind; the longest unused is forgotten first
+MAX_CONNECTIONS = 2000  # in all
+MAX_UNAUTHENTICATED = 300  # in all
+MAX_UNAUTHENTICATED_ADDRESS = 64
+MAX_ACCOUNT_CONNECTIONS = 64
+MAX_SESSIONS = 20  # on one connection
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`burst` at once, then one each `every` seconds."""
+
+    burst: float
+    every: float
+
+
+CONNECT = Rate(128, 0.5)
+GUESS_ACCOUNT = Rate(6, 20)
+GUESS_ADDRESS = Rate(60, 5)
+GUESS_TOTAL = Rate(200, 0.1)
+
+
+class Buckets:
+    """Token buckets of one rate, by key."""
+
+    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._rows: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # key → tokens, when counted
+
+    def wait(self, key: Hashable) -> float:
+        """Seconds until a token is there, 0 when one is."""
+        return max(0.0, (1 - self._tokens(key)) * self._rate.every)
+
+    def take(self, key: Hashable) -> None:
+        self._set(key, self._tokens(key) - 1)
+
+    def give(self, key: Hashable, count: float = 1) -> None:
+        self._set(key, min(self._rate.burst, self._tokens(key) + count))
+
+    def _tokens(self, key: Hashable) -> float:
+        tokens, at = self._rows.get(key, (self._rate.burst, 0.0))
+        return min(self._rate.burst, tokens + (self._clock() - at) / self._rate.every)
+
+    def _set(self, key: Hashable, tokens: float) -> None:
+        self._rows[key] = tokens, self._clock()
+        self._rows.move_to_end(key)
+        if len(self._rows) > MAX_TRACKED:
+            self._rows.popitem(last=False)
+
+
+class Admission:
+    """Counts connections: `enter`, perhaps `authenticated`, then `leave` with what those said."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._buckets = Buckets(CONNECT, clock)
+        self._all = 0
+        self._waiting: Counter[str] = Counter()
+        self._waiting_total = 0
+        self._accounts: Counter[str] = Counter()
+
+    def enter(self, address: str) -> bool:
+        """A connection was made. False: refuse it, and don't call `leave`."""
+        host = network(address)
+        if (
+            self._all >= MAX_CONNECTIONS
+            or self._waiting_total >= MAX_UNAUTHENTICATED
+            or self._waiting[host] >= MAX_UNAUTHENTICATED_ADDRESS
+            or self._buckets.wait(host) > 0
+        ):
+            return False
+        self._buckets.take(host)
+        self._all += 1
+        self._waiting[host] += 1
+        self._waiting_total += 1
+        return True
+
+    def authenticated(self, address: str, account: str) -> bool:
+        """The connection's login succeeded. False: the account has too many connections; `leave` is still due."""
+        self._forget_waiting(address)
+        self._buckets.give(network(address))
+        self._accounts[account] += 1
+        return self._accounts[account] <= MAX_ACCOUNT_CONNECTIONS
+
+    def leave(self, address: str, account: str | None) -> None:
+        """The connection ended; `account` is None when it never was authenticated."""
+        self._all -= 1
+        if account is None:
+            self._forget_waiting(address)
+            return
+        self._accounts[account] -= 1
+        if not self._accounts[account]:
+            del self._accounts[account]
+
+    def _forget_waiting(self, address: str) -> None:
+        host = network(address)
+        self._waiting_total -= 1
+        self._waiting[host] -= 1
+        if not self._waiting[host]:
+            del self._waiting[host]
+
+
+class Guessing:
+    """Limits on password tries. An attempt costs before the password is looked at, so parallel ones count too."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._account = Buckets(GUESS_ACCOUNT, clock)
+        self._address = Buckets(GUESS_ADDRESS, clock)
+        self._total = Buckets(GUESS_TOTAL, clock)
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def take(self, account: str, address: str) -> float:
+        """Count one attempt. 0 when it may be made, else how many seconds to wait before the next."""
+        rows = self._rows(account, address)
+        wait = max(buckets.wait(key) for buckets, key in rows)
+        if wait <= 0:
+            for buckets, key in rows:
+                buckets.take(key)
+        return wait
+
+    def right(self, account: str, address: str) -> None:
+        """It was the account's owner: neither this attempt nor the mistakes before it count."""
+        for buckets, key in self._rows(account, address):
+            buckets.give(key, GUESS_ACCOUNT.burst if buckets is self._account else 1)
+        self.remember(account, address)
+
+    def remember(self, account: str, address: str) -> None:
+        """The account's owner logged in from there, in whatever way."""
+        pair = account, network(address)
+        self._known[pair] = None
+        self._known.move_to_end(pair)
+        if len(self._known) > MAX_TRACKED:
+            self._known.popitem(last=False)
+
+    def _rows(self, account: str, address: str) -> list[tuple[Buckets, Hashable]]:
+        pair = account[:64], network(address)
+        rows: list[tuple[Buckets, Hashable]] = [(self._account, pair)]
+        if pair not in self._known:
+            rows += [(self._address, pair[1]), (self._total, "")]
+        return rows
+
+
+def network(address: str) -> str:
+    """One host's addresses as one: an IPv6 host may use any in its /64."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)

@@ -1,0 +1,249 @@
+"""The gateway: listens, knows every connection, watches for accounts that are closed, and drains at the end.
+
+    serve() ──► Gate ──► one auth.Server for each connection ──► one session.Session for each channel
+
+Whatever blocks runs in a pool of its own, so that a hanging engine or a flood of passwords holds up nothing else:
+store (lookups), passwords (argon2), and in start.py the engine's. Nothing is started at import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import asyncssh
+from asyncssh.constants import DISC_BY_APPLICATION
+
+from sshgate import texts
+from sshgate.attend import Attendants
+from sshgate.auth import Server
+from sshgate.connection import Connection, options
+from sshgate.hostkey import load_host_key
+from sshgate.limits import Admission, Guessing
+from sshgate.places import Place
+from sshgate.start import Starter
+from workspaces.errors import HostError, WorkspacesError
+from workspaces.lifecycle import Lifecycle
+from workspaces.model import Workspace, WorkspaceState
+from workspaces.settings import Settings
+from workspaces.store import Store
+
+log = logging.getLogger(__name__)
+
+STORE_THREADS = 4
+PASSWORD_THREADS = 2
+WATCH_SECONDS = 2.0
+DRAIN_SECONDS = 30.0
+CLOSE_SECONDS = 1.0  # for the last words to reach the client
+BACKLOG = 512
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Gate:
+    """What all connections share. Made and used on the event loop."""
+
+    def __init__(self, store: Store, lifecycle: Lifecycle) -> None:
+        self.store = store
+        self.starter = Starter(lifecycle)
+        self.attendants = Attendants(store, self._member)
+        self.admission = Admission()
+        self.guessing = Guessing()
+        self.servers: set[Server] = set()
+        self.draining = False
+        self._loop = asyncio.get_running_loop()
+        self._lookups = ThreadPoolExecutor(STORE_THREADS, "store")
+        self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
+        self._records = ThreadPoolExecutor(1, "record")
+        self._running: list[Workspace] = []
+        self._last_user: dict[int, str] = {}
+        self._changed = asyncio.Event()
+        self._listener: asyncio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def listen(self, host: str, port: int, key: asyncssh.SSHKey) -> int:
+        """Start; returns the port. Raises HostError when the address cannot be had."""
+        choices = await options(partial(Server, self), key)
+        factory = partial(Connection, self._loop, choices)
+        try:
+            self._listener = await self._loop.create_server(factory, host, port, backlog=BACKLOG, reuse_address=True)
+        except OSError as error:
+            raise HostError(
+                f"The gateway cannot listen on {host}:{port}: {error.strerror}.",
+                "Set another address: [gateway] listen in workspaces.toml",
+            ) from error
+        self._watching = asyncio.create_task(self._watch())
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def in_store(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run what blocks on the store."""
+        return await self._loop.run_in_executor(self._lookups, partial(function, *args, **kwargs))
+
+    async def in_passwords(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run what is slow on purpose."""
+        return await self._loop.run_in_executor(self._passwords, partial(function, *args, **kwargs))
+
+    # --- what is written down, after the fact: nobody waits for it ---
+
+    def note_login(self, user: str, fingerprint: str | None, address: str) -> None:
+        def write() -> None:
+            if fingerprint:
+                self.store.touch_key(fingerprint, address)
+            way = "key" if fingerprint else "password"
+            self.store.add_event(user, "login.accepted", data={"address": address, "with": way, "key": fingerprint})
+
+        self._record(write)
+
+    def note_session(self, place: Place) -> None:
+        self._last_user[place.workspace.id] = place.user
+        self._record(partial(self.store.touch_login, place.workspace.id))
+
+    def _record(self, write: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                write()
+            except WorkspacesError as error:
+                log.error("not recorded: %s", error.message)
+            except Exception:
+                log.exception("not recorded")
+
+        with suppress(RuntimeError):  # shutting down
+            self._records.submit(guarded)
+
+    def _member(self, workspace_id: int) -> str:
+        """Who asks inside a workspace, as far as that can be told: whoever logged in last, else its first member."""
+        members = next((w.members for w in self._running if w.id == workspace_id), ())
+        return self._last_user.get(workspace_id) or (members[0] if members else "participant")
+
+    # --- watching ---
+
+    async def _watch(self) -> None:
+        seen: object = None
+        while True:
+            try:
+                version = await self.in_store(self.store.data_version)
+                if version != seen:
+                    seen = version
+                    await self._look()
+                for workspace in self._running:
+                    if workspace.id not in self.attendants.attended:
+                        socket = await self.starter.look(workspace)
+                        if socket:
+                            await self.attendants.ensure(workspace.id, socket)
+            except WorkspacesError as error:
+                log.error("the store could not be read: %s", error.message)
+            except Exception:
+                log.exception("watching failed")
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _look(self) -> None:
+        """See which workspaces run, and who may be here no longer."""
+        self._running = await self.in_store(self.store.workspaces, state=WorkspaceState.RUNNING)
+        users = {user.name for user in await self.in_store(self.store.users) if not user.disabled}
+        members = {w.id: w.members for w in await self.in_store(self.store.workspaces)}
+        for server in tuple(self.servers):
+            if server.user is not None and server.user not in users:
+                self._dismiss(server, texts.ACCOUNT_CLOSED)
+                continue
+            for session in tuple(server.sessions):
+                if session.place and session.place.user not in members.get(session.place.workspace.id, ()):
+                    session.end(texts.MEMBERSHIP_ENDED.format(ref=session.place.workspace.ref))
+
+    def _dismiss(self, server: Server, reason: str) -> None:
+        for session in tuple(server.sessions):
+            if session.place:
+                session.end(f"{reason}.")
+        self._loop.call_later(CLOSE_SECONDS, server.connection.disconnect, DISC_BY_APPLICATION, reason)
+
+    # --- the end ---
+
+    def changed(self) -> None:
+        """A session or connection ended."""
+        self._changed.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more, wait `seconds` for open sessions, then hang up what is left."""
+        self.draining = True
+        if self._listener:
+            self._listener.close()
+        for server in tuple(self.servers):
+            if not server.sessions:
+                server.connection.disconnect(DISC_BY_APPLICATION, texts.CLOSING)
+            for session in server.sessions:
+                if session.place:
+                    session.announce(texts.draining(seconds))
+        await self._until(lambda: not any(server.sessions for server in self.servers), seconds)
+        for server in tuple(self.servers):
+            self._dismiss(server, texts.CLOSING)
+        await self._until(lambda: not self.servers, 2 * CLOSE_SECONDS)
+
+    async def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not done():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    async def close(self) -> None:
+        """Let go of everything at once. Containers stay as they are."""
+        self.draining = True
+        if self._listener:
+            self._listener.close()
+        if self._watching:
+            self._watching.cancel()
+        for server in tuple(self.servers):
+            server.connection.abort()
+        await self._until(lambda: not self.servers, CLOSE_SECONDS)
+        await self.attendants.close()
+        self.starter.close()
+        self._records.shutdown(wait=True)
+        for pool in (self._lookups, self._passwords):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def serve(
+    settings: Settings,
+    store: Store,
+    lifecycle: Lifecycle,
+    ready: Callable[[str, int], None],
+    *,
+    drain_seconds: float = DRAIN_SECONDS,
+) -> None:
+    """Run the gateway until SIGTERM or SIGINT; a second one ends it at once. `ready` gets address and port.
+
+    Raises HostError when it cannot start.
+    """
+    asyncssh.set_log_level(logging.WARNING)
+    host, port = settings.gateway_listen
+    gate = Gate(store, lifecycle)
+    stop, stop_now = asyncio.Event(), asyncio.Event()
+
+    def asked_to_stop() -> None:
+        (stop_now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop)
+    try:
+        key = load_host_key(settings.keys)
+        port = await gate.listen(host, port, key)
+        log.info("listening on %s port %d, host key %s", host, port, key.get_fingerprint())
+        ready(host, port)
+        await stop.wait()
+        log.info("draining")
+        ends = [asyncio.create_task(gate.drain(drain_seconds)), asyncio.create_task(stop_now.wait())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in ends:
+            task.cancel()
+    finally:
+        await gate.close()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    log.info("ended")

@@ -1,0 +1,384 @@
+"""One session: a shell, a command or sftp in the person's workspace, from the request to the exit status.
+
+    request ──► pipes ──► place (store) ──► socket (known, or started) ──► agent spawns ──► bytes flow
+            ──► output ends ──► the client has taken it all ──► exit status or signal ──► close
+
+What a person types before the process is there waits in its stdin pipe. A client that goes away hangs the process
+up, at any moment of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import asyncssh
+
+from sshgate import texts
+from sshgate.connection import Channel
+from sshgate.environment import environment, sftp_argv, terminal_name
+from sshgate.places import Place, find
+from sshgate.pump import READ_SIZE, Input, Output, pipe
+from workspaces.engine.guestsocket import accepts
+from workspaces.errors import EngineError, GuestUnavailable, WorkspacesError
+from workspaces.guest.client import ExitStatus, GuestClient, Process, SpawnRequest, TermSize
+from workspaces.names import printable
+
+if TYPE_CHECKING:
+    from sshgate.auth import Server
+    from sshgate.server import Gate
+
+log = logging.getLogger(__name__)
+
+SPAWN_SECONDS = 10.0  # for an agent that answers in 2 ms
+SECOND_SPAWN_SECONDS = 30.0  # after the engine said that the workspace runs
+LATE_SECONDS = 0.12  # of looking for the workspace, after which a person at a terminal is told what goes on
+PATIENCE_SECONDS = 1.5  # of silence, after which a person at a terminal is told why
+WAITING_SECONDS = 15.0
+RESIZE_SECONDS = 0.02  # in which window changes become one
+CLOSED_SECONDS = 5.0  # for a process to take the input that a client sent before it closed the channel
+STALLED_SECONDS = 3600.0  # that the end of a finished process's output may wait for its reader
+LAST_OUTPUT_SECONDS = 2.0  # after a terminal's process ended
+
+
+class Session(asyncssh.SSHServerSession[bytes]):
+    """asyncssh's callbacks for one channel, and the task that carries it through."""
+
+    def __init__(self, gate: Gate, server: Server) -> None:
+        self.gate = gate
+        self.server = server
+        self.place: Place | None = None
+        self._loop = asyncio.get_running_loop()
+        self._pty: TermSize | None = None
+        self._modes: tuple[tuple[int, int], ...] = ()
+        self._term = ""
+        self._request: SpawnRequest | None = None
+        self._shell = False
+        self._process: Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._input: Input | None = None
+        self._outputs: list[Output] = []
+        self._given: list[int] = []  # ends of pipes that the process gets
+        self._resize: asyncio.TimerHandle | None = None
+        self._told_starting = False
+        self._copied = 0  # bytes of output that went into the channel
+        self._paused = False
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._silent = asyncio.Event()  # all output pipes ended
+
+    # --- what the client asks for ---
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        self.channel = cast(Channel, chan)
+        self.server.connection.flows.add(self)
+
+    def pty_requested(
+        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
+    ) -> bool:
+        if self._request is not None:
+            return False
+        self._pty = TermSize(*term_size)
+        self._modes = tuple(term_modes.items())
+        self._term = terminal_name(term_type)
+        return True
+
+    def shell_requested(self) -> bool:
+        self._shell = True
+        return self._accept(SpawnRequest())
+
+    def exec_requested(self, command: str) -> bool:
+        return self._accept(SpawnRequest(command=command.encode("utf-8", "surrogateescape")))
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        if subsystem != "sftp":
+            return False
+        self._pty = None
+        return self._accept(SpawnRequest(argv=sftp_argv()))
+
+    def _accept(self, request: SpawnRequest) -> bool:
+        self._request = request
+        try:
+            stdin_read, stdin_write = pipe()
+            self._given.append(stdin_read)
+            self._input = Input(self._loop, stdin_write, self._hold_input)
+            for write in (self._write,) if self._pty else (self._write, self._write_stderr):
+                output_read, output_write = pipe()
+                self._given.append(output_write)
+                self._outputs.append(Output(self._loop, output_read, write, self._output_ended))
+        except OSError as error:
+            log.error("no pipe for a session: %s", error.strerror)
+            self._release()
+            return False
+        return True
+
+    def session_started(self) -> None:
+        for output in self._outputs:
+            output.size = min(READ_SIZE, 32 * self.channel.packet_size())
+        self._task = asyncio.create_task(self._run())
+
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        if self._pty is not None:
+            self._pty = TermSize(width, height, pixwidth, pixheight)
+            if self._process and self._resize is None:
+                self._resize = self._loop.call_later(RESIZE_SECONDS, self._send_size)
+
+    def _send_size(self) -> None:
+        self._resize = None
+        if self._process and self._pty:
+            self._process.resize(self._pty)
+
+    def signal_received(self, signal: str) -> None:
+        if self._process:
+            self._process.signal(signal)
+
+    def break_received(self, msec: int) -> bool:
+        del msec  # a pseudo-terminal has no line to hold; as sshd does, it is refused
+        return False
+
+    # --- bytes ---
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        del datatype
+        if self._process is None and self._pty and b"\x03" in data and self._task:
+            self._task.cancel()  # Ctrl-C while the workspace starts
+            return
+        if self._input:
+            self._input.feed(data)
+
+    def eof_received(self) -> bool:
+        if self._input:
+            self._input.end()
+        return True
+
+    def _hold_input(self, hold: bool) -> None:
+        if hold:
+            self.channel.pause_reading()
+        else:
+            self.channel.resume_reading()
+
+    def _write(self, data: bytes) -> None:
+        self._copied += len(data)
+        if not self.channel.is_closing():
+            self.channel.write(data)
+
+    def _write_stderr(self, data: bytes) -> None:
+        self._copied += len(data)
+        if not self.channel.is_closing():
+            self.channel.write_stderr(data)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._drained.clear()
+        self.flow_changed()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._drained.set()
+        self.flow_changed()
+
+    def flow_changed(self) -> None:
+        if self._process is None:
+            return
+        for output in self._outputs:
+            if self._held():
+                output.pause()
+            else:
+                output.resume()
+
+    def _held(self) -> bool:
+        return self._paused or self.server.connection.blocked
+
+    def _output_ended(self) -> None:
+        if all(output.closed for output in self._outputs):
+            self._silent.set()
+
+    # --- the way through ---
+
+    async def _run(self) -> None:
+        try:
+            await self._finish(await self._relay())
+        except WorkspacesError as error:
+            self._fail(error)
+        except asyncio.CancelledError:
+            if not self.channel.is_closing():
+                self._tell("")
+                self.channel.exit(texts.INTERRUPTED_STATUS)
+        except Exception:
+            log.exception("a session of %s failed", self.server.user)
+            self._fail(WorkspacesError(texts.INTERNAL, texts.INTERNAL_HINT))
+        finally:
+            self._release()
+
+    async def _relay(self) -> ExitStatus:
+        """Start the process and carry its bytes; how it ended, once its output is in the channel."""
+        assert self.server.user is not None
+        place = await self.gate.in_store(find, self.gate.store, self.server.user, self.server.wanted)
+        self.place = place
+        if self._shell and self._pty:
+            self._tell(texts.welcome(place.workspace, place.version, place.challenge.closes_at))
+        self._process, socket = await self._start(place)
+        self._close_given()
+        if self._pty:
+            self._send_size()
+        self.flow_changed()
+        self.gate.note_session(place)
+        try:
+            status = await self._process.wait()
+        except GuestUnavailable:
+            await self._last_output()
+            raise await self._ended(place) from None
+        if self._pty:
+            await self._last_output()
+        else:
+            await self._silent.wait()
+        if status.code != 0 and not accepts(socket):
+            raise await self._ended(place)  # the agent listens no more: it ended the process, not the process itself
+        return status
+
+    async def _ended(self, place: Place) -> EngineError:
+        workspace = place.workspace
+        return EngineError(texts.ended(workspace.ref, await self.gate.starter.diagnose(workspace.id)))
+
+    async def _last_output(self) -> None:
+        """The rest of what a process wrote, when nothing but its end says that there is no more."""
+        seen = -1
+        while not self._silent.is_set() and (self._held() or self._copied != seen):
+            seen = self._copied
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._silent.wait(), LAST_OUTPUT_SECONDS)
+
+    async def _start(self, place: Place) -> tuple[Process, Path]:
+        """A process in the workspace, which is started as needed, and its agent's socket. Raises WorkspacesError."""
+        workspace = place.workspace
+        socket = self.gate.starter.known(workspace.id)
+        if socket is not None:
+            late = self._loop.call_later(PATIENCE_SECONDS, self._tell, texts.BUSY)
+            try:
+                return await self._spawn(place, socket, SPAWN_SECONDS), socket
+            except GuestUnavailable as error:
+                log.info("%s: %s", workspace.ref, error.message)
+            finally:
+                late.cancel()
+        late = self._loop.call_later(LATE_SECONDS, self._tell_starting)
+        waiting = asyncio.create_task(self._keep_telling())
+        try:
+            socket = await self.gate.starter.ensure(workspace.id, self._tell_step)
+            return await self._spawn(place, socket, SECOND_SPAWN_SECONDS), socket
+        except GuestUnavailable:
+            raise await self._ended(place) from None
+        finally:
+            late.cancel()
+            waiting.cancel()
+
+    async def _spawn(self, place: Place, socket: Path, seconds: float) -> Process:
+        await self.gate.attendants.ensure(place.workspace.id, socket)
+        return await GuestClient(socket).spawn(self._spawn_request(place), self._given, seconds)
+
+    def _spawn_request(self, place: Place) -> SpawnRequest:
+        """The request as the terminal is by now."""
+        assert self._request is not None
+        env = environment(self.channel.get_environment_bytes(), self._term, self.server.peer, self.server.own)
+        env |= {b"WORKSPACE": place.workspace.ref.encode(), b"WORKSPACE_USER": place.user.encode()}
+        user = place.challenge.login_user
+        return replace(self._request, env=env, user=user, pty=self._pty, modes=self._modes)
+
+    async def _finish(self, status: ExitStatus) -> None:
+        """Exit status or signal, after the client has taken all output."""
+        if self.channel.is_closing():
+            return
+        for output in self._outputs:
+            output.close()
+        self.channel.set_write_buffer_limits(high=0, low=0)  # "drained" now means empty
+        try:
+            await asyncio.wait_for(self._drained.wait(), STALLED_SECONDS)
+        except TimeoutError:
+            self.channel.abort()
+            return
+        self.channel.write_eof()
+        if status.signal is not None:
+            self.channel.exit_with_signal(status.signal, status.core)
+        else:
+            self.channel.exit(status.code or 0)
+
+    # --- what the person is told ---
+
+    def _tell(self, text: str) -> None:
+        """A line on the terminal; nothing without one, so that programs read what programs wrote."""
+        if self._pty and not self.channel.is_closing():
+            self.channel.write(f"{text}\r\n".encode())
+
+    def _tell_starting(self) -> None:
+        if self.place and not self._told_starting:
+            self._told_starting = True
+            self._tell(texts.starting(self.place.workspace.ref))
+
+    def _tell_step(self, text: str) -> None:
+        self._told_starting = True
+        self._tell(printable(text))
+
+    async def _keep_telling(self) -> None:
+        while True:
+            await asyncio.sleep(WAITING_SECONDS)
+            self._tell(texts.WAITING)
+
+    def _fail(self, error: WorkspacesError) -> None:
+        if self.channel.is_closing():
+            return
+        text = texts.failure(error)
+        if self._pty:
+            self.channel.write(text.replace("\n", "\r\n").encode())
+        else:
+            self.channel.write_stderr(text.encode())
+        self.channel.exit(texts.GATEWAY_STATUS)
+
+    def announce(self, text: str) -> None:
+        """A line for a person at a terminal, in the midst of whatever it shows."""
+        self._tell(f"\r\n{text}")
+
+    def end(self, text: str) -> None:
+        """Hang up, and say why."""
+        self._fail(WorkspacesError(text))
+        if self._task:
+            self._task.cancel()
+
+    # --- the end ---
+
+    def close_received(self) -> None:
+        """The client closed the channel while the process takes no input: it is given some time to."""
+        self._loop.call_later(CLOSED_SECONDS, self.channel.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        if self._task:
+            self._task.cancel()
+        else:
+            self._release()
+        self.server.sessions.discard(self)
+        self.server.connection.flows.discard(self)
+        self.gate.changed()
+
+    def _close_given(self) -> None:
+        for fd in self._given:
+            os.close(fd)
+        self._given.clear()
+
+    def _release(self) -> None:
+        """Hang the process up if it runs, and close every descriptor. May be called again."""
+        if self._resize:
+            self._resize.cancel()
+            self._resize = None
+        if self._process:
+            self._process.close()
+            self._process = None
+        if self._input:
+            self._input.close()
+        for output in self._outputs:
+            output.close()
+        self._close_given()

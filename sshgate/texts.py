@@ -1,0 +1,92 @@
+"""Every sentence that a participant reads from the gateway. Text from outside is escaped before it gets here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from workspaces.errors import WorkspacesError
+from workspaces.model import Snapshot, Workspace
+
+GATEWAY_STATUS = 254  # of a session that failed because of the gateway or engine, not because of the command
+INTERRUPTED_STATUS = 130  # Ctrl-C while the workspace starts
+
+TOO_MANY_TRIES = "Too many authentication failures"
+TOO_MANY_CONNECTIONS = "Too many connections of this account"
+TOO_MANY_SESSIONS = "Too many sessions on this connection"
+CLOSING = "The gateway is shutting down; connect again in a minute"
+ACCOUNT_CLOSED = "This account was disabled"
+MEMBERSHIP_ENDED = "You are no longer a member of {ref}."
+INTERNAL = "The gateway made a mistake, which is logged."
+INTERNAL_HINT = "Try again; if it happens again, tell the organisers the time."
+NO_SFTP = "The image of this workspace has no sftp-server."
+NO_SFTP_HINT = "Inside the workspace: apt-get install openssh-sftp-server   Or: ssh … cat FILE > FILE, or scp -O"
+WAITING = "Still waiting for the container engine …"
+BUSY = "The workspace does not answer at once; a snapshot may be under way. Waiting …"
+SLOW_TO_ANSWER = "The workspace did not answer within {seconds:.0f} s."
+SLOW_TO_ANSWER_HINT = "Try again; if it stays so, the organisers can restart it."
+SLOW_TO_START = "The container engine did not start the workspace within {seconds:.0f} s."
+SLOW_TO_START_HINT = "It goes on trying: log in again in a few minutes. If it stays so, tell the organisers."
+
+SNAPSHOT_HELP = """\
+usage: snapshot -m TEXT     ask for a snapshot of this workspace, with a message
+       snapshot list        your snapshots and what became of them
+       snapshot withdraw    take back the request that nobody has decided on yet
+"""
+
+
+def wait_before_password(seconds: float) -> str:
+    return f"Too many password tries: wait {seconds:.0f} s, or use a key.\n"
+
+
+def starting(ref: str) -> str:
+    return f"Starting your workspace {ref} …"
+
+
+def welcome(workspace: Workspace, version: int | None, closes_at: float | None) -> str:
+    """The line above the first prompt."""
+    parts = [workspace.ref]
+    if version is not None:
+        parts.append(f"from v{version}")
+    if closes_at is not None:
+        parts.append(f"open until {when(closes_at)}")
+    return " · ".join(parts)
+
+
+def ended(ref: str, reason: str) -> str:
+    """`reason` is Lifecycle.diagnose()'s."""
+    return f"The workspace {ref} ended: {reason.rstrip('.')}. Log in again to start it."
+
+
+def draining(seconds: float) -> str:
+    return (
+        f"The gateway closes this connection in {seconds:.0f} s. Your workspace keeps running; "
+        "what runs under nohup or tmux goes on. Connect again in a minute."
+    )
+
+
+def failure(error: WorkspacesError) -> str:
+    """Message and hint as lines that end with newline."""
+    return f"{error.message}\n{error.hint}\n" if error.hint else f"{error.message}\n"
+
+
+def requested(snapshot: Snapshot) -> str:
+    return (
+        f"Snapshot #{snapshot.id} of {snapshot.workspace} is requested; the organisers decide on it.\n"
+        "See what became of it: snapshot list"
+    )
+
+
+def snapshots(rows: list[Snapshot]) -> str:
+    """A table, newest first; messages are printable by then."""
+    if not rows:
+        return 'No snapshot yet. Ask for one: snapshot -m "what it is"'
+    lines = []
+    for row in rows:
+        version = f"v{row.version}" if row.version is not None else ""
+        line = f"#{row.id:<5}{row.state:<11}{version:<5}{when(row.requested_at)}  {row.message}"
+        lines.append(f"{line}\n       {row.state}: {row.reason}" if row.reason else line)
+    return "\n".join(lines)
+
+
+def when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,354 @@
+"""Who gets in, who does not, and what those who guess can do to others."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+
+import asyncssh
+import paramiko
+import pytest
+
+from sshgate import auth, limits
+from tests.support.gateway import CHALLENGE, PASSWORD, GatewayStage, Person, memory_stage, until
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:
+    with memory_stage(tmp_path_factory.mktemp("gateway")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def alice(stage: GatewayStage) -> Person:
+    return stage.person("alice", password=True)
+
+
+@pytest.fixture(scope="module")
+def bob(stage: GatewayStage) -> Person:
+    return stage.person("bob", password=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh_limits(stage: GatewayStage) -> None:
+    stage.gateway.gate.admission = limits.Admission()
+    stage.gateway.gate.guessing = limits.Guessing()
+
+
+def whoami(person: Person, **options: object) -> str:
+    async def run() -> str:
+        async with person.connect(**options) as connection:
+            return str((await connection.run("echo $WORKSPACE $WORKSPACE_USER")).stdout).strip()
+
+    return asyncio.run(run())
+
+
+def by_password(person: Person, password: str = PASSWORD, **options: object) -> str:
+    return whoami(person, **{"client_keys": None, "password": password, **options})
+
+
+def test_key_and_password_let_in(alice: Person) -> None:
+    assert whoami(alice) == "als/alice alice"
+    assert by_password(alice) == "als/alice alice"
+
+
+def test_openssh_with_a_password(alice: Person, tmp_path: object) -> None:
+    helper = f"{tmp_path}/askpass"
+    with open(helper, "w") as file:
+        file.write(f"#!/bin/sh\necho '{PASSWORD}'\n")
+    os.chmod(helper, 0o700)
+    line = [part.replace("BatchMode=yes", "PubkeyAuthentication=no") for part in alice.line()]
+    done = subprocess.run(
+        [*line, "echo in"],
+        env={**os.environ, "SSH_ASKPASS": helper, "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":none"},
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert done.stdout == b"in\n", done.stderr
+
+
+def test_paramiko(alice: Person, stage: GatewayStage) -> None:
+    client = paramiko.SSHClient()
+    client.load_host_keys(str(stage.known_hosts))
+    with client:
+        client.connect(
+            "127.0.0.1", stage.port, "alice", key_filename=str(alice.key), allow_agent=False, look_for_keys=False
+        )
+        transport = client.get_transport()
+        assert transport
+        channel = transport.open_session()
+        channel.exec_command("sha256sum; exit 3")
+        channel.sendall(b"x" * 3_000_000)
+        channel.shutdown_write()
+        assert channel.makefile().read().split()[0].decode() == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+        assert channel.recv_exit_status() == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"username": "nobody"},
+        {"username": "nobody", "client_keys": None, "password": PASSWORD},
+        {"client_keys": None, "password": "wrong"},
+        {"client_keys": None, "password": ""},
+        {"client_keys": None, "password": "x" * 100_000},
+        {"client_keys": None},
+        {"username": "bob"},  # with alice's key
+    ],
+)
+def test_nobody_else(alice: Person, bob: Person, options: dict[str, object]) -> None:
+    with pytest.raises(asyncssh.PermissionDenied):
+        whoami(alice, **options)
+
+
+HOSTILE_NAMES = (
+    "../alice", "alice/../bob", "alice\0", "a" * 1000, "älïce", "\u202ealice", "root", "alice;id", "$(id)", "'--",
+    "alice' OR '1'='1", "+", "+alice", " alice", "ALICE", "alice@als", "%00", "alice\r\n", "\U0001f600", "\x1b[2J",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", ["auth_publickey", "auth_password"])
+def test_hostile_user_names(
+    alice: Person, way: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With paramiko, which sends any name as it is."""
+    monkeypatch.setattr("workspaces.accounts.check_password", lambda stored, typed: stored is not None)
+    proof = paramiko.Ed25519Key.from_private_key_file(str(alice.key)) if way == "auth_publickey" else PASSWORD
+    for name in HOSTILE_NAMES:
+        transport = paramiko.Transport(("127.0.0.1", alice.stage.port))
+        try:
+            transport.start_client(timeout=10)
+            with pytest.raises((paramiko.SSHException, EOFError)):
+                getattr(transport, way)(name, proof)
+            assert not transport.is_authenticated()
+        finally:
+            transport.close()
+    ours = [record for record in caplog.records if record.name.startswith("sshgate")]
+    assert not [record for record in ours if record.exc_info or "\x1b" in record.getMessage()]
+    assert whoami(alice) == "als/alice alice"
+
+
+@pytest.mark.parametrize("wanted", ["alice", "als", "als/alice"])
+def test_the_workspace_may_be_named(alice: Person, wanted: str) -> None:
+    assert alice.run("echo in", workspace=wanted).stdout == b"in\n"
+
+
+@pytest.mark.parametrize("wanted", ["bob", "als/bob", "", "../als", "x" * 500])
+def test_a_workspace_of_others_is_as_unknown_as_one_that_is_not(alice: Person, bob: Person, wanted: str) -> None:
+    done = alice.run("echo in", workspace=wanted or " ")
+    assert done.returncode == 254
+    assert done.stdout == b""
+    assert b"You are in no workspace" in done.stderr
+    assert b"ssh alice+als/alice@" in done.stderr
+
+
+def test_somebody_without_workspace(stage: GatewayStage) -> None:
+    chief = stage.person("chief", challenge=None)
+    done = chief.run("echo in")
+    assert (done.returncode, done.stdout) == (254, b"")
+    assert b"You are in no workspace" in done.stderr
+
+
+def test_before_the_opening_and_after_the_end(stage: GatewayStage) -> None:
+    now = time.time()
+    stage.store.add_challenge("early", stage.image, opens_at=now + 1000, actor="chief")
+    stage.store.add_challenge("late", stage.image, closes_at=now - 1, actor="chief")
+    early, late = stage.person("early-bird", challenge="early"), stage.person("latecomer", challenge="late")
+    assert b"opens on" in early.run("true").stderr
+    assert b"closed on" in late.run("true").stderr
+    assert early.run("true").returncode == 254
+
+
+def test_an_offered_key_of_another_proves_nothing(alice: Person, bob: Person) -> None:
+    """Probe alice's key under her name and bob's, then log in with bob's own password: it is bob who is in."""
+
+    transport = paramiko.Transport(("127.0.0.1", bob.stage.port))
+    try:
+        transport.start_client(timeout=10)
+        other = paramiko.Ed25519Key.from_private_key_file(str(alice.key))
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_publickey("bob", other)
+        transport.auth_password("bob", PASSWORD)
+        channel = transport.open_session()
+        channel.exec_command("echo $WORKSPACE $WORKSPACE_USER")
+        assert channel.makefile().read() == b"als/bob bob\n"
+    finally:
+        transport.close()
+
+
+def test_a_name_cannot_be_changed_on_the_way(alice: Person, bob: Person) -> None:
+    transport = paramiko.Transport(("127.0.0.1", bob.stage.port))
+    try:
+        transport.start_client(timeout=10)
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_password("alice", "wrong")
+        with pytest.raises((paramiko.SSHException, EOFError)):
+            transport.auth_password("bob", PASSWORD)
+        assert not transport.is_authenticated()
+    finally:
+        transport.close()
+
+
+def test_a_signature_by_another_key_is_refused(alice: Person, bob: Person) -> None:
+    """bob claims alice's public key and signs with his own."""
+
+    class Liar(paramiko.Ed25519Key):
+        def asbytes(self) -> bytes:
+            return paramiko.Ed25519Key.from_private_key_file(str(alice.key)).asbytes()
+
+    transport = paramiko.Transport(("127.0.0.1", bob.stage.port))
+    try:
+        transport.start_client(timeout=10)
+        with pytest.raises(paramiko.AuthenticationException):
+            transport.auth_publickey("alice", Liar.from_private_key_file(str(bob.key)))
+    finally:
+        transport.close()
+
+
+def test_six_passwords_on_one_connection(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GUESS_ACCOUNT", limits.Rate(1000, 1))
+    alice.stage.gateway.gate.guessing = limits.Guessing()
+    tried: list[object] = []
+
+    def wrong(*args: object) -> bool:
+        tried.append(args)
+        return False
+
+    monkeypatch.setattr(auth, "password_is_of", wrong)
+
+    class Guesser(asyncssh.SSHClient):
+        def password_auth_requested(self) -> str:
+            return "wrong"
+
+    async def run() -> None:
+        with pytest.raises(asyncssh.DisconnectError, match="Too many authentication failures"):
+            await alice.connect(client_factory=Guesser, client_keys=None)
+
+    asyncio.run(run())
+    assert len(tried) == auth.MAX_TRIES
+
+
+def test_many_keys_on_one_connection(alice: Person) -> None:
+    keys = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(100)]
+    own = asyncssh.read_private_key(alice.key)
+    assert whoami(alice, client_keys=[*keys[:10], own]) == "als/alice alice"
+    with pytest.raises(asyncssh.DisconnectError):
+        whoami(alice, client_keys=[*keys, own])
+
+
+def test_a_flood_of_guesses_leaves_keys_and_others_alone(
+    alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    original = auth.password_is_of
+
+    def counting(*args: object) -> bool:
+        checked.append(str(args[1]))
+        return bool(original(*args))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(auth, "password_is_of", counting)
+    for i in range(int(limits.GUESS_ACCOUNT.burst) + 5):
+        with pytest.raises(asyncssh.PermissionDenied):
+            by_password(alice, f"wrong {i}")
+    assert len(checked) == limits.GUESS_ACCOUNT.burst
+    with pytest.raises(asyncssh.PermissionDenied):
+        by_password(alice)
+    assert whoami(alice) == "als/alice alice"
+    assert by_password(bob) == "als/bob bob"
+
+
+def test_who_has_to_wait_is_told(alice: Person) -> None:
+    banners = []
+
+    class Listener(asyncssh.SSHClient):
+        def auth_banner_received(self, msg: str, lang: str) -> None:
+            banners.append(msg)
+
+    for _ in range(int(limits.GUESS_ACCOUNT.burst) + 1):
+        with pytest.raises(asyncssh.PermissionDenied):
+            by_password(alice, "wrong", client_factory=Listener)
+    assert len(banners) == 1
+    assert "wait" in banners[0]
+    assert "use a key" in banners[0]
+
+
+def test_no_account_takes_as_long_as_a_wrong_password(alice: Person) -> None:
+    def shortest(name: str) -> float:
+        times = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            assert not auth.password_is_of(alice.stage.store, name, "wrong")
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    assert 0.5 < shortest("nobody") / shortest("alice") < 2
+
+
+def test_a_disabled_account(stage: GatewayStage) -> None:
+    carol = stage.person("carol", password=True)
+    assert whoami(carol) == "als/carol carol"
+    stage.store.set_disabled("carol", True, actor="chief")
+    with pytest.raises(asyncssh.PermissionDenied):
+        whoami(carol)
+    with pytest.raises(asyncssh.PermissionDenied):
+        by_password(carol)
+    stage.store.set_disabled("carol", False, actor="chief")
+    assert whoami(carol) == "als/carol carol"
+
+
+def test_disabling_ends_what_is_open(stage: GatewayStage) -> None:
+    dave = stage.person("dave")
+
+    async def run() -> tuple[str, object]:
+        async with dave.connect() as connection:
+            process = await connection.create_process("echo up; exec sleep 100")
+            await process.stdout.readline()
+            await asyncio.to_thread(stage.store.set_disabled, "dave", True, actor="chief")
+            done = await asyncio.wait_for(process.wait(), 10)
+            assert (await connection.run("echo again")).exit_status == 254
+            await asyncio.wait_for(connection.wait_closed(), 10)
+            return str(done.stderr), done.exit_status
+
+    assert asyncio.run(run()) == ("This account was disabled.\n", 254)
+
+
+def test_a_member_who_is_removed_is_out(stage: GatewayStage) -> None:
+    erin = stage.person("erin")
+    assert erin.workspace
+
+    async def run() -> str:
+        async with erin.connect() as connection:
+            process = await connection.create_process("echo up; exec sleep 100")
+            await process.stdout.readline()
+            assert erin.workspace
+            await asyncio.to_thread(stage.store.remove_member, erin.workspace.id, "erin", actor="chief")
+            return str((await asyncio.wait_for(process.wait(), 10)).stderr)
+
+    assert "no longer a member of als/erin" in asyncio.run(run())
+
+
+def test_a_key_s_use_and_the_login_are_noted(stage: GatewayStage) -> None:
+    frank = stage.person("frank")
+    assert frank.run("true").returncode == 0
+    until(lambda: stage.store.keys("frank")[0].last_used_at)
+    assert stage.store.keys("frank")[0].last_used_from == "127.0.0.1"
+    until(lambda: stage.store.events(actor="frank", kind="login.accepted"))
+    event = stage.store.events(actor="frank", kind="login.accepted")[0]
+    assert event.data["with"] == "key"
+    until(lambda: stage.store.workspace(f"{CHALLENGE}/frank").last_login_at)
+
+
+def test_connections_that_say_nothing_are_few(stage: GatewayStage, alice: Person) -> None:
+    async def run() -> int:
+        opened = [await asyncio.open_connection("127.0.0.1", stage.port) for _ in range(100)]
+        versions = await asyncio.gather(*(reader.readline() for reader, _ in opened))
+        for _, writer in opened:
+            writer.close()
+        return sum(version.startswith(b"SSH-2.0-") for version in versions)
+
+    assert asyncio.run(run()) == limits.MAX_UNAUTHENTICATED_ADDRESS
+    until(lambda: stage.gateway.call(lambda: not stage.gateway.gate.servers))
+    assert whoami(alice) == "als/alice alice"
