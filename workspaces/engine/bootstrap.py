@@ -32,6 +32,14 @@ CONFIG = ImageConfig(
     }
 )
 APT_DIRECTORY = Path("/etc/apt")
+# What apt keeps beside the packages themselves is four times the size of a small package's layer: 160 MB after one
+# `apt-get update`. With these settings, which official container images of Debian have as well, it is 30 MB.
+APT_SETTINGS = """Acquire::GzipIndexes "true";
+Acquire::Languages "none";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };
+"""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SUITE = re.compile(r"[a-z][a-z0-9-]*")
@@ -59,7 +67,7 @@ def build(
         raise InvalidInput(f"{printable(suite)!r} is not a suite such as bookworm.")
     sources = debian_sources(suite)
     chosen = sorted({*COMFORT, *packages})
-    identity = hashlib.sha256(repr((suite, chosen, sources, CONFIG)).encode()).hexdigest()[:16]
+    identity = hashlib.sha256(repr((suite, chosen, sources, CONFIG, APT_SETTINGS)).encode()).hexdigest()[:16]
     if cache:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = cache / f"rootfs-{suite}-{identity}.tar"
@@ -79,13 +87,19 @@ def build(
 def _bootstrap(suite: str, packages: Sequence[str], sources: str, target: Path, progress: Progress) -> None:
     """Run mmdebstrap into `target`; a partial file never has that name."""
     partial = target.with_name(f".{target.name}.{os.getpid()}")
-    with tempfile.NamedTemporaryFile("w", suffix=".list", encoding="utf-8") as listing:
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".list", encoding="utf-8") as listing,
+        tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as settings,
+    ):
         listing.write(sources)
         listing.flush()
+        settings.write(APT_SETTINGS)
+        settings.flush()
         command = [
             "mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}", "--format=tar",
-            "--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Retries 2", "--skip=cleanup/reproducible",
-            suite, str(partial), listing.name,
+            "--skip=cleanup/reproducible", f"--customize-hook=upload {settings.name} /etc/apt/apt.conf.d/90workspaces",
+            # with pkgcache set to nothing, `apt-get clean` leaves those that were made before
+            '--customize-hook=rm -f "$1"/var/cache/apt/*.bin', suite, str(partial), listing.name,
         ]  # fmt: skip
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         tail: list[str] = []
