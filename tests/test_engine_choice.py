@@ -12,6 +12,7 @@ from workspaces.engine import (
     dockerd,
     open_engine,
     private,
+    revive_engine,
 )
 from workspaces.engine.base import EngineInfo
 from workspaces.errors import (
@@ -64,6 +65,24 @@ def test_a_private_engine_is_started_and_kept(answering: list[str], tmp_path: Pa
     assert answering == [host]
     answering.append("unix:///var/run/docker.sock")
     assert opened(tmp_path) == host
+
+
+def test_a_private_engine_that_was_killed_is_started_again(
+    answering: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revive_engine(load(tmp_path))  # nothing is chosen yet
+    host = opened(tmp_path)
+    answering.clear()
+    left = [False]
+    monkeypatch.setattr(private.PrivateEngine, "killed", lambda self: left[0])
+    revive_engine(load(tmp_path))  # stopped by a person
+    assert answering == []
+    left[0] = True
+    revive_engine(load(tmp_path))
+    assert answering == [host]
+    (tmp_path / "workspaces.toml").write_text('[engine]\nhost = "unix:///x.sock"\n', encoding="ascii")
+    revive_engine(load(tmp_path))
+    assert answering == [host]
 
 
 def test_a_configured_engine_is_taken(answering: list[str], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.faults import Fuse, Killed
-from tests.support.worlds import World, memory_world
+from tests.support.worlds import IMAGE, World, memory_world
 from workspaces import jobs
 from workspaces.model import JobKind, JobState, SnapshotState
 
@@ -67,14 +67,14 @@ def check(world: World, snapshot_id: int) -> None:
     assert world.workspace.parent_id == snapshot_id
 
 
-def worlds(tmp_path: Path) -> Iterator[tuple[World, Fuse]]:
+def worlds(tmp_path: Path, least: int = 5) -> Iterator[tuple[World, Fuse]]:
     """A fresh world for each step at which to kill, until one is done before it is killed."""
     for at in range(MOST):
         with memory_world(tmp_path / str(at)) as world:
             fuse = Fuse(at)
             yield world, fuse
             if not fuse.blown.is_set():
-                assert at >= 5, fuse.calls
+                assert at >= least, fuse.calls
                 return
     pytest.fail(f"more than {MOST} steps")
 
@@ -107,6 +107,27 @@ def test_while_it_restores_from_the_archive(tmp_path: Path) -> None:
         assert (world.rootfs / "root" / "one").read_text() == "1"
         assert len(world.engine.containers({})) == 1
     assert {"load", "tag", "remove", "ensure_container", "start"} <= set(fuse.calls)
+
+
+def test_while_it_resets(tmp_path: Path) -> None:
+    """What the user does after the container was deleted is not deleted as well."""
+    for world, fuse in worlds(tmp_path, 4):
+        world.store.set_workspace_image(world.id, IMAGE, None)
+        world.lifecycle.ensure_running(world.id)
+        mine = world.rootfs / "root" / "mine"
+        mine.write_text("old")
+        world.add_job(JobKind.RESET)
+        run_until_killed(world, fuse)
+        again = world.engine.container(world.container) is None
+        if again:
+            world.lifecycle.ensure_running(world.id)
+            mine.write_text("new")
+        world.work()
+        assert [job.state for job in world.store.jobs()] == [JobState.DONE], world.describe()
+        assert world.workspace.image is None
+        assert (world.engine.container(world.container) is not None) is again
+        assert not again or mine.read_text() == "new"
+    assert {"set_workspace_image", "remove", "finish_job"} <= set(fuse.calls)
 
 
 def test_while_it_fails(tmp_path: Path) -> None:

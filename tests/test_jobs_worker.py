@@ -8,14 +8,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.support.faults import Gate, failing
+from tests.support.faults import Gate, Wrapped, failing
 from tests.support.worlds import World, world
 from workspaces import jobs
-from workspaces.errors import Conflict, EngineError, EngineTimeout, EngineUnavailable, NotFound, StoreBusy
+from workspaces.errors import (
+    Conflict,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    HostError,
+    NotFound,
+    StoreBusy,
+    StoreError,
+)
+from workspaces.lifecycle import Lifecycle
 from workspaces.model import JobKind, JobState, SnapshotState, WorkspaceState
 
 __all__ = ["world"]
@@ -161,6 +172,78 @@ def test_a_busy_database_loses_nothing(world: World, impatient: None) -> None:
     assert world.store.snapshot(snapshot.id).state is SnapshotState.ARCHIVED
 
 
+def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(world: World, impatient: None) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    snapshot = world.approved()
+    world.add_job(JobKind.RESTORE, snapshot.id)
+    store: Any = world.store
+    full = StoreError("The disk is full.")
+    for method in ("job_progress", "finish_commit", "finish_job", "fail_job"):
+        store = failing(store, method, [full, full, full])
+    work(world, store=store)
+    assert world.store.snapshot(snapshot.id).state is SnapshotState.ARCHIVED
+    assert {job.state for job in world.store.jobs()} == {JobState.DONE}, world.describe()
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_job_whose_end_cannot_be_written_is_left_to_the_next_worker(world: World, impatient: None) -> None:
+    job = world.add_job(JobKind.STOP)
+    tried = threading.Event()
+
+    def hook(name: str, call: Callable[[], Any]) -> Any:
+        if name == "finish_job":
+            tried.set()
+            raise StoreError("The disk is full.")
+        return call()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "GRACE_SECONDS", 0.01)
+        with world.working(world.worker(store=Wrapped(world.store, hook))):
+            assert tried.wait(10)
+    assert world.store.job(job.id).state is JobState.RUNNING
+    world.work()
+    assert world.store.job(job.id).state is JobState.DONE
+
+
+def test_a_repeated_stop_or_restart_does_not_end_what_was_begun_since(world: World) -> None:
+    world.lifecycle.ensure_running(world.id)
+    for kind in (JobKind.STOP, JobKind.RESTART):
+        job = world.add_job(kind)
+        world.store.claim_job()
+        world.lifecycle.stop(world.id)  # and killed before the job's end
+        world.lifecycle.ensure_running(world.id)
+        stopped: list[str] = []
+
+        def hook(name: str, call: Callable[[], Any], stopped: list[str] = stopped) -> Any:
+            if name == "stop":
+                stopped.append(name)
+            return call()
+
+        work(world, engine=Wrapped(world.engine, hook))
+        assert world.store.job(job.id).state is JobState.DONE
+        assert stopped == []
+        assert world.workspace.state is WorkspaceState.RUNNING
+    work_again = world.add_job(JobKind.RESTART)
+    world.store.claim_job()  # killed before it did anything
+    work(world, engine=Wrapped(world.engine, hook))
+    assert (world.store.job(work_again.id).state, stopped) == (JobState.DONE, ["stop"])
+
+
+def test_a_person_who_retries_a_restore_gets_one(world: World) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    snapshot = world.approved()
+    world.work()
+    job = world.add_job(JobKind.RESTORE, snapshot.id)
+    work(world, engine=failing(world.engine, "start", [EngineError("no")]))
+    assert world.store.job(job.id).state is JobState.FAILED
+    world.lifecycle.ensure_running(world.id)  # from the version: the failed attempt came that far
+    (world.rootfs / "root" / "one").write_text("2")
+    world.store.retry_job(job.id, actor="chief")
+    world.work()
+    assert world.store.job(job.id).state is JobState.DONE
+    assert (world.rootfs / "root" / "one").read_text() == "1"
+
+
 def test_a_job_that_kills_its_worker_each_time_is_given_up(world: World) -> None:
     (world.rootfs / "root" / "one").write_text("1")
     snapshot = world.approved()
@@ -230,6 +313,60 @@ def test_containers_that_ended_by_themselves_are_noticed(world: World, monkeypat
     with world.working():
         world.engine.stop(world.container, 5)
         world.wait(lambda: world.workspace.state is WorkspaceState.STOPPED)
+
+
+def test_filters_are_looked_at_again_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jobs, "RECONCILE_SECONDS", 0.01)
+    looks: list[None] = []
+
+    def hook(name: str, call: Callable[[], Any]) -> Any:
+        if name == "prepare":
+            looks.append(None)
+            if len(looks) < 4:
+                raise HostError("There is no iptables.")
+        return call()
+
+    world.lifecycle.ensure_running(world.id)
+    with world.working(world.worker(engine=Wrapped(world.engine, hook))):
+        world.engine.stop(world.container, 5)
+        world.wait(lambda: world.workspace.state is WorkspaceState.STOPPED)  # the rest goes on
+        world.wait(lambda: len(looks) > 5)
+    assert [record.getMessage() for record in caplog.records if "iptables" in record.getMessage()] == [
+        "network filters cannot be looked at: There is no iptables."
+    ]
+
+
+def test_an_engine_that_died_is_started_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jobs, "RECONCILE_SECONDS", 0.01)
+    dead = threading.Event()
+    tries: list[None] = []
+
+    def hook(name: str, call: Callable[[], Any]) -> Any:
+        if dead.is_set():
+            raise EngineUnavailable("It does not answer.")
+        return call()
+
+    def revive() -> None:
+        tries.append(None)
+        if len(tries) < 3:
+            raise HostError("dockerd did not start.")
+        dead.clear()
+
+    engine: Any = Wrapped(world.engine, hook)
+    lifecycle = Lifecycle(world.store, engine, world.root / "locks")
+    worker = jobs.Worker(world.store, engine, lifecycle, world.archive, world.root / "locks", revive)
+    world.lifecycle.ensure_running(world.id)
+    with world.working(worker):
+        dead.set()
+        world.wait(lambda: tries and not dead.is_set())
+        world.engine.stop(world.container, 5)
+        world.wait(lambda: world.workspace.state is WorkspaceState.STOPPED)
+    assert len(tries) == 3
+    assert caplog.text.count("dockerd did not start.") == 1
 
 
 MAIN = """

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.faults import Gate, Wrapped, failing
 from tests.support.stores import commit, empty, path, store
-from workspaces import guest
+from workspaces import guest, lifecycle
 from workspaces.engine import guestsocket
 from workspaces.engine.base import LABEL_INSTANCE, LABEL_WORKSPACE, ContainerInfo, ContainerSpec, ImageConfig
 from workspaces.engine.memory import MemoryEngine
@@ -37,7 +37,7 @@ from workspaces.errors import (
 )
 from workspaces.lifecycle import LABEL_IMAGE, LABEL_MADE, Lifecycle, check_open
 from workspaces.locks import Locks
-from workspaces.model import Limits, WorkspaceState
+from workspaces.model import JobKind, Limits, WorkspaceState
 from workspaces.store import Store
 
 W = WorkspaceState
@@ -228,7 +228,7 @@ def test_stopping_what_is_not_there(life: Lifecycle, alice: int) -> None:
 
 
 def test_a_frozen_container_is_left_to_the_commit_that_freezes_it(
-    store: Store, engine: MemoryEngine, alice: int, tmp_path: Path
+    store: Store, engine: MemoryEngine, alice: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
 
@@ -249,8 +249,35 @@ def test_a_frozen_container_is_left_to_the_commit_that_freezes_it(
     life.ensure_running(alice)
     assert "start" not in calls
     other.release(alice)
-    life.ensure_running(alice)  # nobody commits it: it is thawed
+    monkeypatch.setattr(lifecycle, "PAUSED_SECONDS", 0.0)
+    life.ensure_running(alice)  # nobody ends it: it is thawed
     assert calls.count("start") == 1
+
+
+def test_a_commit_that_outlived_its_worker_is_waited_for(
+    store: Store, engine: MemoryEngine, alice: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine goes on with it: what thaws the container in the middle spoils the version."""
+    monkeypatch.setattr(lifecycle, "PAUSED_LOOK", 0.001)
+    calls: list[str] = []
+
+    class Frozen(Wrapped):
+        def container(self, name: str) -> ContainerInfo | None:
+            calls.append("container")
+            found: ContainerInfo = self._part.container(name)
+            return replace(found, state="paused") if calls.count("container") < 10 else found
+
+    def hook(name: str, call: Any) -> Any:
+        calls.append(name)
+        return call()
+
+    Lifecycle(store, engine, tmp_path / "locks").ensure_running(alice)
+    for act in ("ensure_running", "stop"):
+        calls.clear()
+        frozen: Any = Frozen(engine, hook)
+        getattr(Lifecycle(store, frozen, tmp_path / "locks"), act)(alice)
+        done = calls.index("stop" if act == "stop" else "start")
+        assert calls[:done].count("container") >= 10
 
 
 # failures
@@ -318,7 +345,7 @@ def test_only_a_socket_of_the_container_itself_counts(life: Lifecycle, alice: in
     path = life.ensure_running(alice)
     path.rename(tmp_path / "real")
     path.symlink_to(tmp_path / "real")
-    assert life._running(life.store.workspace(alice)) is None
+    assert life.running(life.store.workspace(alice)) is None
     assert life.diagnose(alice) == "its agent stopped answering"
 
 
@@ -335,10 +362,12 @@ def test_reset_and_remove(life: Lifecycle, store: Store, alice: int) -> None:
     assert life.diagnose(alice) == "reset by an administrator"
     life.reset(alice)
     life.ensure_running(alice)
-    life.remove(alice)
-    life.remove(alice)
-    assert container(life, alice) is None
-    store.remove_workspace(alice, actor="chief")
+    life.remove(alice, actor="chief")
+    assert life.engine.containers({}) == []
+    with pytest.raises(NotFound):
+        store.workspace(alice)
+    with pytest.raises(NotFound):
+        life.remove(alice, actor="chief")
     assert life.diagnose(alice) == "removed by an administrator"
 
 
@@ -360,11 +389,39 @@ def test_what_is_approved_is_not_deleted_before_it_is_committed(life: Lifecycle,
     snapshot = store.request_snapshot(alice, "m", actor="alice", via="ssh").id
     store.approve_snapshot(snapshot, actor="chief")
     before = store.workspace(alice)
-    for delete in (life.reset, life.remove, lambda id_: life.replace(id_, "als/alice:v1", snapshot)):
+    for delete in (
+        life.reset,
+        lambda id_: life.remove(id_, actor="chief"),
+        lambda id_: life.replace(id_, "als/alice:v1", snapshot),
+    ):
         with pytest.raises(Conflict, match="its files are only in the container"):
             delete(alice)
         assert running(life, alice)
         assert store.workspace(alice) == before
+
+
+def test_what_a_job_works_on_is_not_removed(life: Lifecycle, store: Store, alice: int) -> None:
+    life.ensure_running(alice)
+    store.add_job(JobKind.RESTART, alice, actor="chief")
+    store.claim_job()
+    with pytest.raises(Conflict, match="A job works on als/alice: restart"):
+        life.remove(alice, actor="chief")
+    assert running(life, alice)
+
+
+def test_a_reset_that_is_repeated_says_done_whatever_was_promised_since(
+    life: Lifecycle, engine: MemoryEngine, store: Store, alice: int
+) -> None:
+    store.set_workspace_image(alice, "als/alice:v1", commit(store, alice))
+    asked = time.time()
+    life.ensure_running(alice)  # from the version, after the request: that is not what was asked for
+    life.reset(alice, since=asked)
+    assert container(life, alice) is None
+    life.ensure_running(alice)
+    store.approve_snapshot(store.request_snapshot(alice, "m", actor="alice", via="ssh").id, actor="chief")
+    life.reset(alice, since=asked)
+    assert running(life, alice)
+    assert who(engine, life, alice) == "base"
 
 
 def test_replace(life: Lifecycle, engine: MemoryEngine, store: Store, alice: int) -> None:

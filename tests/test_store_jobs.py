@@ -137,6 +137,20 @@ def test_failing_retrying_cancelling(store: Store, alice: int) -> None:
             call(99)
 
 
+def test_a_persons_retry_is_a_new_request_and_a_killed_workers_is_not(store: Store, alice: int) -> None:
+    job = add(store, JobKind.RESET, alice)
+    claim(store)
+    store.requeue_running()
+    claim(store)
+    store.fail_job(job.id, "engine away", retry_in=0)
+    assert store.job(job.id).created_at == job.created_at
+    claim(store)
+    store.fail_job(job.id, "no image", None)
+    failed_at = time.time()
+    again = store.retry_job(job.id, actor="chief")
+    assert (again.created_at >= failed_at, again.started_at) == (True, None)
+
+
 def test_cancelling_a_commit_fails_its_snapshot_and_retrying_revives_both(store: Store, alice: int) -> None:
     snapshot = store.request_snapshot(alice, "m", actor="alice", via="ssh").id
     job = store.approve_snapshot(snapshot, actor="chief")

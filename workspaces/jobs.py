@@ -1,11 +1,12 @@
 """The worker: takes jobs from the store and does them, one worker for a state directory.
 
     store.claim_job ─► a thread for each job, WORKERS at most ─► handler of its kind ─► finish_job or fail_job
-    every 5 s: what the engine shows of containers ─► store
+    every 5 s: an engine that died is started again, network filters are put back, what the engine shows ─► store
 
 A kill at any moment loses nothing: the lock on the state directory goes with the process, the next worker queues again
-what was running, and every handler can be repeated. What an engine that is away refuses is tried again, later and
-later; what fails for good is told in the job and, for a commit, in its snapshot.
+what was running, and every handler can be repeated without harm to what people did since the first attempt. What an
+engine that is away, or a database that cannot be written, refuses is tried again, later and later; what fails for good
+is told in the job and, for a commit, in its snapshot.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import IO
 from workspaces import snapshots
 from workspaces.archive import Archive
 from workspaces.engine.base import Engine, Progress
-from workspaces.errors import Conflict, EngineTimeout, EngineUnavailable, NotFound, StoreBusy, WorkspacesError
+from workspaces.errors import Conflict, EngineTimeout, EngineUnavailable, NotFound, StoreError, WorkspacesError
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, JobKind, SnapshotState
 from workspaces.store import Store
@@ -35,13 +36,14 @@ POLL_SECONDS = 0.1  # how soon a new job is seen; one look costs about 20 µs
 CLAIM_SECONDS = 1.0  # how soon a job whose pause is over is seen
 RECONCILE_SECONDS = 5.0
 PROGRESS_SECONDS = 0.2  # between writes of a job's progress
+WRITE_PAUSE = 10.0  # at most, between tries to write how a job ended
 MAX_ATTEMPTS = 10  # about five minutes without an engine
 LONGEST_PAUSE = 60.0
 GRACE_SECONDS = 20.0  # for running jobs to end when the worker is told to
 ABANDON_SECONDS = 5.0  # for them to notice that they should not wait
 MESSAGE_MAX = 1000
 
-AGAIN = (EngineUnavailable, EngineTimeout, StoreBusy)
+AGAIN = (EngineUnavailable, EngineTimeout, StoreError)
 
 
 class _Abandoned(BaseException):
@@ -49,17 +51,27 @@ class _Abandoned(BaseException):
 
 
 class Worker:
-    """Runs jobs until told to stop."""
+    """Runs jobs until told to stop. `revive` starts an engine that died, if that is this program's to do."""
 
-    def __init__(self, store: Store, engine: Engine, lifecycle: Lifecycle, archive: Archive, locks: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        lifecycle: Lifecycle,
+        archive: Archive,
+        locks: Path,
+        revive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._engine = engine
         self._lifecycle = lifecycle
         self._archive = archive
         self._locks = locks
+        self._revive = revive
         self._lock: IO[bytes]
         self._wake = threading.Event()
         self._abandon = threading.Event()
+        self._swept = False
         self._guard = threading.Lock()  # of the next
         self._running: dict[int, threading.Thread] = {}  # by workspace id: the store never gives two of one
         self._handlers: dict[JobKind, Callable[[Job, Progress], str]] = {
@@ -177,14 +189,16 @@ class Worker:
         self._persist(lambda: self._store.fail_job(job.id, reason, None), self._abandon)
 
     def _persist(self, write: Callable[[], int | None], give_up: threading.Event) -> int:
-        """Write to the store, for as long as it takes while other processes keep it locked."""
+        """Write to the store, for as long as it takes while it is locked or its disk is full."""
+        pause = CLAIM_SECONDS
         while True:
             try:
                 return write() or 0
-            except StoreBusy as exc:
-                log.warning("the database is busy: %s", exc.message)
-                if give_up.wait(CLAIM_SECONDS):
+            except StoreError as exc:
+                log.warning("the database cannot be written: %s", exc.message)
+                if give_up.wait(pause):
                     return 0
+                pause = min(WRITE_PAUSE, pause * 2)
 
     def _progress(self, job: Job) -> Progress:
         """Writes to the store, at most a few times a second; ends the job when the worker is stopping."""
@@ -198,7 +212,7 @@ class Worker:
             if message == said and now - last < PROGRESS_SECONDS:
                 return
             last, said = now, message
-            with suppress(StoreBusy):
+            with suppress(StoreError):
                 self._store.job_progress(job.id, fraction, message)
 
         return tell
@@ -230,46 +244,57 @@ class Worker:
         return f"{job.workspace} runs."
 
     def _stop(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.stop(job.workspace_id, progress)
+        self._lifecycle.stop(job.workspace_id, progress, since=_repeated(job))
         return f"{job.workspace} is stopped."
 
     def _restart(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.restart(job.workspace_id, progress)
+        self._lifecycle.restart(job.workspace_id, progress, since=_repeated(job))
         return f"{job.workspace} runs again."
 
     def _reset(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.reset(job.workspace_id, progress)
+        self._lifecycle.reset(job.workspace_id, progress, since=job.created_at)
         return f"{job.workspace} starts afresh at the next login."
 
     def _remove(self, job: Job, progress: Progress) -> str:
-        try:
-            self._store.workspace(job.workspace_id)
-        except NotFound:  # killed between removing it and the job's end
-            return f"{job.workspace} is removed."
-        self._lifecycle.remove(job.workspace_id, progress)
-        self._store.remove_workspace(job.workspace_id, actor=job.requested_by)
+        with suppress(NotFound):  # killed between removing it and the job's end
+            self._lifecycle.remove(job.workspace_id, progress, actor=job.requested_by)
         return f"{job.workspace} is removed."
 
     # beside the jobs
 
     def _keep_house(self, stop: threading.Event) -> None:
-        """Clear what killed workers left, then keep the store's sightings of containers true."""
-        swept, failing = False, ""
+        """Clear what killed workers left, once; keep engine, filters, and the store's sightings of containers right."""
+        chores: dict[str, Callable[[], None]] = {
+            "the engine cannot be started again": self._look_after_engine,
+            "what killed workers left cannot be cleared": self._sweep,
+            "network filters cannot be looked at": self._engine.prepare,
+            "containers cannot be looked at": self._lifecycle.reconcile,
+        }
+        failing: dict[str, str] = {}
         while not stop.is_set():
-            try:
-                if not swept:
-                    self._archive.clean()
-                    snapshots.sweep(self._store, self._engine, self._lifecycle)
-                    swept = True
-                self._lifecycle.reconcile()
-                failing = ""
-            except WorkspacesError as exc:
-                if exc.message != failing:
-                    failing = exc.message
-                    log.warning("containers cannot be looked at: %s", failing)
-            except Exception:
-                log.exception("looking at containers failed unexpectedly")
+            for what, chore in chores.items():
+                try:
+                    chore()
+                    failing.pop(what, None)
+                except WorkspacesError as exc:
+                    if failing.get(what) != exc.message:  # told once, not every five seconds
+                        failing[what] = exc.message
+                        log.warning("%s: %s", what, exc.message)
+                except Exception:
+                    log.exception("%s, unexpectedly", what)
             stop.wait(RECONCILE_SECONDS)
+
+    def _look_after_engine(self) -> None:
+        try:
+            self._engine.info()
+        except EngineUnavailable:
+            self._revive()
+
+    def _sweep(self) -> None:
+        if not self._swept:
+            self._archive.clean()
+            snapshots.sweep(self._store, self._engine, self._lifecycle)
+            self._swept = True
 
     @contextmanager
     def _only_worker(self) -> Iterator[None]:
@@ -288,6 +313,11 @@ class Worker:
         finally:
             if not self._alive():
                 self._lock.close()
+
+
+def _repeated(job: Job) -> float | None:
+    """When the job was asked for, if an earlier attempt may have done it already."""
+    return job.created_at if job.attempts > 1 else None
 
 
 def _snapshot(job: Job) -> int:

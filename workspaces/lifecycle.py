@@ -13,6 +13,7 @@ workings is kept as the workspace's `state_detail`, for administrators.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 60.0  # a commit of a few GB holds a workspace's lock about as long
 STOP_SECONDS = 10.0
+PAUSED_SECONDS = 60.0  # for an engine to end a commit whose caller died; then it is taken to have died as well
+PAUSED_LOOK = 0.25
 
 # Whose container it is: a later workspace of the same name has another number, and is not given its files.
 LABEL_NUMBER = "io.workspaces.number"
@@ -114,21 +117,27 @@ class Lifecycle:
         otherwise, each for the eyes of a participant.
         """
         workspace = self.store.workspace(workspace_id)
-        path = self._running(workspace)
+        path = self.running(workspace)
         if path is not None:
             return path
         what = "Creating" if workspace.state is WorkspaceState.ABSENT else "Starting"
         progress(f"{what} your workspace {workspace.ref} …", None)
         with self.locked(workspace_id):
             workspace = self.store.workspace(workspace_id)  # may have been restored, or removed, meanwhile
-            return self._running(workspace) or self._start(workspace)
+            return self.running(workspace) or self._start(workspace)
 
-    def stop(self, workspace_id: int, progress: Progress = ignore) -> None:
-        """Stop the container; its files stay. Nothing happens when it is stopped or gone."""
+    def stop(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
+        """Stop the container; its files stay. Nothing happens when it is stopped or gone.
+
+        `since` is for a repeated attempt: when the stop was asked for, in seconds since the epoch. Started after it,
+        the container was stopped by an earlier, killed attempt, and those who came since are let be.
+        """
         with self.locked(workspace_id):
             workspace = self.store.workspace(workspace_id)
             name = self.container_name(workspace)
-            if self.engine.container(name) is None:
+            if since is not None and self._started_since(workspace, since):
+                return
+            if self._settled(name) is None:
                 self._note(workspace, WorkspaceState.ABSENT)
                 return
             progress(f"Stopping {workspace.ref} …", None)
@@ -136,30 +145,34 @@ class Lifecycle:
             self._note(workspace, WorkspaceState.STOPPED, "stopped by an administrator")
             self.engine.stop(name, STOP_SECONDS)
 
-    def restart(self, workspace_id: int, progress: Progress = ignore) -> None:
-        """Stop and start it; made anew if it is gone."""
+    def restart(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
+        """Stop and start it; made anew if it is gone. `since` as with `stop`."""
         with self.locked(workspace_id):
-            self.stop(workspace_id, progress)
+            self.stop(workspace_id, progress, since=since)
             self.ensure_running(workspace_id, progress)
 
-    def reset(self, workspace_id: int, progress: Progress = ignore) -> None:
+    def reset(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
         """Delete the container and its files; the next login makes one from the challenge's image.
 
-        Raises Conflict while a snapshot of it is approved and not committed.
+        `since` is when that was asked for: a container made after it, and from no version, is that of a login after an
+        earlier, killed attempt, and stays. Raises Conflict while a snapshot of it is approved and not committed.
         """
         with self.locked(workspace_id):
+            workspace = self.store.workspace(workspace_id)
+            image = None if since is None else self._made_since(workspace, since)
+            versions = {name for s in self.store.snapshots(workspace_id) for name in (s.image_ref, s.image_id)}
+            if image is not None and image not in versions | {workspace.image}:
+                return
             self.store.check_nothing_to_lose(workspace_id)
             self.store.set_workspace_image(workspace_id, None, None)
             self._discard(workspace_id, progress, "reset by an administrator")
 
-    def remove(self, workspace_id: int, progress: Progress = ignore) -> None:
-        """Delete the container and its files, before `Store.remove_workspace`. Raises Conflict like `reset`.
-
-        Do both within `locked`, so that no login makes a new container in between.
-        """
-        with self.locked(workspace_id):
-            self.store.check_nothing_to_lose(workspace_id)
+    def remove(self, workspace_id: int, progress: Progress = ignore, *, actor: str) -> None:
+        """Delete container, files and workspace. NotFound; Conflict, and nothing is deleted, as the store's own."""
+        with self.locked(workspace_id):  # no login makes the container again in between
+            self.store.check_removable(workspace_id)
             self._discard(workspace_id, progress, _REMOVED)
+            self.store.remove_workspace(workspace_id, actor=actor)
 
     def replace(
         self,
@@ -180,14 +193,16 @@ class Lifecycle:
             workspace = self.store.workspace(workspace_id)
             if self.engine.image(image_ref) is None:
                 raise EngineError(f"The image {image_ref} is not on this host; {workspace.ref} was left as it is.")
-            self.store.check_nothing_to_lose(workspace_id)
+            done = since is not None and self._made_since(workspace, since) == image_ref
+            if not done:
+                self.store.check_nothing_to_lose(workspace_id)
             # Before the container goes: killed in between, the next login makes it from the right image.
             self.store.set_workspace_image(workspace_id, image_ref, parent_snapshot_id)
-            if since is None or not self._made_since(workspace, image_ref, since):
+            if not done:
                 self._discard(workspace_id, progress, "being restored to an earlier version")
             progress(f"Starting {workspace.ref} from {image_ref} …", None)
             workspace = self.store.workspace(workspace_id)
-            if self._running(workspace) is None:
+            if self.running(workspace) is None:
                 self._start(workspace)
 
     def reconcile(self) -> None:
@@ -222,11 +237,11 @@ class Lifecycle:
         if info is None:
             return "its container was removed"
         if info.running:
-            return "its agent stopped answering" if self._running(workspace) is None else "was started again"
+            return "its agent stopped answering" if self.running(workspace) is None else "was started again"
         return self._cause(workspace, info)
 
-    def _running(self, workspace: Workspace) -> Path | None:
-        """The agent's socket if the container runs and something accepts there, else None."""
+    def running(self, workspace: Workspace) -> Path | None:
+        """The agent's socket if its own container runs and something accepts there, else None. Raises StoreError."""
         try:
             path = self.socket(workspace)
         except (NotFound, EngineError):
@@ -265,6 +280,7 @@ class Lifecycle:
                     f"An earlier workspace {workspace.ref} has left its container on this host.",
                     f"An administrator can delete it, with its files: workspaces reset {workspace.ref}",
                 )
+            self._settled(name)
             self.engine.start(name)
             path = self.socket(workspace)
         except Exception as exc:
@@ -300,11 +316,29 @@ class Lifecycle:
         self._note(workspace, WorkspaceState.ABSENT, why)
         self.engine.remove(self.container_name(workspace))
 
-    def _made_since(self, workspace: Workspace, image: str, since: float) -> bool:
+    def _settled(self, name: str) -> ContainerInfo | None:
+        """The container once it is not paused, or PAUSED_SECONDS are over. The caller holds the lock.
+
+        Whoever committed it has died; the engine goes on with that, and must not find files that change.
+        """
+        deadline = time.monotonic() + PAUSED_SECONDS
+        while (info := self.engine.container(name)) and info.state == "paused" and time.monotonic() < deadline:
+            threading.Event().wait(PAUSED_LOOK)
+        return info
+
+    def _made_since(self, workspace: Workspace, since: float) -> str | None:
+        """What its container was made from, if that was after `since`; else None."""
         info = self.engine.container(self.container_name(workspace))
-        if info is None or info.labels.get(LABEL_IMAGE) != image:
-            return False
-        return float(info.labels.get(LABEL_MADE, "0")) >= since
+        if info is None or not _belongs(info, workspace) or float(info.labels.get(LABEL_MADE, "0")) < since:
+            return None
+        return info.labels.get(LABEL_IMAGE)
+
+    def _started_since(self, workspace: Workspace, since: float) -> bool:
+        """Whether it was started after `since`. Its user can forge that, and so keep a stop from being repeated."""
+        path = self.running(workspace)
+        with suppress(OSError):  # the agent makes its socket at each start
+            return path is not None and path.lstat().st_mtime >= since
+        return False
 
     def _note(self, workspace: Workspace, state: WorkspaceState, detail: str = "") -> None:
         self.store.set_workspace_state(workspace.id, state, detail)

@@ -121,9 +121,7 @@ def remove_command(app: App, workspace: str, yes: bool) -> None:
     """Delete a container and its workspace. Accounts and archived versions stay."""
     found = app.store.workspace(workspace)
     _confirm(f"{found.ref} and all files in it will be lost. Go on?", yes)
-    with app.lifecycle.locked(found.id):  # no login makes the container again in between
-        app.lifecycle.remove(found.id, show_progress)
-        app.store.remove_workspace(found.id, actor=app.actor)
+    app.lifecycle.remove(found.id, show_progress, actor=app.actor)
     click.echo(f"{found.ref} is removed.")
 
 

@@ -7,13 +7,14 @@ import os
 import secrets
 import sys
 from contextlib import closing
+from functools import partial
 
 import click
 
 from workspaces import accounts, doctor, guest, settings, supervisor
 from workspaces.cli.common import App, json_option, pass_app, print_json, read_password
 from workspaces.demo import Demo
-from workspaces.engine import engine_chosen, open_engine
+from workspaces.engine import engine_chosen, open_engine, revive_engine
 from workspaces.errors import Conflict, UsageError, WorkspacesError
 from workspaces.model import Role
 from workspaces.names import check_name
@@ -101,7 +102,8 @@ def worker_command(app: App, ready_fd: int | None) -> None:
     from workspaces.jobs import Worker, main
 
     _log("worker")
-    worker = Worker(app.store, app.engine, app.lifecycle, app.archive, app.settings.locks)
+    revive = partial(revive_engine, app.settings)
+    worker = Worker(app.store, app.engine, app.lifecycle, app.archive, app.settings.locks, revive)
     main(worker, lambda: supervisor.report_ready(ready_fd))
 
 

@@ -12,7 +12,7 @@ from workspaces.engine.base import Engine
 from workspaces.errors import EngineError, EngineUnavailable, SettingsError
 from workspaces.settings import DOCKER_SOCKET, Settings
 
-__all__ = ["engine_chosen", "open_engine"]
+__all__ = ["engine_chosen", "open_engine", "revive_engine"]
 
 CHOICE = "choice"  # file in the engine's directory: system | private
 
@@ -53,6 +53,18 @@ def open_engine(settings: Settings, instance: str, start: bool = True) -> Engine
 def engine_chosen(settings: Settings) -> bool:
     """Whether it is settled which engine this state directory uses."""
     return bool(settings.engine_host) or (settings.engine_dir / CHOICE).exists()
+
+
+def revive_engine(settings: Settings) -> None:
+    """Start the private engine again if it is the one and was killed. Raises HostError when it cannot be started."""
+    from workspaces.engine.private import PrivateEngine
+
+    file = settings.engine_dir / CHOICE
+    if settings.engine_host or not file.exists() or file.read_text(encoding="ascii").strip() != "private":
+        return
+    private = PrivateEngine(settings.engine_dir)
+    if private.killed():
+        private.start()
 
 
 def _answers(engine: Engine) -> bool:

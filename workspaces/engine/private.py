@@ -78,6 +78,11 @@ class PrivateEngine:
         found = self._dockerd()
         return Status(self.host, found[0] if found else None, bool(found) and self._answers())
 
+    def killed(self) -> bool:
+        """Whether it ended without being stopped. Waits for a start or stop that goes on."""
+        with self._locked():
+            return self.run_dir.exists() and not self._answers()
+
     def start(self) -> None:
         """Start what does not run, and return when the API answers. Raises HostError with the log's end otherwise."""
         if self._answers():

@@ -21,7 +21,8 @@ class Retries(Snapshots):
     def retry_job(self, job_id: int, *, actor: str) -> Job:
         """Queue a failed or cancelled one again. NotFound, also for a removed workspace; Conflict in other states.
 
-        A commit's snapshot is approved again with it; Conflict when that is not possible.
+        It counts from now: what an earlier attempt did is done again, unlike after a worker's death. A commit's
+        snapshot is approved again with it; Conflict when that is not possible.
         """
         with self._write() as db:
             job = self.job(job_id)
@@ -33,8 +34,8 @@ class Retries(Snapshots):
                 self._reopen(self.snapshot(job.snapshot_id))
             db.execute(
                 "UPDATE jobs SET state = 'queued', attempts = 0, not_before = 0, progress = 0, message = '', "
-                "error = NULL, finished_at = NULL WHERE id = ?",
-                [job_id],
+                "error = NULL, created_at = ?, started_at = NULL, finished_at = NULL WHERE id = ?",
+                [time.time(), job_id],
             )
             self._record(actor, "job.retried", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
             return self.job(job_id)

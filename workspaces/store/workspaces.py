@@ -145,12 +145,7 @@ class Workspaces(Challenges, Users):
         not committed, or while a job works on its container.
         """
         with self._write() as db:
-            found = self.workspace(workspace_id)
-            self.check_nothing_to_lose(workspace_id)
-            busy = "SELECT kind FROM jobs WHERE workspace_id = ? AND state = 'running' AND kind NOT IN (?, ?)"
-            job = self._find(busy, [workspace_id, JobKind.REMOVE, JobKind.ARCHIVE])
-            if job:
-                raise Conflict(f"A job works on {found.ref}: {job['kind']}.", "Try again when it has ended.")
+            found = self.check_removable(workspace_id)
             now = time.time()
             db.execute(
                 "UPDATE snapshots SET state = ?, decided_by = ?, decided_at = ?, reason = ? "
@@ -168,6 +163,16 @@ class Workspaces(Challenges, Users):
                 [now, WorkspaceState.ABSENT, now, found.id],
             )
             self._record(actor, "workspace.removed", found.ref, data={"members": ", ".join(found.members) or None})
+
+    def check_removable(self, workspace_id: int) -> Workspace:
+        """Raise what `remove_workspace` would: NotFound, Conflict."""
+        found = self.workspace(workspace_id)
+        self.check_nothing_to_lose(workspace_id)
+        busy = "SELECT kind FROM jobs WHERE workspace_id = ? AND state = 'running' AND kind NOT IN (?, ?)"
+        job = self._find(busy, [workspace_id, JobKind.REMOVE, JobKind.ARCHIVE])
+        if job:
+            raise Conflict(f"A job works on {found.ref}: {job['kind']}.", "Try again when it has ended.")
+        return found
 
     def check_nothing_to_lose(self, workspace_id: int) -> None:
         """Raise Conflict while a snapshot is approved and not committed: the files in the container are promised."""
