@@ -1,6 +1,6 @@
 # make demo      the whole story on this machine, from nothing; KEEP=1 leaves it running
 # make test      lint, types and every test
-.PHONY: install demo test test-install test-fast test-docker lint bench clean
+.PHONY: install demo test test-install test-fast lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,11 +20,13 @@ lint: test-install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The tests with an engine share one, so they run in one process; a file's tests stay together in the others.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser"
+	$(BIN)/pytest -m "docker or browser"
 
 test-fast: test-install
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not docker and not browser and not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not slow"
 
 bench: install
 	$(BIN)/python -m bench

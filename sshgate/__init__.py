@@ -15,13 +15,10 @@ FILES = 65536  # descriptors: a session takes up to seven
 
 def main(settings: Settings, store: Store, lifecycle: Lifecycle, ready: Callable[[str, int], None]) -> None:
     """Run the gateway in this process until SIGTERM. Raises HostError when it cannot start."""
-    import uvloop
-
     from sshgate.server import serve
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, store, lifecycle, ready))
+    asyncio.run(serve(settings, store, lifecycle, ready))

@@ -103,10 +103,14 @@ class Attendants:
 
     async def ensure(self, workspace_id: int, socket: Path) -> None:
         """Attend the agent at `socket` unless it is attended; returns when that is settled, or is taking long."""
+        self.begin(workspace_id, socket)
+        await asyncio.wait([self._offers[workspace_id]], timeout=OFFER_SECONDS)
+
+    def begin(self, workspace_id: int, socket: Path) -> None:
+        """The same, and wait for nothing."""
         if workspace_id not in self._tasks:
             self._offers[workspace_id] = asyncio.get_running_loop().create_future()
             self._tasks[workspace_id] = asyncio.create_task(self._attend(workspace_id, socket))
-        await asyncio.wait([self._offers[workspace_id]], timeout=OFFER_SECONDS)
 
     @property
     def attended(self) -> set[int]:

@@ -23,7 +23,7 @@ from asyncssh.constants import (
 
 from sshgate import texts
 from sshgate.connection import Connection
-from sshgate.limits import MAX_SESSIONS
+from sshgate.limits import MAX_ACCOUNT_SESSIONS, MAX_SESSIONS
 from sshgate.session import Session
 from workspaces import accounts
 from workspaces.names import printable, split_login
@@ -145,6 +145,8 @@ class Server(asyncssh.SSHServer):
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, texts.CLOSING)
         if len(self.sessions) >= MAX_SESSIONS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_SESSIONS)
+        if sum(len(s.sessions) for s in self.gate.servers if s.user == self.user) >= MAX_ACCOUNT_SESSIONS:
+            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_ACCOUNT_SESSIONS)
         session = Session(self.gate, self)
         self.sessions.add(session)  # before the channel is confirmed: many requests may come in one packet
         return session

@@ -23,6 +23,7 @@ MAX_UNAUTHENTICATED = 300  # in all
 MAX_UNAUTHENTICATED_ADDRESS = 64
 MAX_ACCOUNT_CONNECTIONS = 64
 MAX_SESSIONS = 20  # on one connection
+MAX_ACCOUNT_SESSIONS = 128  # each may hold a window of input in memory
 
 
 @dataclass(frozen=True, slots=True)

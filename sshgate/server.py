@@ -66,7 +66,7 @@ class Gate:
         self._last_user: dict[int, str] = {}
         self._changed = asyncio.Event()
         self._listener: asyncio.Server | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     async def listen(self, host: str, port: int, key: asyncssh.SSHKey) -> int:
         """Start; returns the port. Raises HostError when the address cannot be had."""
@@ -79,7 +79,8 @@ class Gate:
                 f"The gateway cannot listen on {host}:{port}: {error.strerror}.",
                 "Set another address: [gateway] listen in workspaces.toml",
             ) from error
-        self._watching = asyncio.create_task(self._watch())
+        # apart, because a workspace that is slow to answer must not put off the end of a closed account's sessions
+        self._watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._attend())]
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def in_store(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -132,15 +133,23 @@ class Gate:
                 if version != seen:
                     seen = version
                     await self._look()
-                for workspace in self._running:
-                    if workspace.id not in self.attendants.attended:
-                        socket = await self.starter.look(workspace)
-                        if socket:
-                            await self.attendants.ensure(workspace.id, socket)
             except WorkspacesError as error:
                 log.error("the store could not be read: %s", error.message)
             except Exception:
                 log.exception("watching failed")
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _attend(self) -> None:
+        while True:
+            for workspace in self._running:
+                if workspace.id in self.attendants.attended:
+                    continue
+                try:
+                    socket = await self.starter.look(workspace)
+                    if socket:
+                        self.attendants.begin(workspace.id, socket)
+                except Exception:
+                    log.exception("attending %s failed", workspace.ref)
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look(self) -> None:
@@ -196,8 +205,8 @@ class Gate:
         self.draining = True
         if self._listener:
             self._listener.close()
-        if self._watching:
-            self._watching.cancel()
+        for task in self._watching:
+            task.cancel()
         for server in tuple(self.servers):
             server.connection.abort()
         await self._until(lambda: not self.servers, CLOSE_SECONDS)

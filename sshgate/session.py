@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -26,7 +27,7 @@ from sshgate.environment import environment, sftp_argv, terminal_name
 from sshgate.places import Place, find
 from sshgate.pump import READ_SIZE, Input, Output, pipe
 from workspaces.engine.guestsocket import accepts
-from workspaces.errors import EngineError, GuestUnavailable, WorkspacesError
+from workspaces.errors import EngineError, EngineTimeout, GuestUnavailable, WorkspacesError
 from workspaces.guest.client import ExitStatus, GuestClient, Process, SpawnRequest, TermSize
 from workspaces.names import printable
 
@@ -36,14 +37,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SPAWN_SECONDS = 10.0  # for an agent that answers in 2 ms
-SECOND_SPAWN_SECONDS = 30.0  # after the engine said that the workspace runs
+ANSWER_SECONDS = 60.0  # for an agent that answers in 2 ms, unless a commit pauses its container
+MEND_SECONDS = 10.0  # of its silence, after which the lifecycle looks whether the container was left paused
 LATE_SECONDS = 0.12  # of looking for the workspace, after which a person at a terminal is told what goes on
-PATIENCE_SECONDS = 1.5  # of silence, after which a person at a terminal is told why
+PATIENCE_SECONDS = 1.0  # of silence, after which a person at a terminal is told why
 WAITING_SECONDS = 15.0
 RESIZE_SECONDS = 0.02  # in which window changes become one
 CLOSED_SECONDS = 5.0  # for a process to take the input that a client sent before it closed the channel
 STALLED_SECONDS = 3600.0  # that the end of a finished process's output may wait for its reader
+LOOK_SECONDS = 60.0  # between two looks at whether that is so
 LAST_OUTPUT_SECONDS = 2.0  # after a terminal's process ended
 
 
@@ -108,7 +110,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
             stdin_read, stdin_write = pipe()
             self._given.append(stdin_read)
             self._input = Input(self._loop, stdin_write, self._hold_input)
-            for write in (self._write,) if self._pty else (self._write, self._write_stderr):
+            for datatype in (None,) if self._pty else (None, asyncssh.EXTENDED_DATA_STDERR):
+                write = partial(self._write, datatype=datatype)
                 output_read, output_write = pipe()
                 self._given.append(output_write)
                 self._outputs.append(Output(self._loop, output_read, write, self._output_ended))
@@ -163,15 +166,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         else:
             self.channel.resume_reading()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, datatype: int | None = None) -> None:
         self._copied += len(data)
         if not self.channel.is_closing():
-            self.channel.write(data)
-
-    def _write_stderr(self, data: bytes) -> None:
-        self._copied += len(data)
-        if not self.channel.is_closing():
-            self.channel.write_stderr(data)
+            self.channel.write(data, datatype)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -232,12 +230,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         try:
             status = await self._process.wait()
         except GuestUnavailable:
-            await self._last_output()
+            await self._last_output(LAST_OUTPUT_SECONDS)
             raise await self._ended(place) from None
-        if self._pty:
-            await self._last_output()
-        else:
-            await self._silent.wait()
+        await self._last_output(LAST_OUTPUT_SECONDS if self._pty else None)
         if status.code != 0 and not accepts(socket):
             raise await self._ended(place)  # the agent listens no more: it ended the process, not the process itself
         return status
@@ -246,40 +241,61 @@ class Session(asyncssh.SSHServerSession[bytes]):
         workspace = place.workspace
         return EngineError(texts.ended(workspace.ref, await self.gate.starter.diagnose(workspace.id)))
 
-    async def _last_output(self) -> None:
-        """The rest of what a process wrote, when nothing but its end says that there is no more."""
-        seen = -1
-        while not self._silent.is_set() and (self._held() or self._copied != seen):
-            seen = self._copied
+    async def _last_output(self, patience: float | None) -> None:
+        """Wait until the process's output has ended: at end of file, or after `patience` seconds without a byte.
+
+        A background process may hold it open for days, so None is no limit; a client that takes nothing is.
+        """
+        seen, since = -1, self._loop.time()
+        while not self._silent.is_set():
+            if self._copied != seen:
+                seen, since = self._copied, self._loop.time()
+            limit = STALLED_SECONDS if self._held() else patience
+            if limit is not None and self._loop.time() - since >= limit:
+                return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._silent.wait(), LAST_OUTPUT_SECONDS)
+                await asyncio.wait_for(self._silent.wait(), min(LOOK_SECONDS, limit or LOOK_SECONDS))
 
     async def _start(self, place: Place) -> tuple[Process, Path]:
         """A process in the workspace, which is started as needed, and its agent's socket. Raises WorkspacesError."""
         workspace = place.workspace
         socket = self.gate.starter.known(workspace.id)
         if socket is not None:
-            late = self._loop.call_later(PATIENCE_SECONDS, self._tell, texts.BUSY)
             try:
-                return await self._spawn(place, socket, SPAWN_SECONDS), socket
+                return await self._spawn(place, socket), socket
             except GuestUnavailable as error:
                 log.info("%s: %s", workspace.ref, error.message)
-            finally:
-                late.cancel()
         late = self._loop.call_later(LATE_SECONDS, self._tell_starting)
         waiting = asyncio.create_task(self._keep_telling())
         try:
             socket = await self.gate.starter.ensure(workspace.id, self._tell_step)
-            return await self._spawn(place, socket, SECOND_SPAWN_SECONDS), socket
+            return await self._spawn(place, socket), socket
         except GuestUnavailable:
             raise await self._ended(place) from None
         finally:
             late.cancel()
             waiting.cancel()
 
-    async def _spawn(self, place: Place, socket: Path, seconds: float) -> Process:
-        await self.gate.attendants.ensure(place.workspace.id, socket)
-        return await GuestClient(socket).spawn(self._spawn_request(place), self._given, seconds)
+    async def _spawn(self, place: Place, socket: Path) -> Process:
+        """Ask the agent, once: asked again, one that was only paused would run the command twice.
+
+        Raises GuestUnavailable when no agent is there, EngineTimeout when it does not answer.
+        """
+        number = place.workspace.id
+        timers = [
+            self._loop.call_later(PATIENCE_SECONDS, self._tell, texts.BUSY),
+            self._loop.call_later(MEND_SECONDS, self.gate.starter.mend, number),
+        ]
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self.gate.attendants.ensure(number, socket)
+                return await GuestClient(socket).spawn(self._spawn_request(place), self._given, 2 * ANSWER_SECONDS)
+        except TimeoutError:
+            message = texts.SLOW_TO_ANSWER.format(seconds=ANSWER_SECONDS)
+            raise EngineTimeout(message, texts.SLOW_TO_ANSWER_HINT) from None
+        finally:
+            for timer in timers:
+                timer.cancel()
 
     def _spawn_request(self, place: Place) -> SpawnRequest:
         """The request as the terminal is by now."""

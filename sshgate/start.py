@@ -93,6 +93,11 @@ class Starter:
         finally:
             start.listeners.remove(tell)
 
+    def mend(self, workspace_id: int) -> None:
+        """See to a workspace whose agent is silent: a container that was left paused goes on. Waits for nothing."""
+        if workspace_id not in self._starts:
+            self._begin(workspace_id)
+
     async def diagnose(self, workspace_id: int) -> str:
         """Why its container ended, as far as that can be told in a few seconds."""
         self._known.pop(workspace_id, None)

@@ -13,6 +13,7 @@ INTERRUPTED_STATUS = 130  # Ctrl-C while the workspace starts
 TOO_MANY_TRIES = "Too many authentication failures"
 TOO_MANY_CONNECTIONS = "Too many connections of this account"
 TOO_MANY_SESSIONS = "Too many sessions on this connection"
+TOO_MANY_ACCOUNT_SESSIONS = "Too many sessions of this account"
 CLOSING = "The gateway is shutting down; connect again in a minute"
 ACCOUNT_CLOSED = "This account was disabled"
 MEMBERSHIP_ENDED = "You are no longer a member of {ref}."

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from sshgate.attend import Asking
+from sshgate.limits import Buckets, Rate
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
+from workspaces.engine.memory import MemoryEngine
 from workspaces.model import SnapshotState
 
 
@@ -29,17 +33,25 @@ def asking(person: Person) -> Asking:
     return Asking(person.stage.store, person.workspace.id)
 
 
+def inside(person: Person, command: str) -> str:
+    """The in-memory engine's agents listen on a path that is relative to the container's files."""
+    engine = person.stage.engine
+    assert isinstance(engine, MemoryEngine)
+    assert person.workspace
+    return f"cd {engine.rootfs(person.stage.lifecycle.container_name(person.workspace))} && {command}"
+
+
 def test_a_request_from_the_command_line(stage: GatewayStage, person: Person) -> None:
-    done = person.run("snapshot", "-m", "'first submission'")
+    done = person.run(inside(person, "snapshot -m 'first submission'"))
     assert done.returncode == 0, done.stderr
     assert person.workspace
     (asked,) = stage.store.snapshots(person.workspace.id)
     assert (asked.message, asked.requested_by, asked.requested_via) == ("first submission", person.name, "ssh")
     assert asked.state is SnapshotState.REQUESTED
     assert f"Snapshot #{asked.id} of als/{person.name} is requested".encode() in done.stdout
-    listed = person.run("snapshot list").stdout
+    listed = person.run(inside(person, "snapshot list")).stdout
     assert b"first submission" in listed
-    again = person.run("snapshot -m again")
+    again = person.run(inside(person, "snapshot -m again"))
     assert again.returncode == 1
     assert again.stdout == b""
     assert b"snapshot:" in again.stderr
@@ -48,7 +60,7 @@ def test_a_request_from_the_command_line(stage: GatewayStage, person: Person) ->
 def test_a_process_that_stays_behind_may_ask(stage: GatewayStage, person: Person) -> None:
     """Nobody is logged in then; also not with a gateway that was started since."""
     assert person.workspace
-    done = person.run("nohup sh -c 'sleep 0.5; snapshot -m later' >/dev/null 2>&1 & true")
+    done = person.run(inside(person, "{ nohup sh -c 'sleep 0.5; snapshot -m later' >/dev/null 2>&1 & }"))
     assert done.returncode == 0
     stage.gateway.close()
     stage.start()
@@ -118,7 +130,13 @@ def test_the_list_shows_states_reasons_and_nothing_that_a_terminal_obeys(asking:
 
 def test_asking_too_fast_is_slowed_down_and_holds_up_nobody_else(stage: GatewayStage, person: Person) -> None:
     other = stage.person(f"{person.name}-other")
-    done = person.run("for i in $(seq 40); do snapshot list & done; wait; echo done")
-    assert done.stdout.count(b"No snapshot yet") <= 40
-    assert b"done" in done.stdout
-    assert other.run("snapshot list").returncode == 0
+    stage.gateway.gate.attendants._rates = Buckets(Rate(5, 0.1))
+    begun = time.monotonic()
+    asking = subprocess.Popen(
+        [*person.line(), inside(person, "for i in 1 2 3 4 5 6 7 8 9 10; do snapshot list & done; wait")],
+        stdout=subprocess.PIPE,
+    )
+    assert other.run(inside(other, "snapshot list")).returncode == 0
+    out, _ = asking.communicate(timeout=20)
+    assert out.count(b"No snapshot yet") == 10
+    assert time.monotonic() - begun > 0.5

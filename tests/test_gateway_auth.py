@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import os
 import subprocess
+import threading
 import time
+import unicodedata
 from collections.abc import Iterator
 
 import asyncssh
@@ -14,7 +16,9 @@ import paramiko
 import pytest
 
 from sshgate import auth, limits
-from tests.support.gateway import CHALLENGE, PASSWORD, GatewayStage, Person, memory_stage, until
+from sshgate.attend import Attendants
+from tests.support.gateway import CHALLENGE, PASSWORD, PASSWORD_HASH, GatewayStage, Person, memory_stage, until
+from workspaces import accounts
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,25 @@ def by_password(person: Person, password: str = PASSWORD, **options: object) -> 
 def test_key_and_password_let_in(alice: Person) -> None:
     assert whoami(alice) == "als/alice alice"
     assert by_password(alice) == "als/alice alice"
+
+
+@pytest.mark.parametrize(
+    "password", ["\u00b2\ufb01 \u043f\u0430\u0440\u043e\u043b\u044c", "\U0001f511" * 8, "\u00e4" * 8]
+)
+def test_a_password_is_any_text(stage: GatewayStage, alice: Person, password: str) -> None:
+    """Also what asyncssh's own preparation of passwords refuses or alters; sent by a client that sends it as typed."""
+    stage.store.set_password_hash("alice", accounts.hash_password(password), actor="chief")
+    try:
+        for typed in (password, unicodedata.normalize("NFD", password)):
+            transport = paramiko.Transport(("127.0.0.1", stage.port))
+            try:
+                transport.start_client(timeout=10)
+                transport.auth_password("alice", typed)
+                assert transport.is_authenticated()
+            finally:
+                transport.close()
+    finally:
+        stage.store.set_password_hash("alice", PASSWORD_HASH, actor="chief")
 
 
 def test_openssh_with_a_password(alice: Person, tmp_path: object) -> None:
@@ -239,6 +262,7 @@ def test_many_keys_on_one_connection(alice: Person) -> None:
         whoami(alice, client_keys=[*keys, own])
 
 
+@pytest.mark.slow
 def test_a_flood_of_guesses_leaves_keys_and_others_alone(
     alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +284,7 @@ def test_a_flood_of_guesses_leaves_keys_and_others_alone(
     assert by_password(bob) == "als/bob bob"
 
 
+@pytest.mark.slow
 def test_who_has_to_wait_is_told(alice: Person) -> None:
     banners = []
 
@@ -275,6 +300,7 @@ def test_who_has_to_wait_is_told(alice: Person) -> None:
     assert "use a key" in banners[0]
 
 
+@pytest.mark.slow
 def test_no_account_takes_as_long_as_a_wrong_password(alice: Person) -> None:
     def shortest(name: str) -> float:
         times = []
@@ -352,3 +378,45 @@ def test_connections_that_say_nothing_are_few(stage: GatewayStage, alice: Person
     assert asyncio.run(run()) == limits.MAX_UNAUTHENTICATED_ADDRESS
     until(lambda: stage.gateway.call(lambda: not stage.gateway.gate.servers))
     assert whoami(alice) == "als/alice alice"
+
+
+def test_sessions_of_one_account_are_bounded_over_its_connections(
+    alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "MAX_ACCOUNT_SESSIONS", 3)
+
+    async def run() -> str:
+        async with alice.connect() as one, alice.connect() as two, bob.connect() as other:
+            for connection in (one, one, two):
+                await connection.create_process("cat")
+            with pytest.raises(asyncssh.ChannelOpenError, match="Too many sessions of this account"):
+                await two.create_process("cat")
+            return str((await other.run("echo fine")).stdout)
+
+    assert asyncio.run(run()) == "fine\n"
+
+
+def test_disabling_does_not_wait_for_workspaces_that_do_not_answer(
+    stage: GatewayStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gina = stage.person("gina")
+    looking, released = threading.Event(), threading.Event()
+
+    async def stuck(workspace: object) -> None:
+        looking.set()
+        await asyncio.to_thread(released.wait, 10)
+
+    async def run() -> object:
+        async with gina.connect() as connection:
+            process = await connection.create_process("echo up; exec sleep 100")
+            await process.stdout.readline()
+            monkeypatch.setattr(Attendants, "attended", frozenset())
+            assert await asyncio.to_thread(looking.wait, 5)
+            await asyncio.to_thread(stage.store.set_disabled, "gina", True, actor="chief")
+            return (await asyncio.wait_for(process.wait(), 5)).exit_status
+
+    monkeypatch.setattr(stage.gateway.gate.starter, "look", stuck)
+    try:
+        assert asyncio.run(run()) == 254
+    finally:
+        released.set()

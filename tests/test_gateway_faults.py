@@ -23,6 +23,8 @@ from sshgate import connection, session
 from sshgate.auth import Server
 from tests.support.gateway import GatewayStage, Person, descriptors, memory_stage, until
 
+pytestmark = pytest.mark.slow
+
 HUGE = 0xFFFFFFFF
 
 
@@ -139,10 +141,12 @@ def test_requests_whose_replies_nobody_reads_are_bounded(
 
     async def run() -> None:
         client = await alice.connect()
-        client._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for end in (client, only_server(stage).connection):
+            for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, buffer, 4096)
         deaf(client)
         with suppress(ConnectionError):
-            for i in range(400_000):
+            for i in range(100_000):
                 client._send_global_request(b"keepalive@openssh.com", want_reply=True)
                 if i % 500 == 0:
                     await asyncio.sleep(0)
@@ -173,19 +177,20 @@ def test_the_end_of_output_waits_for_a_slow_reader_then_gives_up(
 ) -> None:
     monkeypatch.setattr(session, "STALLED_SECONDS", 0.3)
 
+    monkeypatch.setattr(session, "LOOK_SECONDS", 0.1)
+
     async def run() -> object:
         async with alice.connect() as client:
             process = await client.create_process("head -c 200000 /dev/zero", encoding=None, window=1 << 14)
             process.channel.pause_reading()
-            server = only_server(stage)
-            while await asyncio.to_thread(stage.gateway.call, lambda: server.sessions):
-                await asyncio.sleep(0.02)
-                if process.channel._recv_state == "open":
-                    continue
-                process.channel.resume_reading()
+            await asyncio.to_thread(no_sessions, stage, only_server(stage))
             return (await client.run("echo on")).stdout
 
     assert asyncio.run(run()) == "on\n"
+
+
+def no_sessions(stage: GatewayStage, server: Server) -> None:
+    until(lambda: stage.gateway.call(lambda: not server.sessions))
 
 
 def test_a_channel_closed_while_its_process_takes_no_input(
@@ -201,8 +206,7 @@ def test_a_channel_closed_while_its_process_takes_no_input(
             server = only_server(stage)
             await asyncio.sleep(0.2)
             process.channel.abort()
-            while await asyncio.to_thread(stage.gateway.call, lambda: server.sessions):
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(no_sessions, stage, server)
             return (await client.run("echo on")).stdout
 
     assert asyncio.run(run()) == "on\n"

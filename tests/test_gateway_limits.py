@@ -21,7 +21,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def tries(guessing: Guessing, account: str, address: str, count: int = 1000) -> int:
+def tries(guessing: Guessing, account: str, address: str, count: int = 20) -> int:
     """How many of `count` attempts may be made at once."""
     return sum(guessing.take(account, address) == 0 for _ in range(count))
 

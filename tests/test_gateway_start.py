@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,6 +200,35 @@ def test_a_person_is_told_when_the_workspace_does_not_answer_at_once(
             thaw(pid)
 
 
+def test_a_silent_agent_runs_a_command_once(
+    person: Person, monkeypatch: pytest.MonkeyPatch, engine: FaultyEngine, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(session, "MEND_SECONDS", 0.1)
+    pid = int(person.run("echo $PPID").stdout)
+    engine.calls.clear()
+    freeze(pid)
+    with subprocess.Popen([*person.line(), f"echo ran >> {tmp_path}/runs; exit 3"]) as client:
+        try:
+            until(lambda: "container" in engine.calls, what="a look at the container")
+        finally:
+            thaw(pid)
+        assert client.wait(10) == 3
+    assert (tmp_path / "runs").read_text() == "ran\n"
+
+
+def test_an_agent_that_stays_silent(person: Person, monkeypatch: pytest.MonkeyPatch, engine: FaultyEngine) -> None:
+    monkeypatch.setattr(session, "ANSWER_SECONDS", 0.3)
+    pid = int(person.run("echo $PPID").stdout)
+    freeze(pid)
+    try:
+        done = person.run("echo never")
+    finally:
+        thaw(pid)
+    assert (done.returncode, done.stdout) == (254, b"")
+    assert b"did not answer within" in done.stderr
+    assert person.run("echo now").stdout == b"now\n"
+
+
 def freeze(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
@@ -206,6 +237,7 @@ def thaw(pid: int) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_fifo_where_the_agent_s_socket_was(person: Person, engine: FaultyEngine) -> None:
     """A hostile container may put anything there: the gateway does not hang on it, and the agent mends it."""
     assert person.run("true").returncode == 0

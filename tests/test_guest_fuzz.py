@@ -17,6 +17,7 @@ FLAGS = (
 )
 
 
+@pytest.mark.slow
 def test_the_parser_survives_the_fuzzer(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     program = build(request.config, "fuzz", "clang", FLAGS, [SOURCES / "codec.c", ROOT / "tests" / "fuzz_agent.c"])
     corpus = tmp_path / "corpus"

@@ -115,6 +115,7 @@ def test_files_as_the_ends_of_a_terminal_are_refused(agent: Agent) -> None:
     agent.settle()
 
 
+@pytest.mark.slow
 @in_loop
 async def test_the_limit_of_sessions(agent: Agent) -> None:
     try:
@@ -142,6 +143,7 @@ def test_connections_that_say_nothing_do_not_keep_others_out(agent: Agent) -> No
     agent.settle()
 
 
+@pytest.mark.slow
 @in_loop
 async def test_the_socket_comes_back_when_it_was_removed(agent: Agent) -> None:
     agent.socket.unlink()

@@ -79,6 +79,7 @@ def worlds(tmp_path: Path, least: int = 5) -> Iterator[tuple[World, Fuse]]:
     pytest.fail(f"more than {MOST} steps")
 
 
+@pytest.mark.slow
 def test_while_it_commits_and_archives(tmp_path: Path) -> None:
     for world, fuse in worlds(tmp_path):
         (world.rootfs / "root" / "one").write_text("1")
@@ -92,6 +93,7 @@ def test_while_it_commits_and_archives(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_while_it_restores_from_the_archive(tmp_path: Path) -> None:
     for world, fuse in worlds(tmp_path):
         (world.rootfs / "root" / "one").write_text("1")
@@ -130,6 +132,7 @@ def test_while_it_resets(tmp_path: Path) -> None:
     assert {"set_workspace_image", "remove", "finish_job"} <= set(fuse.calls)
 
 
+@pytest.mark.slow
 def test_while_it_fails(tmp_path: Path) -> None:
     """No container: the snapshot fails, with its reason, and can be retried."""
     for world, fuse in worlds(tmp_path):

@@ -30,13 +30,13 @@ def apt(programs: Path, script: str) -> None:
 
 
 def test_a_complete_host_needs_neither_root_nor_debian(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prerequisites.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     prerequisites.check_host([])
 
 
 def test_not_root(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apt(host, "exit 0")
-    monkeypatch.setattr(prerequisites.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(Unfit, match=r"sudo apt-get install docker\.io"):
         prerequisites.check_host([ENGINE])
 
@@ -47,7 +47,7 @@ def test_not_debian(host: Path) -> None:
 
 
 def test_old_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prerequisites.sys, "version_info", (3, 9, 2))
+    monkeypatch.setattr("sys.version_info", (3, 9, 2))
     with pytest.raises(Unfit, match=r"3\.11 or newer"):
         prerequisites.check_host([])
 
@@ -85,7 +85,7 @@ def test_an_incomplete_environment_is_removed(tmp_path: Path, monkeypatch: pytes
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     monkeypatch.setattr(prerequisites, "ROOT", tmp_path)
-    monkeypatch.setattr(prerequisites.sys, "executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(Unfit, match="Python packages could not be installed"):
         prerequisites.install_environment("run")
     assert not (tmp_path / ".venv").exists()

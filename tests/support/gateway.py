@@ -10,16 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 import asyncssh
-import uvloop
 
-from sshgate import server
+from sshgate import server, session
+from sshgate.environment import environment
 from sshgate.hostkey import NAME, load_host_key
 from sshgate.server import Gate
 from workspaces import accounts, guest
@@ -40,6 +40,8 @@ class GatewayThread:
     """A Gate on an event loop in a thread, so that clients may block."""
 
     def __init__(self, store: Store, lifecycle: Lifecycle, keys: Path) -> None:
+        self._home = keys.parent / "home"
+        self._home.mkdir(exist_ok=True)
         self._started: Future[int] = Future()
         self._stop: asyncio.Event
         self.loop: asyncio.AbstractEventLoop
@@ -64,11 +66,15 @@ class GatewayThread:
             await self.gate.close()
 
         with (
+            patch.object(session, "environment", self._environment),
             patch.object(server, "WATCH_SECONDS", 0.1),
             patch.object(server, "CLOSE_SECONDS", 0.2),
-            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            runner.run(run())
+            asyncio.run(run())
+
+    def _environment(self, *args: Any) -> dict[bytes, bytes]:
+        """An empty home for processes that run on this host: bash reads ~/.bashrc when it sees SSH_CLIENT."""
+        return environment(*args) | {b"HOME": bytes(self._home)}
 
     def call(self, function: Callable[[], T]) -> T:
         """Run `function` on the gateway's loop."""
@@ -206,5 +212,9 @@ def until(condition: Callable[[], object], seconds: float = 10, what: str = "") 
 
 
 def descriptors() -> int:
-    """How many this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+    """How many pipes and sockets this process has open. A store opens files for each thread that uses it."""
+    count = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            count += os.readlink(f"/proc/self/fd/{fd}").startswith(("pipe:", "socket:"))
+    return count

@@ -21,10 +21,9 @@ class Terminal:
         self._master, slave = pty.openpty()
         self.resize(columns=columns, rows=rows)
         self.seen = b""
-        self._process = subprocess.Popen(
-            [*command, *more], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
+        # by a program, because Python code between fork and exec may wait for ever for a lock of another thread
+        own_terminal = ["setsid", "--ctty"]
+        self._process = subprocess.Popen([*own_terminal, *command, *more], stdin=slave, stdout=slave, stderr=slave)
         os.close(slave)
 
     def __enter__(self) -> Terminal:
