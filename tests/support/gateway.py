@@ -203,6 +203,21 @@ def memory_engine(home: Path) -> MemoryEngine:
     return engine
 
 
+def whoami(person: Person, **options: object) -> str:
+    """The workspace and the name that a login gets; asyncssh's errors when it is refused."""
+
+    async def run() -> str:
+        async with person.connect(**options) as connection:
+            return str((await connection.run("echo $WORKSPACE $WORKSPACE_USER")).stdout).strip()
+
+    return asyncio.run(run())
+
+
+def by_password(person: Person, password: str = PASSWORD, **options: object) -> str:
+    """The same with a password alone."""
+    return whoami(person, **{"client_keys": None, "password": password, **options})
+
+
 def until(condition: Callable[[], object], seconds: float = 10, what: str = "") -> None:
     """Wait until `condition` holds; for things that happen in another process."""
     end = time.monotonic() + seconds
