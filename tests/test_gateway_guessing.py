@@ -1,0 +1,146 @@
+"""Those who guess, flood or open too much: how far they get, and what it does to others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import asyncssh
+import pytest
+
+from sshgate import auth, limits
+from tests.support.gateway import GatewayStage, Person, by_password, memory_stage, until, whoami
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:
+    with memory_stage(tmp_path_factory.mktemp("gateway")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def alice(stage: GatewayStage) -> Person:
+    return stage.person("alice", password=True)
+
+
+@pytest.fixture(scope="module")
+def bob(stage: GatewayStage) -> Person:
+    return stage.person("bob", password=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh_limits(stage: GatewayStage) -> None:
+    stage.gateway.gate.admission = limits.Admission()
+    stage.gateway.gate.guessing = limits.Guessing()
+
+
+def test_six_passwords_on_one_connection(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "GUESS_ACCOUNT", limits.Rate(1000, 1))
+    alice.stage.gateway.gate.guessing = limits.Guessing()
+    tried: list[object] = []
+
+    def wrong(*args: object) -> bool:
+        tried.append(args)
+        return False
+
+    monkeypatch.setattr(auth, "password_is_of", wrong)
+
+    class Guesser(asyncssh.SSHClient):
+        def password_auth_requested(self) -> str:
+            return "wrong"
+
+    async def run() -> None:
+        with pytest.raises(asyncssh.DisconnectError, match="Too many authentication failures"):
+            await alice.connect(client_factory=Guesser, client_keys=None)
+
+    asyncio.run(run())
+    assert len(tried) == auth.MAX_TRIES
+
+
+def test_many_keys_on_one_connection(alice: Person) -> None:
+    keys = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(100)]
+    own = asyncssh.read_private_key(alice.key)
+    assert whoami(alice, client_keys=[*keys[:10], own]) == "als/alice alice"
+    with pytest.raises(asyncssh.DisconnectError):
+        whoami(alice, client_keys=[*keys, own])
+
+
+@pytest.mark.slow
+def test_a_flood_of_guesses_leaves_keys_and_others_alone(
+    alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    original = auth.password_is_of
+
+    def counting(*args: object) -> bool:
+        checked.append(str(args[1]))
+        return bool(original(*args))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(auth, "password_is_of", counting)
+    for i in range(int(limits.GUESS_ACCOUNT.burst) + 5):
+        with pytest.raises(asyncssh.PermissionDenied):
+            by_password(alice, f"wrong {i}")
+    assert len(checked) == limits.GUESS_ACCOUNT.burst
+    with pytest.raises(asyncssh.PermissionDenied):
+        by_password(alice)
+    assert whoami(alice) == "als/alice alice"
+    assert by_password(bob) == "als/bob bob"
+
+
+@pytest.mark.slow
+def test_who_has_to_wait_is_told(alice: Person) -> None:
+    banners = []
+
+    class Listener(asyncssh.SSHClient):
+        def auth_banner_received(self, msg: str, lang: str) -> None:
+            banners.append(msg)
+
+    for _ in range(int(limits.GUESS_ACCOUNT.burst) + 1):
+        with pytest.raises(asyncssh.PermissionDenied):
+            by_password(alice, "wrong", client_factory=Listener)
+    assert len(banners) == 1
+    assert "wait" in banners[0]
+    assert "use a key" in banners[0]
+
+
+@pytest.mark.slow
+def test_no_account_takes_as_long_as_a_wrong_password(alice: Person) -> None:
+    def shortest(name: str) -> float:
+        times = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            assert not auth.password_is_of(alice.stage.store, name, "wrong")
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    assert 0.5 < shortest("nobody") / shortest("alice") < 2
+
+
+def test_connections_that_say_nothing_are_few(stage: GatewayStage, alice: Person) -> None:
+    async def run() -> int:
+        opened = [await asyncio.open_connection("127.0.0.1", stage.port) for _ in range(100)]
+        versions = await asyncio.gather(*(reader.readline() for reader, _ in opened))
+        for _, writer in opened:
+            writer.close()
+        return sum(version.startswith(b"SSH-2.0-") for version in versions)
+
+    assert asyncio.run(run()) == limits.MAX_UNAUTHENTICATED_ADDRESS
+    until(lambda: stage.gateway.call(lambda: not stage.gateway.gate.servers))
+    assert whoami(alice) == "als/alice alice"
+
+
+def test_sessions_of_one_account_are_bounded_over_its_connections(
+    alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "MAX_ACCOUNT_SESSIONS", 3)
+
+    async def run() -> str:
+        async with alice.connect() as one, alice.connect() as two, bob.connect() as other:
+            for connection in (one, one, two):
+                await connection.create_process("cat")
+            with pytest.raises(asyncssh.ChannelOpenError, match="Too many sessions of this account"):
+                await two.create_process("cat")
+            return str((await other.run("echo fine")).stdout)
+
+    assert asyncio.run(run()) == "fine\n"
