@@ -16,7 +16,7 @@ from workspaces.store import Store
 HOSTILE = [
     "<script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",
-    "{{ 7*7 }} {% raw %} ${7*7}",
+    "{{ 12345*6789 }} {% raw %} ${12345*6789}",
     "\u202egnp.exe \u2066RTL\u2069 שלום",
     "x" * 1000,
     "&lt;b&gt; &amp; </textarea></title>",
@@ -46,7 +46,7 @@ def test_hostile_text_is_only_text(web: Web, message: str) -> None:
         for url in paths:
             page = browser.get(url)
             assert page.status_code == 200, url
-            for bad in ("<script>", "<img src=x", "<b>base", "49 "):
+            for bad in ("<script>", "<img src=x", "<b>base", "83810205"):
                 assert bad not in page.text, url
             assert page.text.count("</textarea>") == page.text.count("<textarea"), url
     assert "setuid" in chief.get(f"/admin/snapshots/{request}").text
