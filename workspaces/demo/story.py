@@ -94,6 +94,7 @@ def work(stage: Stage) -> str:
         [
             "mkdir -p als && echo 'slope = 0.42' > als/model.txt",
             f"nohup sh -c '{BEAT}' >/dev/null 2>&1 &",
+            "until test -e als/heartbeat; do sleep 0.1; done",
         ]
     )
     return "apt-get install tree; als/model.txt written; a loop left running"
