@@ -21,6 +21,8 @@ from workspaces.archive import Archive, blobs
 from workspaces.archive.blobs import inflate
 from workspaces.errors import ArchiveError, Corrupt
 
+pytestmark = pytest.mark.slow
+
 WORK = layer({"root/result.txt": b"42\n" * 1000})
 IMAGE = FakeImage([WORK])
 

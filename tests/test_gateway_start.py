@@ -19,6 +19,8 @@ from tests.support.gateway import GatewayStage, Person, memory_engine, memory_st
 from tests.support.terminal import Terminal
 from workspaces.errors import EngineUnavailable, NoSpace
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:

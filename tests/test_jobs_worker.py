@@ -29,6 +29,8 @@ from workspaces.errors import (
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import JobKind, JobState, SnapshotState, WorkspaceState
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["world"]
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)

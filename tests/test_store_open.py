@@ -23,6 +23,8 @@ from workspaces.errors import Conflict, InvalidInput, NotFound, StoreBusy, Store
 from workspaces.model import SnapshotState
 from workspaces.store import Store, connection, migrations
 
+pytestmark = pytest.mark.slow
+
 
 def pragma(store: Store, name: str) -> object:
     return store._rows(f"PRAGMA {name}")[0][name]
