@@ -18,6 +18,8 @@ from workspaces.engine.memory import MemoryEngine
 from workspaces.errors import EngineUnavailable
 from workspaces.store import Store
 
+pytestmark = pytest.mark.slow
+
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBGzK5E0rCkRY5fM2bYxG8M2xqvIWHfvwTQ0bO4nq0qk alice@laptop"
 
 

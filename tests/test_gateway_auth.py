@@ -30,6 +30,8 @@ from tests.support.gateway import (
 )
 from workspaces import accounts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:

@@ -22,6 +22,8 @@ from workspaces.errors import HostError
 from workspaces.settings import Settings
 from workspaces.store import Store
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import sys
 from pathlib import Path
