@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from workspaces.engine.processes import last_lines
 from workspaces.errors import HostError
 from workspaces.settings import Settings
 
@@ -186,13 +186,3 @@ def web_address(settings: Settings) -> str:
     """The address of the web application that people open."""
     host, port = settings.web_listen
     return settings.web_url or f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-
-
-def last_lines(path: Path, count: int = 8) -> str:
-    """The end of a log file, for an error's hint; empty when there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
-    except OSError:
-        return ""

@@ -28,6 +28,7 @@ from workspaces.demo.clients import Browser, Ssh, StepFailed
 from workspaces.engine import engine_chosen, open_engine
 from workspaces.engine.base import LABEL_INSTANCE, Engine
 from workspaces.engine.private import PrivateEngine
+from workspaces.engine.processes import last_lines
 from workspaces.errors import InvalidInput, WorkspacesError
 from workspaces.store import Store
 
@@ -107,7 +108,7 @@ class Stage:
         assert process.stdout is not None
         line = process.stdout.readline()
         if line.strip() != b"ready":
-            raise StepFailed(f"`workspaces serve` did not become ready: {supervisor.last_lines(log)}")
+            raise StepFailed(f"`workspaces serve` did not become ready: {last_lines(log)}")
 
 
 class Demo:

@@ -269,7 +269,7 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
             if (seen and not alive) or time.monotonic() > deadline:
                 what = "ended at once" if seen and not alive else f"did not answer within {START_SECONDS:.0f} s"
                 log = self._log(name)
-                raise HostError(f"The private engine's {name} {what}.", f"{_tail(log)}\nIts log: {log}")
+                raise HostError(f"The private engine's {name} {what}.", f"{processes.last_lines(log)}\nIts log: {log}")
             seen = seen or alive
             time.sleep(pause)
             pause = min(0.2, pause * 1.5)
@@ -339,12 +339,3 @@ def _stop_one(client: docker.APIClient, name: str) -> None:
         client.unpause(name)
     with suppress(APIError):
         client.stop(name, timeout=10)
-
-
-def _tail(path: Path, lines: int = 8) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ""

@@ -1,4 +1,4 @@
-"""Processes and mounts of the private engine, found by what they are and not by numbers written down earlier."""
+"""Processes, mounts and logs on this host, found by what they are and not by numbers written down earlier."""
 
 from __future__ import annotations
 
@@ -128,3 +128,13 @@ def unmount_below(*directories: Path) -> None:
     left = mounts_below(*directories)
     if left:
         raise EngineError(f"{left[0]} cannot be unmounted.", f"umount {left[0]}")
+
+
+def last_lines(path: Path, count: int = 8) -> str:
+    """The end of a log file, for an error's hint; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8192))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+    except OSError:
+        return ""
