@@ -140,12 +140,15 @@ class Server(asyncssh.SSHServer):
         self.gate.guessing.remember(self.user, self.address)
         self.gate.note_login(self.user, self._key, self.address)
 
+    def open_sessions(self) -> int:
+        return sum(not session.closed for session in self.sessions)
+
     def session_requested(self) -> Session:
         if self.user is None or self.gate.draining:
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, texts.CLOSING)
-        if len(self.sessions) >= MAX_SESSIONS:
+        if self.open_sessions() >= MAX_SESSIONS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_SESSIONS)
-        if sum(len(s.sessions) for s in self.gate.servers if s.user == self.user) >= MAX_ACCOUNT_SESSIONS:
+        if sum(s.open_sessions() for s in self.gate.servers if s.user == self.user) >= MAX_ACCOUNT_SESSIONS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_ACCOUNT_SESSIONS)
         session = Session(self.gate, self)
         self.sessions.add(session)  # before the channel is confirmed: many requests may come in one packet

@@ -56,7 +56,7 @@ class Flow(Protocol):
 class Session(Protocol):
     """The one callback of ours that asyncssh's sessions do not have."""
 
-    def close_received(self) -> None: ...
+    def close_received(self, *, input_waits: bool) -> None: ...
 
 
 class Connection(asyncssh.SSHServerConnection):
@@ -202,8 +202,7 @@ class Channel(asyncssh.SSHServerChannel[bytes]):
 
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         super()._process_close(pkttype, pktid, packet)
-        if self._recv_buf:
-            cast(Session, self._session).close_received()
+        cast(Session, self._session).close_received(input_waits=bool(self._recv_buf))
 
     _packet_handlers = {  # noqa: RUF012
         **asyncssh.SSHServerChannel._packet_handlers,

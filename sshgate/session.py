@@ -56,6 +56,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.gate = gate
         self.server = server
         self.place: Place | None = None
+        self.closed = False  # both ways, so it no longer counts as one of the connection's sessions
         self._loop = asyncio.get_running_loop()
         self._pty: TermSize | None = None
         self._modes: tuple[tuple[int, int], ...] = ()
@@ -366,9 +367,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     # --- the end ---
 
-    def close_received(self) -> None:
-        """The client closed the channel while the process takes no input: it is given some time to."""
-        self._loop.call_later(CLOSED_SECONDS, self.channel.abort)
+    def close_received(self, *, input_waits: bool) -> None:
+        """The client closed the channel. If the process has not taken all input, it is given some time to.
+
+        Otherwise the channel is closed both ways, and the client's next packet, perhaps read in the same turn of the
+        loop and so before `connection_lost`, may open another session.
+        """
+        if input_waits:
+            self._loop.call_later(CLOSED_SECONDS, self.channel.abort)
+        else:
+            self.closed = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc

@@ -122,6 +122,17 @@ def test_too_many_sessions_on_one_connection_are_refused_one_by_one(alice: Perso
     assert asyncio.run(run()) == (20, 20, True)
 
 
+def test_sessions_that_a_client_closes_make_room_for_one_it_opens_in_the_same_breath(alice: Person) -> None:
+    async def run() -> str | None:
+        async with alice.connect() as connection:
+            opened = await asyncio.gather(*(connection.create_process("cat") for _ in range(20)))
+            for process in opened:
+                process.channel.abort()
+            return str((await connection.run("echo yes")).stdout)
+
+    assert asyncio.run(run()) == "yes\n"
+
+
 # --- environment ---
 
 
