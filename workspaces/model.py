@@ -19,6 +19,15 @@ class Network(StrEnum):
     NONE = "none"  # loopback only
 
 
+class Forwarding(StrEnum):
+    """What a person's SSH client may open through the gateway, in the container's network and nowhere else."""
+
+    LOCAL = "local"  # -L, -D, -W: connections into it, TCP or unix socket
+    REMOTE = "remote"  # -R: connections out of it
+    AGENT = "agent"  # -A: the person's keys, lent
+    X11 = "x11"  # -X, -Y
+
+
 class WorkspaceState(StrEnum):
     """What is known of a workspace's container; the engine is the truth, the store its last sighting."""
 
@@ -68,11 +77,15 @@ class User:
     has_password: bool
     disabled: bool
     created_at: float
+    has_totp: bool = False  # a password alone does not log in
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A public key; `fingerprint` is OpenSSH's `SHA256:…`, `line` is `type base64 comment`."""
+    """A public key; `fingerprint` is OpenSSH's `SHA256:…`, `line` is `type base64 comment`.
+
+    `options` are those of authorized_keys(5) in its syntax, e.g. `restrict,from="192.0.2.0/24"`.
+    """
 
     id: int
     user: str
@@ -81,6 +94,33 @@ class Key:
     added_at: float
     last_used_at: float | None
     last_used_from: str | None
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority whose user certificates log in: to the workspaces of `challenge`, or to all (None)."""
+
+    id: int
+    challenge: str | None
+    fingerprint: str
+    line: str
+    added_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One SSH session: `kind` is shell, exec or sftp. `process` names the gateway process that carries it."""
+
+    id: int
+    user: str
+    workspace_id: int
+    workspace: str  # ref
+    kind: str
+    address: str
+    started_at: float
+    ended_at: float | None
+    process: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +152,9 @@ class Challenge:
     opens_at: float | None
     closes_at: float | None
     created_at: float
+    forwarding: tuple[Forwarding, ...] = tuple(Forwarding)
+    idle_seconds: float | None = None  # after which a session in which nothing moves ends
+    session_seconds: float | None = None  # after which any session ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +170,8 @@ class Workspace:
     state_at: float
     last_login_at: float | None
     created_at: float
+    disk_bytes: int | None = None  # that its container has written, at `disk_at`
+    disk_at: float | None = None
 
     @property
     def ref(self) -> str:

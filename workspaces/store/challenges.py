@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
@@ -10,16 +11,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Challenge, Limits, Mount, Network
+from workspaces.model import Challenge, Forwarding, Limits, Mount, Network
 from workspaces.names import check_image, check_name, printable
 from workspaces.store.connection import Connections, Row
 from workspaces.store.rows import mounts_json, to_challenge
 
 _CHALLENGES = (
-    "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at "
-    "FROM challenges"
+    "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at, "
+    "forwarding, idle_seconds, session_seconds FROM challenges"
 )
 _LOGIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_SESSION_MIN = 60.0
 _MEMORY_MIN = 6 << 20  # the engine takes no less
 
 
@@ -34,12 +36,16 @@ class Challenges(Connections):
         login_user: str = "root",
         opens_at: float | None = None,
         closes_at: float | None = None,
+        forwarding: Iterable[Forwarding] = tuple(Forwarding),
+        idle_seconds: float | None = None,
+        session_seconds: float | None = None,
         *,
         actor: str,
     ) -> Challenge:
         """Add a challenge. InvalidInput for what breaks a rule, Conflict when the slug is taken.
 
-        Whether the engine has `image` is not looked at: it may come later. Times are seconds since the epoch.
+        Whether the engine has `image` is not looked at: it may come later. Times are seconds since the epoch, lengths
+        of sessions seconds.
         """
         check_name(slug, "challenge")
         row = _columns(
@@ -50,6 +56,9 @@ class Challenges(Connections):
             login_user=login_user,
             opens_at=opens_at,
             closes_at=closes_at,
+            forwarding=tuple(forwarding),
+            idle_seconds=idle_seconds,
+            session_seconds=session_seconds,
         )
         with self._write():
             if self._find("SELECT 1 FROM challenges WHERE slug = ?", [slug]):
@@ -71,9 +80,10 @@ class Challenges(Connections):
         return [to_challenge(row) for row in self._rows(f"{_CHALLENGES} ORDER BY slug")]
 
     def set_challenge(self, slug: str, *, actor: str, **changes: Any) -> Challenge:
-        """Change image, limits, network, mounts, login_user, opens_at or closes_at; the others stay.
+        """Change any of what `add_challenge` takes, by its names there; the others stay.
 
-        Containers that exist keep what they were made with until they are made anew. NotFound, InvalidInput.
+        Containers that exist keep what they were made with until they are made anew; what concerns sessions holds
+        for those that begin later. NotFound, InvalidInput.
         """
         row = _columns(**changes)
         with self._write() as db:
@@ -81,7 +91,7 @@ class Challenges(Connections):
             if row:
                 db.table("challenges").update(found.id, row)
                 self._check_times(slug)
-                said = {name: _said(value) for name, value in changes.items()}
+                said = {name: _said(name, value) for name, value in changes.items()}
                 self._record(actor, "challenge.changed", data={"challenge": slug, **said})
             return self.challenge(slug)
 
@@ -91,7 +101,9 @@ class Challenges(Connections):
             raise InvalidInput("A challenge closes after it opens.")
 
 
-def _said(value: object) -> object:
+def _said(name: str, value: Any) -> object:
+    if name == "forwarding":
+        return ", ".join(sorted(value)) or "none"
     if isinstance(value, Limits):
         return f"{value.cpus:g} cpus, {value.memory} bytes, {value.pids} processes"
     if isinstance(value, tuple | list):
@@ -118,6 +130,12 @@ def _columns(**values: Any) -> Row:
         elif name in ("opens_at", "closes_at"):
             if value is not None and not math.isfinite(value):
                 raise InvalidInput("A time must be a finite number of seconds.")
+            row[name] = None if value is None else float(value)
+        elif name == "forwarding":
+            row["forwarding"] = json.dumps(sorted({Forwarding(kind) for kind in value}))
+        elif name in ("idle_seconds", "session_seconds"):
+            if value is not None and not _SESSION_MIN <= value < math.inf:
+                raise InvalidInput("A session may be limited to a minute or more, not to less.")
             row[name] = None if value is None else float(value)
         else:
             raise InvalidInput(f"A challenge has no {printable(name, 64)!r} that can be set.")

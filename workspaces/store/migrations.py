@@ -155,7 +155,47 @@ def m0001_tables(db: Database) -> None:
     db.table("meta").insert({"key": "instance", "value": secrets.token_hex(6)})
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables,)
+def m0002_ssh(db: Database) -> None:
+    """What SSH needs: options of keys, authorities, one-time passwords, sessions, and what a challenge allows them."""
+    db.executescript(
+        """
+        ALTER TABLE keys ADD COLUMN options TEXT NOT NULL DEFAULT '';
+        ALTER TABLE users ADD COLUMN totp_secret TEXT;
+        ALTER TABLE users ADD COLUMN totp_step INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE challenges ADD COLUMN forwarding TEXT NOT NULL DEFAULT '["agent", "local", "remote", "x11"]';
+        ALTER TABLE challenges ADD COLUMN idle_seconds REAL;
+        ALTER TABLE challenges ADD COLUMN session_seconds REAL;
+        ALTER TABLE workspaces ADD COLUMN disk_bytes INTEGER;
+        ALTER TABLE workspaces ADD COLUMN disk_at REAL;
+
+        CREATE TABLE authorities (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            challenge_id INTEGER REFERENCES challenges (id) ON DELETE CASCADE,
+            fingerprint TEXT NOT NULL,
+            line TEXT NOT NULL,
+            added_at REAL NOT NULL
+        ) STRICT;
+        CREATE UNIQUE INDEX authorities_key ON authorities (fingerprint, coalesce(challenge_id, 0));
+        CREATE INDEX authorities_challenge ON authorities (challenge_id);
+
+        CREATE TABLE sessions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            user TEXT NOT NULL,
+            workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+            kind TEXT NOT NULL CHECK (kind IN ('shell', 'exec', 'sftp')),
+            address TEXT NOT NULL,
+            started_at REAL NOT NULL,
+            ended_at REAL,
+            process TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX sessions_user ON sessions (user, started_at);
+        CREATE INDEX sessions_workspace ON sessions (workspace_id, started_at);
+        CREATE INDEX sessions_open ON sessions (process) WHERE ended_at IS NULL;
+        """
+    )
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh)
 
 
 def _migrations() -> Migrations:

@@ -11,6 +11,7 @@ from workspaces.model import (
     Change,
     ChangeReport,
     Event,
+    Forwarding,
     Job,
     JobKind,
     JobState,
@@ -36,6 +37,7 @@ def to_user(row: Row) -> User:
         has_password=bool(row["has_password"]),
         disabled=bool(row["disabled"]),
         created_at=row["created_at"],
+        has_totp=bool(row["has_totp"]),
     )
 
 
@@ -55,6 +57,9 @@ def to_challenge(row: Row) -> Challenge:
         opens_at=row["opens_at"],
         closes_at=row["closes_at"],
         created_at=row["created_at"],
+        forwarding=tuple(Forwarding(kind) for kind in json.loads(row["forwarding"])),
+        idle_seconds=row["idle_seconds"],
+        session_seconds=row["session_seconds"],
     )
 
 

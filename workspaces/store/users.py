@@ -10,9 +10,12 @@ from workspaces.names import check_name, printable
 from workspaces.store.connection import Connections
 from workspaces.store.rows import to_key, to_user
 
-_USERS = "SELECT id, name, role, password_hash IS NOT NULL AS has_password, disabled, created_at FROM users"
+_USERS = (
+    "SELECT id, name, role, password_hash IS NOT NULL AS has_password, disabled, created_at, "
+    "totp_secret IS NOT NULL AS has_totp FROM users"
+)
 _KEYS = (
-    "SELECT k.id, u.name AS user, k.fingerprint, k.line, k.added_at, k.last_used_at, k.last_used_from "
+    "SELECT k.id, u.name AS user, k.fingerprint, k.line, k.added_at, k.last_used_at, k.last_used_from, k.options "
     "FROM keys k JOIN users u ON u.id = k.user_id"
 )
 

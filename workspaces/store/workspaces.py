@@ -19,7 +19,7 @@ _WORKSPACES = (
     "SELECT w.id, c.slug AS challenge, w.name, "
     "(SELECT json_group_array(name) FROM (SELECT u.name FROM members m JOIN users u ON u.id = m.user_id "
     "WHERE m.workspace_id = w.id ORDER BY u.name)) AS members, "
-    "w.image, w.parent_id, w.state, w.state_detail, w.state_at, w.last_login_at, w.created_at "
+    "w.image, w.parent_id, w.state, w.state_detail, w.state_at, w.last_login_at, w.created_at, w.disk_bytes, w.disk_at "
     "FROM workspaces w JOIN challenges c ON c.id = w.challenge_id WHERE w.removed_at IS NULL"
 )
 
