@@ -57,6 +57,7 @@ void child_forget(struct child *child); /* still reaped, but nobody is told */
 void child_clean(void); /* in the child: signals as a program expects them, no other descriptor than those below 4 */
 
 int init_main(const char *socket_path);
+bool confine(void); /* false with errno (confine.c) */
 
 /* --- connections (conn.c) --- */
 

@@ -264,6 +264,8 @@ int init_main(const char *socket_path)
 		files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
 	setrlimit(RLIMIT_NOFILE, &files);
 	find_guest();
+	if (!confine())
+		fprintf(stderr, "agent: the kernel takes no seccomp filter: %s\n", strerror(errno));
 	loop_start();
 
 	sigemptyset(&mask);

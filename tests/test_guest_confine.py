@@ -1,0 +1,37 @@
+"""What nothing in a workspace may ask of the kernel, whichever way it asks."""
+
+from __future__ import annotations
+
+import errno
+import platform
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.guest import Agent, in_loop, module_agent, run, shell
+from workspaces.guest.client import ExitStatus, SpawnRequest
+
+agent = pytest.fixture(scope="module")(module_agent)
+
+
+@in_loop
+async def test_sockets_of_the_hypervisor_and_of_the_kernel_and_io_uring_are_refused(
+    agent: Agent, tmp_path: Path
+) -> None:
+    program = tmp_path / "confined"
+    subprocess.run(["gcc", "-o", program, Path(__file__).parent / "data" / "confined.c"], check=True)
+    expected = [[errno.EAFNOSUPPORT, errno.EAFNOSUPPORT, 0, errno.ENOSYS]]
+    if platform.machine() == "x86_64":  # the x32 way, and the one of 32-bit programs; there 41 is dup
+        expected += [[errno.EAFNOSUPPORT], [errno.EAFNOSUPPORT, 0, errno.ENOSYS, 0, errno.ENOSYS]]
+
+    status, out, _ = await run(agent, SpawnRequest(argv=(str(program).encode(),)))
+
+    assert (status, [[int(word) for word in line.split()] for line in out.splitlines()]) == (ExitStatus(0), expected)
+
+
+@in_loop
+async def test_the_filter_is_inherited_by_all_that_is_started(agent: Agent) -> None:
+    assert (await shell(agent, "grep Seccomp: /proc/self/status; setsid -w grep Seccomp: /proc/self/status"))[1] == (
+        b"Seccomp:\t2\n" * 2
+    )
