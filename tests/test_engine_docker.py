@@ -25,7 +25,7 @@ from tests.support.engines import (
     tiny_tar,
     until,
 )
-from workspaces.engine import dockerimages, guestsocket, images
+from workspaces.engine import guestsocket, images
 from workspaces.engine.base import GUEST_MOUNT, LABEL_INSTANCE, RUN_MOUNT, ImageConfig
 from workspaces.engine.containers import CAPABILITIES
 from workspaces.engine.dockerd import DockerEngine
@@ -289,26 +289,6 @@ def test_reconfigure_moves_no_layer(ann: DockerEngine) -> None:
     ann.remove_image(image.id)
 
 
-def test_reconfigure_of_an_engine_that_wants_the_layers(ann: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(ann, "echo x > /root/x")
-    made = ann.commit("ann", "test/x:v1", {})
-    whole = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]}}
-    whole["rootfs"] = {"type": "layers", "diff_ids": list(made.diff_ids)}
-    load = DockerEngine.load
-
-    def refusing(self: DockerEngine, chunks: Any) -> Any:
-        data = b"".join(chunks)
-        if b"layer.tar\0" not in data:
-            raise EngineError("no layer")
-        return load(self, iter([data]))
-
-    monkeypatch.setattr(dockerimages.DockerImages, "load", refusing)
-    image = ann.reconfigure(made.id, whole, "test/x:v1")
-    assert image.diff_ids == made.diff_ids
-    ann.remove("ann")
-    ann.remove_image(image.id)
-
-
 def test_a_full_disk_is_told(ann: DockerEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> Any:
         raise APIError("x", explanation="write /x/layer: no space left on device")
@@ -340,3 +320,20 @@ def test_layers_that_are_compressed_load(docker_engine: DockerEngine, tiny_tar: 
     assert docker_engine.start("ann").image_id == made.id
     docker_engine.remove("ann")
     docker_engine.remove_image(made.id)
+
+
+def test_a_container_outlives_the_pruning_of_its_network(docker_engine: DockerEngine, tiny_image: str) -> None:
+    def joined() -> dict[str, str]:
+        found: dict[str, str] = api.inspect_container("ann")["NetworkSettings"]["Networks"][docker_engine.network_name]
+        return found
+
+    api = docker_engine.quick()
+    docker_engine.ensure_container(spec("ann", network=Network.OPEN))
+    docker_engine.start("ann")
+    before = joined()["NetworkID"]
+    docker_engine.stop("ann")
+    api.remove_network(docker_engine.network_name)
+    docker_engine.prepare()
+    docker_engine.start("ann")
+    assert joined()["NetworkID"] != before
+    assert joined()["IPAddress"] in run(docker_engine, "cat /proc/net/fib_trie")

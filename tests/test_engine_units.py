@@ -173,15 +173,15 @@ def test_sizes_are_read_without_leaving_the_container(tmp_path: Path) -> None:
     (upper / "out").symlink_to(tmp_path)
     os.mkfifo(upper / "fifo")
     found = [
-        {"Path": "/d", "Kind": 0},
-        {"Path": "/d/f", "Kind": 0},
-        {"Path": "/link", "Kind": 1},
-        {"Path": "/out/secret", "Kind": 1},
-        {"Path": "/../secret", "Kind": 1},
-        {"Path": "/fifo", "Kind": 1},
-        {"Path": "/gone", "Kind": 2},
-        {"Path": "/no/such", "Kind": 1},
-        {"Path": "/nul\0", "Kind": 1},
+        ("/d", "changed"),
+        ("/d/f", "changed"),
+        ("/link", "added"),
+        ("/out/secret", "added"),
+        ("/../secret", "added"),
+        ("/fifo", "added"),
+        ("/gone", "removed"),
+        ("/no/such", "added"),
+        ("/nul\0", "added"),
     ]
     report = changes.report(found, upper, "base:1", -1)
     sizes = {change.path: (change.kind, change.size) for change in report.entries}
@@ -202,7 +202,7 @@ def test_sizes_are_read_without_leaving_the_container(tmp_path: Path) -> None:
 
 
 def test_a_report_is_bounded_and_its_totals_are_not() -> None:
-    found = [{"Path": f"/{n}", "Kind": 1} for n in range(changes.ENTRIES_MAX + 7)]
+    found = [(f"/{n}", "added") for n in range(changes.ENTRIES_MAX + 7)]
     report = changes.report(found, None, "base:1", 5)
     assert len(report.entries) == changes.ENTRIES_MAX
     assert (report.added, report.bytes) == (changes.ENTRIES_MAX + 7, 5)

@@ -15,17 +15,22 @@ from workspaces.guest.client import ExitStatus, SpawnRequest
 agent = pytest.fixture(scope="module")(module_agent)
 
 
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("confined") / "confined"
+    subprocess.run(["gcc", "-o", path, Path(__file__).parent / "data" / "confined.c"], check=True)
+    return bytes(path)
+
+
 @in_loop
 async def test_sockets_of_the_hypervisor_and_of_the_kernel_and_io_uring_are_refused(
-    agent: Agent, tmp_path: Path
+    agent: Agent, program: bytes
 ) -> None:
-    program = tmp_path / "confined"
-    subprocess.run(["gcc", "-o", program, Path(__file__).parent / "data" / "confined.c"], check=True)
     expected = [[errno.EAFNOSUPPORT, errno.EAFNOSUPPORT, 0, errno.ENOSYS]]
     if platform.machine() == "x86_64":  # the x32 way, and the one of 32-bit programs; there 41 is dup
         expected += [[errno.EAFNOSUPPORT], [errno.EAFNOSUPPORT, 0, errno.ENOSYS, 0, errno.ENOSYS]]
 
-    status, out, _ = await run(agent, SpawnRequest(argv=(str(program).encode(),)))
+    status, out, _ = await run(agent, SpawnRequest(argv=(program,)))
 
     assert (status, [[int(word) for word in line.split()] for line in out.splitlines()]) == (ExitStatus(0), expected)
 

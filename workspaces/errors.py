@@ -84,6 +84,10 @@ class EngineError(WorkspacesError):
     pass
 
 
+class EngineUnfit(EngineError):
+    """The engine answers, but cannot be used."""
+
+
 class EngineUnavailable(EngineError):
     http_status = 503
 

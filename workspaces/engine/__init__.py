@@ -9,7 +9,7 @@ one was installed, or because theirs is down for a minute.
 from __future__ import annotations
 
 from workspaces.engine.base import Engine
-from workspaces.errors import EngineError, EngineUnavailable, SettingsError
+from workspaces.errors import EngineError, EngineUnavailable, EngineUnfit, SettingsError
 from workspaces.settings import DOCKER_SOCKET, Settings
 
 __all__ = ["engine_chosen", "open_engine", "revive_engine"]
@@ -70,7 +70,7 @@ def revive_engine(settings: Settings) -> None:
 def _answers(engine: Engine) -> bool:
     try:
         engine.info()
-    except EngineUnavailable:
+    except (EngineUnavailable, EngineUnfit):
         return False
     except EngineError:
         return True  # it is there, and has something to say that the next call will show

@@ -1,22 +1,25 @@
 """What a container changed, from Docker's list of paths and the directory that holds its writes.
 
-    [{Path, Kind}, …]  +  upper directory ─► lstat of each path, never through a link ─► ChangeReport
+    chunks ─► read ─► [(path, kind), …]  +  upper directory ─► lstat of each, never through a link ─► ChangeReport
 
+Anybody can make a million empty files before asking for a snapshot: a list longer than LIST_MAX is not read.
 The upper directory is the container's: each step into it is taken with O_NOFOLLOW from the step before.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from workspaces.errors import EngineError
 from workspaces.model import Change, ChangeReport
 
 ENTRIES_MAX = 5000
+LIST_MAX = 32 << 20  # bytes of Docker's list, about 400,000 paths
 KINDS = {0: "changed", 1: "added", 2: "removed"}
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -51,14 +54,37 @@ class _Walker:
         self._close_down_to(-1)
 
 
-def report(found: Iterable[Mapping[str, Any]], upper: Path | None, since: str, written: int) -> ChangeReport:
-    """Docker's answer to `diff` as a ChangeReport.
+Paths = list[tuple[str, str]]  # path, kind of change
+
+
+def read(chunks: Iterable[bytes]) -> Paths | None:
+    """Docker's answer to `diff`, sorted by path; None when it is longer than LIST_MAX. Raises EngineError."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > LIST_MAX:
+            return None
+    try:
+        # One object at a time becomes a tuple: a list of a dictionary each would take five times the memory.
+        paths = json.loads(body, object_hook=lambda item: (item["Path"], KINDS.get(item["Kind"], "changed"))) or []
+        if type(paths) is not list or any(type(path) is not tuple for path in paths):
+            raise TypeError("not a list of objects")
+        paths.sort()
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise EngineError("The engine's list of changes makes no sense.") from exc
+    return list(paths)
+
+
+def report(paths: Paths | None, upper: Path | None, since: str, written: int) -> ChangeReport:
+    """What `read` gave as a ChangeReport; without its paths when those are too many.
 
     `upper` is None when the storage driver shows no such directory: sizes and modes are 0 then. `written` is what
     Docker measured of the whole, in bytes; it counts a hard-linked file once, and names that are not UTF-8 too.
     A directory that is only "changed" because of what lies in it is left out.
     """
-    paths = sorted((str(item["Path"]), KINDS.get(int(item["Kind"]), "changed")) for item in found)
+    if paths is None:
+        text = f"More than about {LIST_MAX // 80:,} paths changed: they are neither counted nor listed."
+        return ChangeReport(time.time(), since, 0, 0, 0, max(written, 0), warnings=(text,))
     parents = {path.rpartition("/")[0] for path, _ in paths}
     totals = dict.fromkeys(KINDS.values(), 0)
     entries: list[Change] = []

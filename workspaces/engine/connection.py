@@ -18,16 +18,18 @@ from typing import Any
 import docker
 import requests
 import urllib3
-from docker.errors import APIError, DockerException, StreamParseError
+from docker.errors import APIError, DockerException, StreamParseError, create_api_error_from_http_exception
 
 from workspaces.engine.base import EngineInfo
-from workspaces.errors import Conflict, EngineError, EngineTimeout, EngineUnavailable, NoSpace, NotFound
+from workspaces.errors import Conflict, EngineError, EngineTimeout, EngineUnavailable, EngineUnfit, NoSpace, NotFound
 
 CALL_SECONDS = 60
 BULK_SECONDS = 1800
 POOL = 32  # connections kept open; more may exist at a time
 
 PRIVATE_LABEL = "io.workspaces.engine=private"  # of a daemon that `private` starts: it makes no filter rules itself
+
+CONTAINERD_STORE = "io.containerd.snapshotter.v1"  # driver-type that `docker info` names
 
 _FULL = re.compile(r"no space left on device|disk quota exceeded|not enough space", re.IGNORECASE)
 
@@ -130,11 +132,30 @@ class DockerConnection:
         client.trust_env = False  # REQUESTS_CA_BUNDLE would replace the daemon's own CA, a proxy its address
         return client
 
+    @contextmanager
+    def streamed(self, path: str) -> Iterator[requests.Response]:
+        """GET an answer that may be large, to be read in pieces; each may take BULK_SECONDS.
+
+        docker's own methods switch the time-out off for such answers: a daemon that hangs would hold a thread for good.
+        """
+        api = self.bulk()
+        url = f"{api.base_url}/v{api.api_version}{path}"
+        with api.get(url, stream=True, timeout=BULK_SECONDS) as answer:
+            try:
+                answer.raise_for_status()
+            except requests.HTTPError as exc:
+                raise create_api_error_from_http_exception(exc) from exc
+            yield answer
+
     def facts(self) -> dict[str, Any]:
-        """What the daemon says of itself and does not change while it keeps its data: asked once."""
+        """What the daemon says of itself and does not change while it keeps its data: asked once.
+
+        Raises EngineUnfit for one that cannot be used.
+        """
         if self._facts is None:
             with docker_errors("ask the engine about itself"):
-                self._facts = self.quick().info()
+                found = self.quick().info()
+            self._facts = _usable(found)
         return self._facts
 
     def data_root(self) -> Path:
@@ -161,7 +182,7 @@ class DockerConnection:
         with docker_errors("ask the engine about itself"):
             found = self.quick().info()
             version = self.quick().version()
-        self._facts = found
+        self._facts = _usable(found)
         runtime = str(found.get("DefaultRuntime") or "runc")
         parts = {str(part.get("Name")): str(part.get("Version")) for part in version.get("Components") or ()}
         return EngineInfo(
@@ -180,6 +201,17 @@ class DockerConnection:
                 if client is not None:
                     client.close()
             self._quick = self._bulk = None
+
+
+def _usable(facts: dict[str, Any]) -> dict[str, Any]:
+    """Raises EngineUnfit for a daemon whose images have no ids that outlive it."""
+    if ["driver-type", CONTAINERD_STORE] in (facts.get("DriverStatus") or ()):
+        raise EngineUnfit(
+            "This Docker keeps its images in containerd's store, where their ids are not those that an archive needs.",
+            'Set {"features": {"containerd-snapshotter": false}} in its daemon.json, or remove [engine] host from '
+            "workspaces.toml: the private engine is taken then.",
+        )
+    return facts
 
 
 def _remapped(facts: dict[str, Any]) -> bool:

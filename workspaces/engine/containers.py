@@ -14,11 +14,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from docker.types import DriverConfig, LogConfig, Mount
-from docker.utils import parse_repository_tag
+from docker.utils import parse_repository_tag, version_lt
 
-from workspaces.engine import changes, guestsocket
+from workspaces.engine import changes, guestsocket, imagetar
 from workspaces.engine.base import (
     AGENT_COMMAND,
     AGENT_SOCKET,
@@ -30,7 +31,7 @@ from workspaces.engine.base import (
     ImageInfo,
     RunResult,
 )
-from workspaces.engine.connection import CALL_SECONDS, docker_errors
+from workspaces.engine.connection import BULK_SECONDS, CALL_SECONDS, docker_errors
 from workspaces.engine.dockerimages import DockerImages
 from workspaces.engine.firewall import Firewall, isolate_ports
 from workspaces.errors import Conflict, EngineError, EngineTimeout, NotFound
@@ -42,6 +43,7 @@ OUTPUT_MAX = 1 << 20  # bytes kept of what `run` prints
 CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "NET_BIND_SERVICE", "SYS_CHROOT",
 )  # fmt: skip
+RECURSIVE_READ_ONLY = "1.44"  # the API from which a read-only mount is so all the way down
 LOG_LIMITS = {"max-size": "1m", "max-file": "2"}
 
 
@@ -109,23 +111,25 @@ class DockerContainers(DockerImages):
         deadline = time.monotonic() + CALL_SECONDS
         while True:
             found = self.container(spec.name)
-            if found is not None:
+            if found is not None and found.state != "removing":
                 return found
             try:
-                self._create(spec)
+                if found is None:
+                    self._create(spec)
+                    continue
             except Conflict:
-                # Of twenty first logins at once one makes it; its name is taken a while before it can be seen.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(guestsocket.LONGEST)
+                pass  # of twenty first logins at once one makes it; its name is taken a while before it can be seen
+            if time.monotonic() > deadline:
+                raise EngineTimeout(f"The container engine took too long: {spec.name} can neither be seen nor made.")
+            time.sleep(guestsocket.LONGEST)
 
     def _create(self, spec: ContainerSpec) -> None:
-        mounts = [*self._guest_mounts(spec.name), *(_bind(m.source, m.target) for m in spec.mounts)]
+        mounts = [*self._guest_mounts(spec.name), *(self._bind(m.source, m.target) for m in spec.mounts)]
         limits = spec.limits
         with docker_errors(f"make the container {spec.name}"):
             api = self.quick()
             api.create_container(
-                spec.image,
+                imagetar.tagged(spec.image),
                 name=spec.name,
                 hostname=spec.hostname,
                 entrypoint=list(AGENT_COMMAND),
@@ -152,9 +156,16 @@ class DockerContainers(DockerImages):
         run = DriverConfig("local", {"type": "tmpfs", "device": "tmpfs", "o": size})
         labels = {LABEL_INSTANCE: self.instance}
         return [
-            _bind(str(self.guest_dir), GUEST_MOUNT),
+            self._bind(str(self.guest_dir), GUEST_MOUNT),
             Mount(RUN_MOUNT, _volume(name), "volume", no_copy=True, labels=labels, driver_config=run),
         ]
+
+    def _bind(self, source: str, target: str) -> Mount:
+        """A read-only mount. Before Docker 25 only its top is, so that what is mounted below it is left out there."""
+        mount = Mount(target, source, "bind", read_only=True)
+        if version_lt(self.quick().api_version, RECURSIVE_READ_ONLY):
+            mount["BindOptions"] = {"NonRecursive": True}
+        return mount
 
     def start(self, name: str) -> ContainerInfo:
         """Start it, or do nothing when it runs. Returns when the agent's socket accepts, EngineTimeout else."""
@@ -166,14 +177,18 @@ class DockerContainers(DockerImages):
             with docker_errors(what):
                 self.quick().unpause(name)
         elif not state.get("Running"):
-            self._start_filtered(name, found["HostConfig"]["NetworkMode"] == self.network_name)
+            joined = found["NetworkSettings"]["Networks"].get(self.network_name)
+            self._start_filtered(name, joined and str(joined["NetworkID"]))
         if not guestsocket.wait(self.guest_socket(name), START_SECONDS, lambda: self._runs(name)):
             self._explain(name)
         return self._container(name)
 
-    def _start_filtered(self, name: str, filtered: bool) -> None:
+    def _start_filtered(self, name: str, joined: str | None) -> None:
+        """`joined` is the id of the network that the container belongs to, None when it has none."""
+        filtered = joined is not None
         if filtered:
             self._firewall().ensure()
+            self._join_again(name, joined)
         guestsocket.clear(self.guest_socket(name).parent)
         with docker_errors(f"start the container {name}"):
             self.quick().start(name)
@@ -183,6 +198,14 @@ class DockerContainers(DockerImages):
             except EngineError:
                 self.stop(name, 0)
                 raise
+
+    def _join_again(self, name: str, joined: str | None) -> None:
+        """A network that was pruned while nobody ran is made anew, but containers know theirs by its id."""
+        with docker_errors(f"start the container {name}"):
+            api = self.quick()
+            if joined and joined != api.inspect_network(self.network_name)["Id"]:
+                api.disconnect_container_from_network(name, self.network_name, force=True)
+                api.connect_container_to_network(name, self.network_name)
 
     def _runs(self, name: str) -> bool:
         found = self.container(name)
@@ -210,18 +233,19 @@ class DockerContainers(DockerImages):
 
     def remove(self, name: str) -> None:
         """Kill and delete container and volume. Nothing happens when they are gone."""
-        deadline = time.monotonic() + CALL_SECONDS
+        deadline = time.monotonic() + BULK_SECONDS  # millions of files may have to be deleted
         while True:
             try:
                 with docker_errors(f"remove the container {name}"):
-                    self.quick().remove_container(name, v=True, force=True)
+                    self.bulk().remove_container(name, v=True, force=True)
             except NotFound:
                 break
-            except Conflict:  # somebody else is removing it
-                if time.monotonic() > deadline:
-                    raise
+            except Conflict:
+                pass  # somebody else is removing it, perhaps an attempt of ours that was given up
             if self.container(name) is None:
                 break
+            if time.monotonic() > deadline:
+                raise EngineTimeout(f"The container engine took too long: {name} is still being removed.")
             time.sleep(guestsocket.LONGEST)
         try:
             with docker_errors(f"remove the volume of {name}"):
@@ -265,7 +289,8 @@ class DockerContainers(DockerImages):
         """What differs from the image it was made from; a file's size and mode are read without following links."""
         with docker_errors(f"list what {name} changed"):
             api = self.bulk()
-            found = api.diff(name) or []
+            with self.streamed(f"/containers/{quote(name)}/changes") as answer:
+                found = changes.read(answer.iter_content(imagetar.CHUNK))
             details = api.inspect_container(name)
             sizes = api.containers(all=True, size=True, filters={"id": details["Id"]})
         written = int(sizes[0].get("SizeRw") or 0) if sizes else -1
@@ -297,7 +322,7 @@ class DockerContainers(DockerImages):
                 healthcheck={"test": ["NONE"]},
                 use_config_proxy=False,
                 host_config=api.create_host_config(
-                    mounts=[_bind(str(self.guest_dir), GUEST_MOUNT)],
+                    mounts=[self._bind(str(self.guest_dir), GUEST_MOUNT)],
                     network_mode="none",
                     mem_limit=512 << 20,
                     pids_limit=256,
@@ -326,10 +351,6 @@ def _hardening() -> dict[str, Any]:
         "restart_policy": {"Name": "no"},
         "init": False,
     }
-
-
-def _bind(source: str, target: str) -> Mount:
-    return Mount(target, source, "bind", read_only=True)
 
 
 def _volume(name: str) -> str:

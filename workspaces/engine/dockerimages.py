@@ -7,21 +7,18 @@ chain of digests before it opens the layer's file, so a tar with nothing but man
 from __future__ import annotations
 
 import datetime
-import json
-import os
 import re
-import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+from urllib.parse import quote
 
 from docker.utils import parse_repository_tag
 
 from workspaces.engine import imagetar
 from workspaces.engine.base import ImageConfig, ImageInfo, Progress
 from workspaces.engine.connection import DockerConnection, docker_errors, stream_events
-from workspaces.errors import Conflict, EngineError, EngineTimeout, EngineUnavailable, NoSpace, NotFound
+from workspaces.errors import Conflict, EngineError, EngineUnavailable, NotFound
 
 CREATED_BY = "workspaces"
 
@@ -33,7 +30,8 @@ class DockerImages(DockerConnection):
         """By reference or id."""
         try:
             with docker_errors(f"look at the image {reference}"):
-                return _image_info(self.quick().inspect_image(reference))  # type: ignore[no-untyped-call]
+                found = self.quick().inspect_image(imagetar.tagged(reference))  # type: ignore[no-untyped-call]
+                return _image_info(found)
         except NotFound:
             return None
 
@@ -106,8 +104,9 @@ class DockerImages(DockerConnection):
 
     def save(self, reference: str) -> Iterator[bytes]:
         """The image as a `docker save` tar, in chunks."""
-        with docker_errors(f"save the image {reference}"):
-            yield from self.bulk().get_image(reference, chunk_size=imagetar.CHUNK)
+        path = f"/images/{quote(imagetar.tagged(reference), safe='/:')}/get"
+        with docker_errors(f"save the image {reference}"), self.streamed(path) as answer:
+            yield from answer.iter_content(imagetar.CHUNK)
 
     def reconfigure(self, image_id: str, config: Mapping[str, Any], reference: str) -> ImageInfo:
         """Make an image with the layers of `image_id` and `config` as its whole OCI configuration; tag it.
@@ -120,17 +119,7 @@ class DockerImages(DockerConnection):
             raise EngineError(f"The new configuration does not list the layers of {image_id}.")
         data = imagetar.config_bytes(config)
         references = [imagetar.tagged(reference)]
-        try:
-            self.load(imagetar.write_tar(data, references, diff_ids, []))
-        except (EngineUnavailable, EngineTimeout, NoSpace):
-            raise
-        except EngineError:
-            # An engine that keeps images in containerd's store wants the layers themselves.
-            with tempfile.TemporaryFile() as file:
-                for chunk in self.save(image_id):
-                    file.write(chunk)
-                file.seek(0)
-                self.load(imagetar.write_tar(data, references, diff_ids, _saved_layers(file, diff_ids)))
+        self.load(imagetar.write_tar(data, references, diff_ids, []))
         return self._image(imagetar.digest(data))
 
     def tag(self, image_id: str, reference: str) -> None:
@@ -177,29 +166,6 @@ class DockerImages(DockerConnection):
                 self.bulk().remove_image(found.id, noprune=True)
         except NotFound:
             return
-
-
-def _saved_layers(file: IO[bytes], diff_ids: tuple[str, ...]) -> Iterator[imagetar.Layer]:
-    """The layers of a `docker save` tar, in the order of `diff_ids`."""
-    with tarfile.open(fileobj=file) as tar:
-        manifest = json.loads(_part(tar, "manifest.json").read())
-        for diff_id, path in zip(diff_ids, manifest[0]["Layers"], strict=True):
-            stream = _part(tar, path)
-            size = stream.seek(0, os.SEEK_END)
-
-            def chunks(stream: IO[bytes] = stream) -> Iterator[bytes]:
-                stream.seek(0)
-                while chunk := stream.read(imagetar.CHUNK):
-                    yield chunk
-
-            yield imagetar.Layer(diff_id, size, chunks)
-
-
-def _part(tar: tarfile.TarFile, name: str) -> IO[bytes]:
-    stream = tar.extractfile(name)
-    if stream is None:
-        raise EngineError(f"The engine saved an image without {name}.")
-    return stream
 
 
 def _image_info(found: Mapping[str, Any]) -> ImageInfo:

@@ -33,11 +33,13 @@ from pathlib import Path
 from workspaces.errors import EngineError, HostError
 
 RUN_DIR = Path("/run/workspaces")
-# RFC 6890's private, shared, link-local (metadata services), loopback and benchmarking space, multicast and reserved.
+# RFC 6890's private, shared, link-local (metadata services), loopback and benchmarking space, multicast and reserved,
+# and the one public address of a cloud's own services: Azure's (https://learn.microsoft.com/azure/virtual-network/
+# what-is-ip-address-168-63-129-16), where the host's agent answers.
 # The blocks for documentation are left out: they are nobody's private network, and test sites use them as public.
 PRIVATE = (
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-    "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "168.63.129.16/32",
+    "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
 )  # fmt: skip
 ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED"
 RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))

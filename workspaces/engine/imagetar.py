@@ -123,7 +123,10 @@ def _member(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def tagged(reference: str) -> str:
-    """`reference` with its tag, which is `latest` when none is given."""
+    """`reference` with its tag, which is `latest` when none is given; an image's id (`sha256:…`) as it is.
+
+    Without a tag Docker would take a name such as `cafe` for the beginning of an id, too.
+    """
     return reference if ":" in reference.rpartition("/")[2] else f"{reference}:latest"
 
 

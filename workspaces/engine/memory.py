@@ -122,7 +122,8 @@ class MemoryEngine(MemoryImages):
             return
         process.terminate()
         try:
-            found.exit_code = process.wait(timeout)
+            code = process.wait(timeout)
+            found.exit_code = code if code >= 0 else 128 - code
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
