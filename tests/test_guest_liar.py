@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
+import struct
+import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.guest import wait_for
+from workspaces.engine import guestsocket
 from workspaces.errors import GuestProtocolError, GuestUnavailable
-from workspaces.guest import protocol
+from workspaces.guest import connection, protocol
 from workspaces.guest.client import Ask, ExitStatus, GuestClient, SpawnRequest
 from workspaces.guest.protocol import encode
 
@@ -164,20 +171,108 @@ def test_a_flood_of_asks_ends_the_attendance(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_descriptors_from_an_agent_are_not_taken(tmp_path: Path) -> None:
+def lingering() -> tuple[socket.socket, tuple[socket.socket, socket.socket]]:
+    """A connection with data that nobody reads, whose last holder waits for an hour when it closes it; its peers."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    ours = socket.create_connection(listener.getsockname())
+    theirs, _ = listener.accept()
+    ours.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(bytes(1 << 16))
+    ours.setblocking(True)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    return ours, (theirs, listener)
+
+
+def hand_over(to: socket.socket, packet: bytes) -> tuple[socket.socket, socket.socket]:
+    """Send a packet with a lingering descriptor of which this was the only holder; what must outlive it."""
+    held, peers = lingering()
+    fd = held.detach()
+    # The sender lets go of its copy as it exits: whoever closes it otherwise would be the one that waits.
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(OSError):
+            socket.send_fds(to, [packet], [fd])
+        os._exit(0)
+    blocked = threading.Thread(target=os.close, args=(fd,), daemon=True)
+    os.waitpid(child, 0)
+    blocked.start()
+    return peers
+
+
+@pytest.mark.parametrize("kernel", ["refuses", "does not"])
+@pytest.mark.parametrize("moment", ["answer", "behind an empty packet", "while it closes"])
+def test_descriptors_from_an_agent_are_not_taken_and_hold_nothing_up(
+    tmp_path: Path, kernel: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel == "does not":
+        monkeypatch.setattr(connection, "_SO_PASSRIGHTS", 9999)
+
     async def story() -> None:
         liar = Liar(tmp_path / "s")
         client = asyncio.create_task(GuestClient(tmp_path / "s").attend(timeout=2))
-        connection, _ = await asyncio.to_thread(liar.server.accept)
-        await asyncio.to_thread(connection.recv, 1 << 18)
+        theirs, _ = await asyncio.to_thread(liar.server.accept)
+        await asyncio.to_thread(theirs.recv, 1 << 18)
         before = len(os.listdir("/proc/self/fd"))
+        if moment != "answer":
+            theirs.send(encode(protocol.Attending()) if moment == "while it closes" else b"")
+        kept = hand_over(theirs, encode(protocol.Attending()))
+        theirs.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(GuestUnavailable):
+            (await client).close()
+        for one in (*kept, theirs, liar.server):
+            one.close()
+        wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before - 2, "a descriptor is still open")
+
+    def stuck(*_: object) -> None:
+        os.write(2, b"the event loop stands still\n")
+        os._exit(1)
+
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, stuck)
+        signal.alarm(20)
         try:
-            socket.send_fds(connection, [encode(protocol.Attending())], [0])
-        except PermissionError:  # a kernel that lets the gateway refuse them
-            connection.send(encode(protocol.Attending()))
-        attendance = await client
-        assert len(os.listdir("/proc/self/fd")) == before
-        attendance.close()
-        connection.close()
+            asyncio.run(story())
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_nothing_can_be_sent_to_whoever_looks_whether_the_agent_listens(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.bind(str(tmp_path / "s"))
+        server.listen(4)
+        assert guestsocket.accepts(tmp_path / "s")
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        probe.shutdown(socket.SHUT_RD)  # as `accepts` does; its own is closed by now
+        probe.connect(str(tmp_path / "s"))
+        server.accept()[0].close()
+        theirs, _ = server.accept()
+        with pytest.raises(BrokenPipeError):
+            socket.send_fds(theirs, [b"x"], [0])
+        theirs.close()
+        probe.close()
+
+
+def test_a_flood_of_connections_to_a_listener_ends_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        incoming = [encode(protocol.Incoming(n, "x", 1)) for n in range(100_000)]
+        liar = Liar(tmp_path / "s", encode(protocol.Listening(1)), *incoming)
+        serving = asyncio.create_task(liar.serve())
+        listener = await GuestClient(tmp_path / "s").listen(("", 0))
+        with pytest.raises(OSError, match=r"Broken pipe|reset"):
+            await serving
+
+        async def collect() -> None:
+            async for _, _, one in listener:
+                one.close()
+
+        with pytest.raises(GuestProtocolError):
+            await collect()
+        listener.close()
 
     asyncio.run(story())

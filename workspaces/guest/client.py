@@ -219,7 +219,10 @@ class Listener(_Stream):
         if not isinstance(message, protocol.Incoming):
             raise out_of_turn(message)
         if self._queue.qsize() >= INBOX_MAX:
-            self._connection.send(protocol.Reject(message.id))
+            try:
+                self._connection.send(protocol.Reject(message.id))
+            except GuestUnavailable as exc:
+                raise GuestProtocolError("The workspace's agent tells of connections and takes no answer.") from exc
             return None
         ours, theirs = socket.socketpair()
         with theirs:

@@ -2,6 +2,9 @@
 
 The socket lies in a directory that a hostile container may write to, and whatever answers on it is not trusted:
 no link is followed, no descriptor is taken, each packet is bounded and parsed strictly.
+
+Whoever holds a descriptor last waits for its close, which may linger as long as its maker said. So the kernel is told
+to refuse descriptors; before Linux 6.16 it cannot, and each that comes is taken out and closed by a thread of its own.
 """
 
 # ruff: noqa: ASYNC109 - callers give seconds; what happens when they are over is said in the error
@@ -13,6 +16,9 @@ import contextlib
 import os
 import socket
 import stat
+import struct
+import threading
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +30,11 @@ from workspaces.guest.protocol import Message
 from workspaces.names import printable
 
 INBOX_MAX = 64
-_SO_PASSRIGHTS = 83  # Linux 6.16: refuse descriptors, instead of closing each that comes
+_SO_PASSRIGHTS = 83  # Linux 6.16: refuse descriptors
+_FDS_MAX = 253  # that one packet may carry (SCM_MAX_FD)
+_CREDENTIALS = socket.CMSG_SPACE(struct.calcsize("3i"))  # with each packet, so that an empty one is not the end
+_TAKE = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, and drop what was not sent
 _SEND_BUFFER = 2 * protocol.MESSAGE_MAX
 _RETRY = 0.02  # s between attempts to connect while the agent's backlog is full
 
@@ -47,6 +57,7 @@ class Connection:
         self._inbox: deque[Message | WorkspacesError] = deque()
         self._handler: Callable[[Message | WorkspacesError], None] | None = None
         self.closed = False
+        self._refuses = _refuse_descriptors(sock)
         self._loop.add_reader(sock.fileno(), self._readable)
 
     @classmethod
@@ -59,7 +70,7 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            packet = self._socket.recv(protocol.REPLY_MAX + 1, socket.MSG_DONTWAIT)
+            packet = self._receive()
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -78,6 +89,24 @@ class Connection:
             self._inbox.append(item)
         else:
             self._deliver(item)
+
+    def _receive(self) -> bytes:
+        if self._refuses:
+            return self._socket.recv(protocol.REPLY_MAX + 1, socket.MSG_DONTWAIT)
+        packet, descriptors, _ = self._take()
+        return b"" if descriptors else packet  # no honest agent sends one: that is the end
+
+    def _take(self) -> tuple[bytes, bool, bool]:
+        """The next packet, whether descriptors were with it (they are closed), and whether it was one, not the end."""
+        space = socket.CMSG_SPACE(_FDS_MAX * array("i").itemsize) + _CREDENTIALS
+        packet, ancillary, _, _ = self._socket.recvmsg(protocol.REPLY_MAX + 1, space, _TAKE)
+        fds = array("i")
+        for _, kind, data in ancillary:
+            if kind == socket.SCM_RIGHTS:
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        if fds:
+            threading.Thread(target=_close_all, args=(fds,), daemon=True).start()
+        return packet, bool(fds), bool(ancillary)
 
     def _deliver(self, item: Message | WorkspacesError) -> None:
         if self._handler is not None:
@@ -134,7 +163,30 @@ class Connection:
         if not self.closed:
             self.closed = True
             self._loop.remove_reader(self._socket.fileno())
+            with contextlib.suppress(OSError):
+                if not self._refuses:  # what still waits would be closed with the socket
+                    self._socket.shutdown(socket.SHUT_RD)
+                    while self._take()[2]:
+                        pass
             self._socket.close()
+
+
+def _refuse_descriptors(sock: socket.socket) -> bool:
+    """Whether the kernel does it."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        return False
+    return True
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 async def _reach(path: Path) -> socket.socket:
@@ -149,8 +201,7 @@ async def _reach(path: Path) -> socket.socket:
         if not stat.S_ISSOCK(os.fstat(handle).st_mode):
             raise GuestUnavailable(f"{gone} Something else lies where its agent's socket was.", "Restart it.")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+        _refuse_descriptors(sock)
         while True:
             try:
                 sock.connect(f"/proc/self/fd/{handle}")
