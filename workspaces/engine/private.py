@@ -122,7 +122,8 @@ class PrivateEngine:
                 hostnet.delete_bridge(bridge)
             hostnet.delete_bridge(self.bridge)
             firewall.restore_forwarding(others=bool(processes.daemons_here()))
-            processes.unmount_below(self.run_dir, self.directory)
+            processes.unmount_below(self.run_dir)
+            processes.unmount_all(self._mounted_in_data)
             self._forget()
 
     # parts of start
@@ -300,6 +301,11 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
             *processes.find(self._is_shim()),
             *processes.in_cgroups(ids),
         ]
+
+    def _mounted_in_data(self) -> list[str]:
+        """What Docker mounted for containers; the data themselves may lie on a disk of the administrator's."""
+        own = re.compile(rf"{re.escape(str(self.directory))}/data/[^/]+/(overlay2|volumes|containers)/.+")
+        return [target for target in processes.mounts_below(self.directory) if own.fullmatch(target)]
 
     def _forget(self) -> None:
         if not self.run_dir.exists():

@@ -123,9 +123,14 @@ def unmount(target: str) -> None:
 
 def unmount_below(*directories: Path) -> None:
     """Unmount all there is. Raises EngineError when something stays."""
-    for target in mounts_below(*directories):
+    unmount_all(lambda: mounts_below(*directories))
+
+
+def unmount_all(targets: Callable[[], list[str]]) -> None:
+    """Unmount what `targets` finds. Raises EngineError when it still finds something then."""
+    for target in targets():
         unmount(target)
-    left = mounts_below(*directories)
+    left = targets()
     if left:
         raise EngineError(f"{left[0]} cannot be unmounted.", f"umount {left[0]}")
 
