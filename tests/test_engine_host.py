@@ -52,3 +52,14 @@ def test_stop_leaves_an_administrators_disk_mounted(tmp_path: Path, disk: str, p
         sys.executable,
     )
     assert left.split() == ["kept", str(mounted)]
+
+
+@pytest.mark.parametrize(("prefix", "counts"), [((), True), (("unshare", "--pid", "--fork"), False)])
+def test_a_process_in_a_container_is_no_daemon(tmp_path: Path, prefix: tuple[str, ...], counts: bool) -> None:
+    engine = PrivateEngine(tmp_path / "engine")
+    pretend = 'exec -a dockerd sh -c "echo ready; read _" --config-file "$1"'
+    command = (*prefix, "bash", "-c", pretend, "bash", str(engine.directory / "daemon.json"))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert engine.status().pid == (process.pid if counts else None)

@@ -27,7 +27,19 @@ def _read(pid: int, name: str) -> str:
 
 
 def find(matches: Callable[[list[str]], bool]) -> list[int]:
-    """Processes, not zombies, whose command line `matches`."""
+    """Processes, not zombies, whose command line `matches`. None in a container: they can say anything."""
+    return [pid for pid in _called(matches) if _shared(pid, "pid")]
+
+
+def _shared(pid: int, kind: str) -> bool:
+    """Whether a process is in this thread's namespace of that kind."""
+    try:
+        return Path(f"/proc/{pid}/ns/{kind}").samefile(f"/proc/thread-self/ns/{kind}")
+    except OSError:
+        return False
+
+
+def _called(matches: Callable[[list[str]], bool]) -> list[int]:
     found = []
     for pid in _pids():
         argv = _read(pid, "cmdline").split("\0")[:-1]
@@ -45,13 +57,7 @@ def in_cgroups(ids: set[str]) -> list[int]:
 
 def daemons_here() -> list[int]:
     """Every dockerd in this network namespace."""
-    ours = Path("/proc/thread-self/ns/net").stat().st_ino
-    found = []
-    for pid in find(lambda argv: Path(argv[0]).name == "dockerd"):
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/ns/net").stat().st_ino == ours:
-                found.append(pid)
-    return found
+    return [pid for pid in _called(lambda argv: Path(argv[0]).name == "dockerd") if _shared(pid, "net")]
 
 
 def end(pids: list[int], seconds: float) -> None:
