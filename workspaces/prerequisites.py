@@ -134,15 +134,14 @@ def _signals_wait() -> Iterator[list[int]]:
     """
     came: list[int] = []
     ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in ends}
-    taken = [number for number in ends if before[number] is not signal.SIG_IGN]
-    for number in taken:
-        signal.signal(number, lambda number, _: came.append(number))
+    before = {end: signal.getsignal(end) for end in ends if signal.getsignal(end) is not signal.SIG_IGN}
+    for end in before:
+        signal.signal(end, lambda number, _: came.append(number))
     try:
         yield came
     finally:
-        for number in taken:
-            signal.signal(number, before[number])
+        for end, handler in before.items():
+            signal.signal(end, handler)
         for number in came:
             signal.raise_signal(number)
 
