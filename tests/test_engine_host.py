@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.support.netns import Namespace
+from workspaces.engine import firewall
+from workspaces.engine.firewall import Firewall
 from workspaces.engine.private import PrivateEngine
+from workspaces.errors import EngineError
 
+FILTER = Firewall("wsb0", "10.1.0.0/20", routing=True, host="unix:///x")
 STOP = "import sys, pathlib, workspaces.engine.private as p; p.PrivateEngine(pathlib.Path(sys.argv[1])).stop()"
 
 
@@ -63,3 +70,60 @@ def test_a_process_in_a_container_is_no_daemon(tmp_path: Path, prefix: tuple[str
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         assert engine.status().pid == (process.pid if counts else None)
+
+
+@pytest.fixture
+def host() -> Iterator[Namespace]:
+    """A host that does not route, with the bridge of FILTER; nothing is remembered about it in the end."""
+    with Namespace() as made:
+        made.ip("link", "add", "wsb0", "type", "bridge")
+        yield made
+        assert not (firewall.RUN_DIR / f"net-{made.inode}").exists()
+
+
+def stopped(host: Namespace) -> tuple[str, str]:
+    """Whether the host routes, and what of no rule it forwards, once the filters are removed."""
+    host.run(FILTER.remove)
+    host.run(lambda: firewall.restore_forwarding(others=False))
+    return host.state()["forwarding"], host.command("iptables", "-S", "FORWARD").splitlines()[0]
+
+
+def test_a_program_that_came_meanwhile_keeps_forwarding(host: Namespace) -> None:
+    theirs = ("FORWARD", "-i", "virbr0", "-j", "ACCEPT")
+    host.command("iptables", "-A", "FORWARD", "-j", "DROP")  # a firewall that was there before needs none
+    host.run(FILTER.ensure)
+    host.command("iptables", "-A", *theirs)
+    assert stopped(host) == ("1", "-P FORWARD DROP")
+    host.run(FILTER.ensure)
+    host.command("iptables", "-D", *theirs)
+    assert stopped(host) == ("0", "-P FORWARD ACCEPT")
+
+
+def test_killed_before_it_switched_forwarding_on(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(path: Path, value: str) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(firewall, "set_value", killed)
+        with pytest.raises(RuntimeError):
+            host.run(FILTER.ensure)
+    host.run(FILTER.ensure)
+    assert host.state()["forwarding"] == "1"
+    assert stopped(host) == ("0", "-P FORWARD ACCEPT")
+
+
+def test_filters_that_could_not_be_completed_are_found_again(host: Namespace) -> None:
+    host.ip("link", "delete", "wsb0")
+    with pytest.raises(EngineError, match="wsb0"):
+        host.run(FILTER.ensure)
+    assert "wsb0-out" in host.state()["rules"]
+    assert host.run(lambda: firewall.bridges_of("unix:///x")) == ["wsb0"]
+    assert stopped(host) == ("0", "-P FORWARD ACCEPT")
+    assert host.state()["rules"] == ""
+
+
+def test_many_may_look_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(firewall, "RUN_DIR", tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(firewall.bridges_of, ["unix:///x"] * 400)) == [[]] * 400
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
