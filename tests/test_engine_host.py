@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.netns import Namespace
-from workspaces.engine import firewall
+from workspaces.engine import firewall, hostnet
 from workspaces.engine.firewall import Firewall
 from workspaces.engine.private import PrivateEngine
 from workspaces.errors import EngineError
@@ -26,6 +26,30 @@ def alone(script: str, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+FULL = """if True:
+    import os, sys
+    from pathlib import Path
+    from workspaces import engine, settings
+    from workspaces.engine import bootstrap, private
+    from workspaces.errors import WorkspacesError
+
+    found = settings.load(Path(sys.argv[1]))
+    private.PROGRAMS = ()
+
+    def bootstrapped():
+        bootstrap.debian_sources = bootstrap.host_suite = lambda *_: "bookworm"
+        bootstrap.build(None, "x:1", (), None, print, Path(sys.argv[1]) / "engine" / "lock" / "cache")
+
+    chosen = lambda: engine.open_engine(found, "0" * 12)
+    for attempt in (chosen, private.PrivateEngine(found.engine_dir).start, bootstrapped):
+        try:
+            attempt()
+        except WorkspacesError as error:
+            print(type(error).__name__, error.message)
+    print(sorted(os.listdir(found.engine_dir)), engine.engine_chosen(found))
+"""
 
 
 @pytest.mark.parametrize("propagation", ["rshared", "rprivate"])
@@ -127,3 +151,27 @@ def test_many_may_look_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(firewall.bridges_of, ["unix:///x"] * 400)) == [[]] * 400
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "engine").mkdir()
+    script = """
+        mount -t tmpfs -o size=64k disk "$1"
+        mkdir "$1"/engine
+        cat /dev/zero > "$1"/fill 2> /dev/null || true
+        exec "$2" -c "$3" "$1"
+    """
+    said = alone(script, str(tmp_path), sys.executable, FULL).splitlines()
+    assert said == [
+        f"NoSpace The choice of an engine cannot be written in {tmp_path}/engine: the disk is full.",
+        f"NoSpace The private engine in {tmp_path}/engine cannot be started: the disk is full.",
+        "HostError x:1 cannot be built: Not a directory.",
+        "['containerd', 'data', 'lock'] False",
+    ]
+
+
+def test_the_routes_of_a_vpn_for_everything_do_not_count(host: Namespace) -> None:
+    host.ip("link", "set", "wsb0", "up")
+    for route in ("0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8"):
+        host.ip("route", "add", route, "dev", "wsb0")
+    assert str(host.run(lambda: hostnet.free_range(0))) == "172.16.0.0/20"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 import itertools
 import json
@@ -143,7 +144,12 @@ def test_a_file_that_grows_while_it_is_read() -> None:
         list(imagetar.write_tar(b"{}", [], ["sha256:0"], [layer]))
 
 
-@pytest.mark.parametrize("head", [b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08broken", b"\xfd7zXZ\x00broken", b"BZhbroken"])
+DAMAGED = gzip.compress(b"x" * 100)[:10] + b"\xff" * 100
+
+
+@pytest.mark.parametrize(
+    "head", [b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08broken", DAMAGED, b"\xfd7zXZ\x00broken", b"BZhbroken"]
+)
 def test_a_rootfs_that_cannot_be_decompressed(tmp_path: Path, head: bytes) -> None:
     (tmp_path / "x").write_bytes(head)
     with pytest.raises(EngineError):

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from workspaces.engine.base import Engine, ImageConfig, ImageInfo, Progress
+from workspaces.engine.files import disk_errors
 from workspaces.errors import EngineError, HostError, InvalidInput, NoSpace
 from workspaces.names import check_image, printable
 
@@ -57,7 +58,8 @@ def build(
     """Build `reference` with COMFORT and `packages` from `suite` (default: this host's).
 
     With `cache`, a directory, the file system is taken from there when one was made from the same input.
-    Raises InvalidInput, HostError when the host has no Debian sources, EngineError with mmdebstrap's last words.
+    Raises InvalidInput, HostError when the host has no Debian sources, EngineError with mmdebstrap's last words,
+    NoSpace.
     """
     check_image(reference)
     for package in packages:
@@ -69,20 +71,21 @@ def build(
     sources = debian_sources(suite)
     chosen = sorted({*COMFORT, *packages})
     identity = hashlib.sha256(repr((suite, chosen, sources, CONFIG, APT_SETTINGS)).encode()).hexdigest()[:16]
-    if cache:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = cache / f"rootfs-{suite}-{identity}.tar"
-        if not kept.exists():
-            for old in cache.glob(f"rootfs-{suite}-*.tar"):
-                old.unlink()
-            _bootstrap(suite, chosen, sources, kept, progress)
-        progress("importing the image", None)
-        return engine.import_rootfs(kept, reference, CONFIG)
-    with tempfile.TemporaryDirectory(prefix="workspaces-image-", dir="/var/tmp") as directory:
-        rootfs = Path(directory) / "rootfs.tar"
-        _bootstrap(suite, chosen, sources, rootfs, progress)
-        progress("importing the image", None)
-        return engine.import_rootfs(rootfs, reference, CONFIG)
+    with disk_errors(f"{reference} cannot be built"):
+        if cache:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            kept = cache / f"rootfs-{suite}-{identity}.tar"
+            if not kept.exists():
+                for old in cache.glob(f"rootfs-{suite}-*.tar"):
+                    old.unlink()
+                _bootstrap(suite, chosen, sources, kept, progress)
+            progress("importing the image", None)
+            return engine.import_rootfs(kept, reference, CONFIG)
+        with tempfile.TemporaryDirectory(prefix="workspaces-image-", dir="/var/tmp") as directory:
+            rootfs = Path(directory) / "rootfs.tar"
+            _bootstrap(suite, chosen, sources, rootfs, progress)
+            progress("importing the image", None)
+            return engine.import_rootfs(rootfs, reference, CONFIG)
 
 
 def _bootstrap(suite: str, packages: Sequence[str], sources: str, target: Path, progress: Progress) -> None:

@@ -37,6 +37,7 @@ from docker.errors import APIError
 from workspaces.engine import firewall, hostnet, processes
 from workspaces.engine.base import LABEL_INSTANCE, RUN_MOUNT
 from workspaces.engine.connection import CALL_SECONDS, PRIVATE_LABEL, docker_errors
+from workspaces.engine.files import disk_errors, write_whole
 from workspaces.errors import EngineError, HostError
 
 START_SECONDS = 60.0
@@ -84,11 +85,14 @@ class PrivateEngine:
             return self.run_dir.exists() and not self._answers()
 
     def start(self) -> None:
-        """Start what does not run, and return when the API answers. Raises HostError with the log's end otherwise."""
+        """Start what does not run, and return when the API answers.
+
+        Raises HostError, with the log's end if a daemon does not start, or NoSpace on a full disk.
+        """
         if self._answers():
             return
         self._check_host()
-        with self._locked():
+        with disk_errors(f"The private engine in {self.directory} cannot be started"), self._locked():
             if self._answers():
                 return
             self._directories()
@@ -144,7 +148,8 @@ class PrivateEngine:
             path.mkdir(mode=0o711, exist_ok=True)
         if str(self.run_dir / "data") not in processes.mounts_below(self.run_dir):
             processes.bind(self.directory / "data", self.run_dir / "data")
-        self._containerd_toml.write_text(
+        write_whole(
+            self._containerd_toml,
             f"""version = 2
 root = {json.dumps(str(self.directory / "containerd"))}
 state = {json.dumps(str(self.run_dir / "containerd"))}
@@ -154,7 +159,6 @@ address = {json.dumps(str(self._containerd_socket))}
 [plugins."io.containerd.internal.v1.opt"]
 path = {json.dumps(str(self.directory / "containerd" / "opt"))}
 """,
-            encoding="utf-8",
         )
         for name in ("dockerd", "containerd"):
             log = self._log(name)
@@ -168,10 +172,11 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
             space = ipaddress.IPv4Network(json.loads(chosen.read_text(encoding="utf-8"))["range"])
         except (OSError, ValueError, KeyError):
             space = hostnet.free_range(int(self._hash, 16))
-            chosen.write_text(json.dumps({"range": str(space)}), encoding="utf-8")
+            write_whole(chosen, json.dumps({"range": str(space)}))
         default, pool = space.subnets(prefixlen_diff=1)
         hostnet.ensure_bridge(self.bridge, f"{default.network_address + 1}/{default.prefixlen}")
-        self._daemon_json.write_text(
+        write_whole(
+            self._daemon_json,
             json.dumps(
                 {
                     "hosts": [self.host],
@@ -194,7 +199,6 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
                 },
                 indent=1,
             ),
-            encoding="utf-8",
         )
 
     def _keep_sockets(self) -> None:
