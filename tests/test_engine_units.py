@@ -304,6 +304,29 @@ def test_a_process_that_does_not_end_is_killed() -> None:
         assert stubborn.wait(5) == -9
 
 
+def test_control_groups_of_containers_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tops = [tmp_path / "memory", tmp_path / "unified"]
+    ours, theirs = "a" * 64, "b" * 64
+    for path in (f"docker/{ours}/init/x", f"docker/{theirs}", f"system.slice/docker-{ours}.scope"):
+        for top in tops:
+            (top / path).mkdir(parents=True)
+    monkeypatch.setattr(processes, "cgroup_mounts", lambda: [str(top) for top in tops])
+    processes.remove_cgroups({ours})
+    for top in tops:
+        assert [path.name for path in (top / "docker").iterdir()] == [theirs]
+        assert list((top / "system.slice").iterdir()) == []
+    (tops[0] / "docker" / theirs / "file").touch()  # no control group can be removed with something in it either
+    monkeypatch.setattr(processes, "CGROUP_SECONDS", 0)
+    with pytest.raises(EngineError, match=f"{theirs} cannot be removed"):
+        processes.remove_cgroups({ours, theirs})
+
+
+def test_where_control_groups_are() -> None:
+    found = processes.cgroup_mounts()
+    assert found
+    assert all((Path(top) / "cgroup.procs").exists() for top in found)
+
+
 # the engine of the fault tests
 
 

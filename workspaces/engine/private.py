@@ -128,6 +128,7 @@ class PrivateEngine:
             firewall.restore_forwarding(others=bool(processes.daemons_here()))
             processes.unmount_below(self.run_dir)
             processes.unmount_all(self._mounted_in_data)
+            processes.remove_cgroups(self._containers())
             self._forget()
 
     # parts of start
@@ -300,11 +301,11 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
 
     def _left_over(self) -> list[int]:
         """Shims, and processes of containers whose shim was killed."""
-        ids = {path.name for path in self.directory.glob("data/*/containers/*")}
-        return [
-            *processes.find(self._is_shim()),
-            *processes.in_cgroups(ids),
-        ]
+        return [*processes.find(self._is_shim()), *processes.in_cgroups(self._containers())]
+
+    def _containers(self) -> set[str]:
+        """The ids of all containers, which their control groups are named for."""
+        return {path.name for path in self.directory.glob("data/*/containers/*")}
 
     def _mounted_in_data(self) -> list[str]:
         """What Docker mounted for containers; the data themselves may lie on a disk of the administrator's."""
