@@ -12,9 +12,10 @@ import pytest
 
 from tests.support import reference
 from workspaces import guest
-from workspaces.cli import common
+from workspaces.cli import common, host
 from workspaces.engine.base import Engine, ImageConfig
 from workspaces.engine.memory import MemoryEngine
+from workspaces.engine.private import PrivateEngine
 from workspaces.errors import EngineUnavailable
 from workspaces.store import Store
 
@@ -271,6 +272,28 @@ def test_hostile_messages_do_not_reach_the_terminal(ready: Run, tmp_path: Path) 
     store.close()
     for command in (("snapshot", "list"), ("snapshot", "show", "1"), ("audit", "list"), ("show", "alice")):
         assert "\u202e" not in ready(*command).out
+
+
+def test_a_stopped_engine_is_reported_and_not_started(
+    ready: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "home" / "engine"
+    directory.mkdir()
+    (directory / "choice").write_text("private\n")
+    said = ready("engine", "status")
+    assert (said.status, said.out) == (1, "")
+    assert "The private engine does not run." in said.err
+    assert "workspaces engine start" in said.err
+    assert [path.name for path in directory.iterdir()] == ["choice"]
+    monkeypatch.setattr(PrivateEngine, "stop", lambda self: None)
+    assert "`workspaces engine start`" in ready("engine", "stop").out
+
+
+def test_an_engine_that_answers_is_described(ready: Run, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "open_engine", lambda *_, **__: engine)
+    info = engine.info()
+    assert ready("engine", "status").out.startswith(f"{info.name} {info.version}, ")
+    assert f'"name": "{info.name}"' in ready("engine", "status", "--json").out
 
 
 def test_the_reference_is_up_to_date() -> None:

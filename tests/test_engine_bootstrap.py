@@ -77,6 +77,51 @@ def test_only_debians_own_sources_are_used(apt: Path) -> None:
     assert bootstrap.debian_sources("trixie").splitlines()[2].split()[3] == "trixie-security"
 
 
+def test_a_list_of_mirrors_gives_its_first_one(apt: Path, tmp_path: Path) -> None:
+    """Debian's cloud images name a file of the host, which the image does not have."""
+    mirrors = tmp_path / "debian.list"
+    mirrors.write_text("# nearest\nfile:/srv/mirror\nhttps://first.example/debian\tpriority:1\nhttps://b.example/x\n")
+    (apt / "sources.list").write_text(
+        f"deb mirror+file:{mirrors} bookworm main\ndeb mirror+file:/no/such.list bookworm main\n", encoding="ascii"
+    )
+    (apt / "sources.list.d" / "debian.sources").write_text(
+        f"Types: deb\nURIs: mirror+file://{mirrors}\nSuites: bookworm bookworm-updates\nComponents: main\n",
+        encoding="ascii",
+    )
+    signed = f"deb [signed-by={bootstrap.KEYRING}]"
+    assert bootstrap.debian_sources("bookworm").splitlines() == [
+        f"{signed} https://first.example/debian bookworm main",
+        f"{signed} https://first.example/debian bookworm-updates main",
+    ]
+    mirrors.unlink()
+    with pytest.raises(HostError, match="bookworm"):
+        bootstrap.debian_sources("bookworm")
+
+
+def test_a_password_for_the_mirror_is_not_in_the_image(
+    apt: Path, memory: MemoryEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (apt / "sources.list").write_text("deb https://user:s3@cret@mirror.example/a@b bookworm main\n", encoding="ascii")
+    popen = subprocess.Popen
+    uploaded = {}
+
+    def start(command: list[str], **named: Any) -> Any:
+        """What the hooks do: the file that mmdebstrap makes of the listing goes, and another one is uploaded."""
+        assert "//user:s3@cret@mirror.example/a@b " in Path(command[-1]).read_text(encoding="ascii")
+        hooks = [word.removeprefix("--customize-hook=") for word in command if word.startswith("--customize-hook=")]
+        assert any(
+            hook.startswith("rm ") and f"/etc/apt/sources.list.d/0000{Path(command[-1]).name}" in hook for hook in hooks
+        )
+        for hook in hooks:
+            if hook.startswith("upload "):
+                uploaded[hook.split()[2]] = Path(hook.split()[1]).read_text(encoding="ascii")
+        return popen(["tar", "cf", command[-2], "-C", "/", "etc/hostname"], **named)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    bootstrap.build(memory, "debian-ds:12", (), None, lambda *_: None)
+    assert uploaded["/etc/apt/sources.list"].split()[2:] == ["https://mirror.example/a@b", "bookworm", "main"]
+
+
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[MemoryEngine]:
     engine = MemoryEngine(tmp_path / "memory", tmp_path / "guest")

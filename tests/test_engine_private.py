@@ -53,11 +53,12 @@ def engine(host: Namespace, tmp_path: Path) -> Iterator[PrivateEngine]:
 
 
 def traces(engine: PrivateEngine) -> list[str]:
-    """Processes, mounts and directories of an engine; its data do not count."""
+    """Processes, control groups, mounts and directories of an engine; its data do not count."""
     words = (str(engine.directory), str(engine.run_dir))
     found = processes.find(lambda argv: any(word in part for part in argv for word in words))
     mounts = processes.mounts_below(engine.directory, engine.run_dir)
-    return [*map(str, found), *mounts, *([str(engine.run_dir)] if engine.run_dir.exists() else [])]
+    groups = processes.cgroups({path.name for path in engine.directory.glob("data/*/containers/*")})
+    return [*map(str, found), *map(str, groups), *mounts, *([str(engine.run_dir)] if engine.run_dir.exists() else [])]
 
 
 def daemons(engine: PrivateEngine) -> list[int]:

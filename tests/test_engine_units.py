@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import ipaddress
 import itertools
 import json
@@ -143,7 +144,12 @@ def test_a_file_that_grows_while_it_is_read() -> None:
         list(imagetar.write_tar(b"{}", [], ["sha256:0"], [layer]))
 
 
-@pytest.mark.parametrize("head", [b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08broken", b"\xfd7zXZ\x00broken", b"BZhbroken"])
+DAMAGED = gzip.compress(b"x" * 100)[:10] + b"\xff" * 100
+
+
+@pytest.mark.parametrize(
+    "head", [b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08broken", DAMAGED, b"\xfd7zXZ\x00broken", b"BZhbroken"]
+)
 def test_a_rootfs_that_cannot_be_decompressed(tmp_path: Path, head: bytes) -> None:
     (tmp_path / "x").write_bytes(head)
     with pytest.raises(EngineError):
@@ -296,6 +302,29 @@ def test_a_process_that_does_not_end_is_killed() -> None:
         stubborn.stdout.readline()
         processes.end([stubborn.pid, 2**22 - 1], 0.1)
         assert stubborn.wait(5) == -9
+
+
+def test_control_groups_of_containers_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tops = [tmp_path / "memory", tmp_path / "unified"]
+    ours, theirs = "a" * 64, "b" * 64
+    for path in (f"docker/{ours}/init/x", f"docker/{theirs}", f"system.slice/docker-{ours}.scope"):
+        for top in tops:
+            (top / path).mkdir(parents=True)
+    monkeypatch.setattr(processes, "cgroup_mounts", lambda: [str(top) for top in tops])
+    processes.remove_cgroups({ours})
+    for top in tops:
+        assert [path.name for path in (top / "docker").iterdir()] == [theirs]
+        assert list((top / "system.slice").iterdir()) == []
+    (tops[0] / "docker" / theirs / "file").touch()  # no control group can be removed with something in it either
+    monkeypatch.setattr(processes, "CGROUP_SECONDS", 0)
+    with pytest.raises(EngineError, match=f"{theirs} cannot be removed"):
+        processes.remove_cgroups({ours, theirs})
+
+
+def test_where_control_groups_are() -> None:
+    found = processes.cgroup_mounts()
+    assert found
+    assert all((Path(top) / "cgroup.procs").exists() for top in found)
 
 
 # the engine of the fault tests

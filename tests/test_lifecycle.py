@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import multiprocessing
 import os
@@ -571,5 +572,29 @@ def test_a_lock_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     locks = Locks(tmp_path / "file")
     for _ in range(2):  # the thread's lock was let go
-        with pytest.raises(HostError, match="cannot be opened"):
+        with pytest.raises(HostError, match="cannot lock"):
             locks.take(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [(errno.ENOSPC, NoSpace, "disk is full"), (errno.EMFILE, HostError, "cannot lock the workspace")],
+)
+def test_a_lock_that_cannot_be_made_leaks_no_path_to_a_participant(
+    life: Lifecycle,
+    alice: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+    kind: type[Exception],
+    said: str,
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("workspaces.locks.os.open", refuse)
+    with pytest.raises(kind, match=said) as caught:
+        life.ensure_running(alice)
+    assert "/" not in str(caught.value)
+    assert f"{tmp_path}/locks/workspace-{alice}.lock" in caplog.text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,19 @@ import pytest
 from workspaces import prerequisites
 from workspaces.prerequisites import Prerequisite, Unfit
 
+# What apt-get says in such a case.
+REMOVAL = """\
+Reading package lists...
+The following additional packages will be installed:
+  containerd runc tini
+The following packages will be REMOVED:
+  containerd.io cri-tools
+  kubelet
+The following NEW packages will be installed:
+  containerd docker.io runc tini
+0 upgraded, 4 newly installed, 3 to remove and 0 not upgraded.
+E: Packages need to be removed but remove is disabled.
+"""
 ENGINE = Prerequisite("engine", "runs the containers", ("docker.io",), lambda: False)
 
 
@@ -68,9 +84,50 @@ def test_one_transaction_with_services_held_back(
     prerequisites.install_packages([ENGINE, clang])
     update, install = calls.read_text().splitlines()
     assert update.endswith("update")
-    assert install.endswith("install -y --no-install-recommends docker.io clang libclang-rt-dev")
+    assert install.endswith("install -y --no-remove --no-install-recommends docker.io clang libclang-rt-dev")
     assert not (tmp_path / "policy-rc.d").exists()
     assert "docker.io: runs the containers" in capsys.readouterr().out
+
+
+def test_no_package_of_the_host_is_removed(host: Path, tmp_path: Path) -> None:
+    (tmp_path / "words").write_text(REMOVAL)
+    apt(
+        host,
+        f"""
+        case "$*" in *install*--no-remove*) cat {tmp_path}/words; exit 100;; esac
+        """,
+    )
+    with pytest.raises(Unfit, match=r"would remove containerd\.io cri-tools kubelet"):
+        prerequisites.install_packages([ENGINE])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_until_apt_has_ended(host: Path, tmp_path: Path, number: signal.Signals) -> None:
+    apt(host, f'case "$*" in *install*) kill -{int(number)} $PPID; echo installed > {tmp_path}/done;; esac')
+    code = """if True:
+        import pathlib, sys
+        from workspaces import prerequisites
+        prerequisites.POLICY = pathlib.Path(sys.argv[1])
+        prerequisites.install_packages([prerequisites.Prerequisite("engine", "", ("docker.io",), bool)])
+        print("went on")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "policy-rc.d")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -number
+    assert "went on" not in done.stdout
+    assert (tmp_path / "done").read_text() == "installed\n"
+    assert not (tmp_path / "policy-rc.d").exists()
+
+
+def test_a_hang_up_that_is_ignored_stays_so(host: Path, tmp_path: Path) -> None:
+    apt(host, f"trap - HUP; kill -HUP $$; kill -HUP $PPID; echo alive >> {tmp_path}/done")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        prerequisites.install_packages([ENGINE])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (tmp_path / "done").read_text() == "alive\nalive\n"
 
 
 def test_a_policy_that_is_there_is_left_alone(host: Path, tmp_path: Path) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.engines import until
+from workspaces import supervisor
+
 PROGRAM = """
-import sys
+import errno, sys
 from pathlib import Path
-from workspaces import settings
+from workspaces import settings, supervisor
 from workspaces.errors import WorkspacesError
 from workspaces.supervisor import Supervisor
 
@@ -23,6 +26,10 @@ home = Path(sys.argv[1])
 
 class Small(Supervisor):
     def command(self, name, ready_fd):
+        if (home / "full").exists():
+            (home / "full").rename(home / "full.told")
+            supervisor.LONGEST_PAUSE = 0.1
+            raise OSError(errno.EMFILE, "Too many open files")
         return ["sh", str(home / name), str(ready_fd)]
 
 try:
@@ -93,6 +100,33 @@ def test_a_child_that_is_killed_comes_back(home: Path, serve: subprocess.Popen[s
     first, second = pids(home, "web")
     assert not alive(first)
     assert alive(second)
+
+
+@pytest.mark.slow
+def test_a_restart_that_fails_is_tried_again(home: Path, serve: subprocess.Popen[str]) -> None:
+    (home / "web").write_text(
+        ANSWERS.replace("exec sleep", f'[ $(wc -l < "$0.pids") -gt 1 ] && echo again > {home}/web.again; exec sleep')
+    )
+    assert line(serve) == "ready"
+    descriptors = Path(f"/proc/{serve.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    (home / "full").touch()
+    os.kill(pids(home, "web")[0], signal.SIGKILL)
+    assert (home / "web.again").read_text() == "again\n"
+    assert (home / "full.told").exists()
+    assert alive(pids(home, "gateway")[0])
+    until(lambda: len(list(descriptors.iterdir())) == before)
+
+
+def test_a_first_start_that_fails_is_told(home: Path) -> None:
+    (home / "full").touch()
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(home)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == "The gateway cannot be started: Too many open files.\n"
+
+
+def test_the_pause_between_restarts_is_bounded() -> None:
+    assert [supervisor.pause(failures) for failures in (0, 1, 2, 3, 10_000)] == [1, 1, 2, 4, supervisor.LONGEST_PAUSE]
 
 
 def test_a_child_that_cannot_start_ends_it_with_its_last_words(home: Path, serve: subprocess.Popen[str]) -> None:

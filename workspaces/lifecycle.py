@@ -100,7 +100,7 @@ class Lifecycle:
     def locked(self, workspace_id: int, wait: float = LOCK_SECONDS) -> Iterator[None]:
         """Keep all others, here and in other processes, from changing this workspace's container.
 
-        The same thread may take it again. Raises Conflict when it is not free within `wait` seconds.
+        The same thread may take it again. Raises Conflict if it is not free within `wait` seconds, NoSpace, HostError.
         """
         if not self._locks.take(workspace_id, wait):
             ref = self.store.workspace(workspace_id).ref
@@ -113,8 +113,8 @@ class Lifecycle:
     def ensure_running(self, workspace_id: int, progress: Progress = ignore) -> Path:
         """Create and start the container as needed; the path of its agent's socket, which accepts.
 
-        Raises NotFound for the workspace, Conflict when another action on it goes on for too long, EngineError
-        otherwise, each for the eyes of a participant.
+        Raises NotFound for the workspace, Conflict when another action on it goes on for too long, EngineError or
+        HostError otherwise, each for the eyes of a participant.
         """
         workspace = self.store.workspace(workspace_id)
         path = self.running(workspace)

@@ -9,14 +9,18 @@ two processes lock two different files of one name.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workspaces.errors import HostError
+from workspaces.errors import HostError, NoSpace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -35,7 +39,10 @@ class Locks:
         self._guard = threading.Lock()
 
     def take(self, number: int, wait: float) -> bool:
-        """Whether it could be had within `wait` seconds. The same thread may have it several times over."""
+        """Whether it could be had within `wait` seconds. The same thread may have it several times over.
+
+        Raises NoSpace or HostError when there can be none, in words that hide this host's paths.
+        """
         deadline = time.monotonic() + wait
         with self._guard:
             entry = self._entries.setdefault(number, _Entry())
@@ -62,13 +69,16 @@ class Locks:
         entry.lock.release()
 
     def _take_file(self, number: int, deadline: float) -> int:
-        """A descriptor that holds the lock, or -1. The kernel lets go of it when its process dies."""
+        """A descriptor that holds the lock, or -1. The kernel lets go of it when its process dies.
+
+        Raises NoSpace or HostError, for a participant's eyes.
+        """
         path = self._directory / f"workspace-{number}.lock"
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise HostError(f"{path} cannot be opened: {exc.strerror}.") from exc
+            raise _failure(path, exc) from exc
         pause = 0.005
         while True:
             try:
@@ -80,6 +90,14 @@ class Locks:
                     return -1
             except OSError as exc:
                 os.close(fd)
-                raise HostError(f"{path} cannot be locked: {exc.strerror}.") from exc
+                raise _failure(path, exc) from exc
             time.sleep(pause)
             pause = min(pause * 2, 0.1)
+
+
+def _failure(path: Path, exc: OSError) -> NoSpace | HostError:
+    """What people read of it; the path is for the log."""
+    log.error("%s cannot be locked: %s", path, exc.strerror)
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace("The host's disk is full.", "Tell an administrator.")
+    return HostError("The host cannot lock the workspace.", "The log tells administrators why.")

@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -124,19 +126,50 @@ def _services_stay_stopped() -> Iterator[None]:
         POLICY.unlink(missing_ok=True)
 
 
+@contextmanager
+def _signals_wait() -> Iterator[list[int]]:
+    """Let apt end what it is doing, and what belongs to it be cleared away, before a signal ends this process.
+
+    Yields the signals that came. One that is ignored, as under nohup, stays ignored for apt as well.
+    """
+    came: list[int] = []
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {end: signal.getsignal(end) for end in ends if signal.getsignal(end) is not signal.SIG_IGN}
+    for end in before:
+        signal.signal(end, lambda number, _: came.append(number))
+    try:
+        yield came
+    finally:
+        for end, handler in before.items():
+            signal.signal(end, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 def install_packages(missing: list[Prerequisite]) -> None:
-    """Install the packages of `missing`, saying what each is for. Raises Unfit with apt's last words."""
+    """Install the packages of `missing`, saying what each is for.
+
+    Raises Unfit with apt's last words, and when packages that the host has would have to go for them.
+    """
     for item in missing:
         print(f"  {' '.join(item.packages)}: {item.why}", flush=True)
     packages = [package for item in missing for package in item.packages]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     settings = ("DPkg::Lock::Timeout=120", "Acquire::Retries=2", "Acquire::http::Timeout=20")
     get = ["apt-get", "-q", *(word for setting in settings for word in ("-o", setting))]
-    with _services_stay_stopped():
-        for arguments in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+    with _signals_wait() as came, _services_stay_stopped():
+        for arguments in (["update"], ["install", "-y", "--no-remove", "--no-install-recommends", *packages]):
+            if came:
+                return
             done = subprocess.run([*get, *arguments], env=environment, capture_output=True, text=True, check=False)
             # `update` ends with 0 and a warning when a mirror is out of reach; `install` then says what is not there.
             if done.returncode != 0 and arguments[0] == "install":
+                removed = re.search(r"(?m)^The following packages will be REMOVED:\n((?: .*\n)+)", done.stdout)
+                if removed:
+                    raise Unfit(
+                        f"Nothing was installed: to install {' '.join(packages)} would remove "
+                        f"{' '.join(removed[1].split())}.\nIf this host can do without, remove them first."
+                    )
                 words = "\n".join((done.stdout + done.stderr).strip().splitlines()[-6:])
                 raise Unfit(f"The distribution's packages could not be installed. Is its mirror within reach?\n{words}")
 

@@ -93,20 +93,34 @@ class Supervisor:
         self._stopping = True
 
     def _start(self, child: _Child) -> None:
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        with (self.settings.logs / f"{child.name}.log").open("ab") as output:
-            child.process = subprocess.Popen(
-                # dies with this process, even when that gets SIGKILL
-                ["setpriv", "--pdeathsig", "TERM", "--", *self.command(child.name, write_end)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(write_end,),
-                start_new_session=True,
-            )
-        os.close(write_end)
+        """Raises HostError when there is no room for a process, its pipe or its log."""
+        try:
+            read_end = self._spawn(child)
+        except OSError as exc:
+            raise HostError(f"The {child.name} cannot be started: {exc.strerror}.") from exc
         child.ready_fd, child.ready, child.started = read_end, False, time.monotonic()
         self._selector.register(read_end, selectors.EVENT_READ, child)
+
+    def _spawn(self, child: _Child) -> int:
+        """Start the process; the end of its pipe that becomes readable when it answers."""
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            with (self.settings.logs / f"{child.name}.log").open("ab") as output:
+                child.process = subprocess.Popen(
+                    # dies with this process, even when that gets SIGKILL
+                    ["setpriv", "--pdeathsig", "TERM", "--", *self.command(child.name, write_end)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(write_end,),
+                    start_new_session=True,
+                )
+        except OSError:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        return read_end
 
     def _wait(self, wake_read: int, timeout: float | None) -> None:
         for key, _ in self._selector.select(timeout):
@@ -146,11 +160,17 @@ class Supervisor:
             if child.process is not None and (status := child.process.poll()) is not None:
                 self._forget_pipe(child)
                 child.failures = 0 if now - child.started > LONGEST_PAUSE else child.failures + 1
-                pause = min(LONGEST_PAUSE, 2.0 ** max(0, child.failures - 1))
-                log.error("the %s ended with status %s; it starts again in %.0f s", child.name, status, pause)
-                child.process, child.due = None, now + pause
+                wait = pause(child.failures)
+                log.error("the %s ended with status %s; it starts again in %.0f s", child.name, status, wait)
+                child.process, child.due = None, now + wait
             if child.process is None and child.due <= now and not self._stopping:
-                self._start(child)
+                try:
+                    self._start(child)
+                except HostError as error:  # the others, and the sessions that they serve, go on
+                    child.failures += 1
+                    wait = pause(child.failures)
+                    log.error("%s It is tried again in %.0f s", error.message, wait)
+                    child.due = now + wait
 
     def _stop_all(self) -> None:
         running = [child.process for child in self._children if child.process is not None]
@@ -165,6 +185,11 @@ class Supervisor:
                 process.wait()
         for child in self._children:
             self._forget_pipe(child)
+
+
+def pause(failures: int) -> float:
+    """Seconds to wait before a start, after so many that failed in a row."""
+    return min(LONGEST_PAUSE, 2.0 ** min(10, max(0, failures - 1)))
 
 
 def report_ready(fd: int | None) -> None:

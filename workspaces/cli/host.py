@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
 
 from workspaces.cli.common import App, json_option, pass_app, print_json, print_table, show_progress, when
-from workspaces.engine import bootstrap, images, private
+from workspaces.engine import bootstrap, images, open_engine, private
 from workspaces.engine.base import LABEL_SNAPSHOT
-from workspaces.errors import InvalidInput, NotFound, WorkspacesError
+from workspaces.engine.dockerd import DockerEngine
+from workspaces.errors import EngineUnavailable, InvalidInput, NotFound, WorkspacesError
 from workspaces.names import amount, check_image
 
 
@@ -34,15 +36,25 @@ def engine_start(app: App) -> None:
 def engine_stop(app: App) -> None:
     """Stop its containers and it, and remove its bridges and filters. Containers, images and files stay."""
     private.PrivateEngine(app.settings.engine_dir).stop()
-    click.echo("The engine is stopped. Containers and images stay; logins start what they need again.")
+    click.echo("The engine is stopped. Containers and images stay; nobody can log in to them.")
+    click.echo(
+        "`workspaces engine start` starts it, and so does `workspaces serve`; the next login starts its container."
+    )
 
 
 @engine_command.command("status")
 @json_option
 @pass_app
 def engine_status(app: App, as_json: bool) -> None:
-    """Say which engine is used, and what is wrong with it."""
-    info = app.engine.info()
+    """Say which engine is used, and what is wrong with it. Nothing is started."""
+    with closing(open_engine(app.settings, app.store.instance, start=False)) as engine:
+        try:
+            info = engine.info()
+        except EngineUnavailable as exc:
+            own = private.PrivateEngine(app.settings.engine_dir)
+            if isinstance(engine, DockerEngine) and engine.host == own.host and own.status().pid is None:
+                raise EngineUnavailable("The private engine does not run.", "Run: workspaces engine start") from exc
+            raise
     if as_json:
         print_json(info)
         return

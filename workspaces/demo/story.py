@@ -47,7 +47,8 @@ def make_host(stage: Stage) -> str:
 
 def start_engine(stage: Stage) -> str:
     """Whichever engine answers, else a private one."""
-    return stage.command("engine", "status").strip().splitlines()[0]
+    with stage.engine():
+        return stage.command("engine", "status").strip().splitlines()[0]
 
 
 def base_image(stage: Stage) -> str:

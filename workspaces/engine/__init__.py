@@ -9,6 +9,7 @@ one was installed, or because theirs is down for a minute.
 from __future__ import annotations
 
 from workspaces.engine.base import Engine
+from workspaces.engine.files import disk_errors, write_whole
 from workspaces.errors import EngineError, EngineUnavailable, EngineUnfit, SettingsError
 from workspaces.settings import DOCKER_SOCKET, Settings
 
@@ -20,8 +21,8 @@ CHOICE = "choice"  # file in the engine's directory: system | private
 def open_engine(settings: Settings, instance: str, start: bool = True) -> Engine:
     """The engine of this state directory; the private one is started when it is the one, unless `start` is False.
 
-    Raises HostError when it cannot be started, SettingsError for a host that cannot be used. Whether a configured one
-    answers is not asked here.
+    Raises HostError when it cannot be started, NoSpace on a full disk, SettingsError for a host that cannot be used.
+    Whether a configured one answers is not asked here.
     """
     from workspaces.engine.dockerd import DockerEngine  # importing docker takes long, and not every command needs it
     from workspaces.engine.private import PrivateEngine
@@ -40,8 +41,9 @@ def open_engine(settings: Settings, instance: str, start: bool = True) -> Engine
     if not chosen:
         chosen = "private" if private.exists() or not _answers(system) else "system"
         if start:
-            settings.engine_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file.write_text(chosen + "\n", encoding="ascii")
+            with disk_errors(f"The choice of an engine cannot be written in {settings.engine_dir}"):
+                settings.engine_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_whole(file, chosen + "\n")
     if chosen == "system":
         return system
     system.close()

@@ -3,7 +3,7 @@
     the host's own apt sources (Debian's only) ─► mmdebstrap ─► tar of a root file system ─► engine.import_rootfs
 
 The mirror is the one that this host uses, so that nothing has to be configured, and it is what apt uses in the
-image as well. A tar can be kept in a cache directory, named by what went into it.
+image as well; a password for it stays here. A tar can be kept in a cache directory, named by what went into it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from workspaces.engine.base import Engine, ImageConfig, ImageInfo, Progress
+from workspaces.engine.files import disk_errors
 from workspaces.errors import EngineError, HostError, InvalidInput, NoSpace
 from workspaces.names import check_image, printable
 
@@ -56,7 +58,8 @@ def build(
     """Build `reference` with COMFORT and `packages` from `suite` (default: this host's).
 
     With `cache`, a directory, the file system is taken from there when one was made from the same input.
-    Raises InvalidInput, HostError when the host has no Debian sources, EngineError with mmdebstrap's last words.
+    Raises InvalidInput, HostError when the host has no Debian sources, EngineError with mmdebstrap's last words,
+    NoSpace.
     """
     check_image(reference)
     for package in packages:
@@ -68,38 +71,45 @@ def build(
     sources = debian_sources(suite)
     chosen = sorted({*COMFORT, *packages})
     identity = hashlib.sha256(repr((suite, chosen, sources, CONFIG, APT_SETTINGS)).encode()).hexdigest()[:16]
-    if cache:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = cache / f"rootfs-{suite}-{identity}.tar"
-        if not kept.exists():
-            for old in cache.glob(f"rootfs-{suite}-*.tar"):
-                old.unlink()
-            _bootstrap(suite, chosen, sources, kept, progress)
-        progress("importing the image", None)
-        return engine.import_rootfs(kept, reference, CONFIG)
-    with tempfile.TemporaryDirectory(prefix="workspaces-image-", dir="/var/tmp") as directory:
-        rootfs = Path(directory) / "rootfs.tar"
-        _bootstrap(suite, chosen, sources, rootfs, progress)
-        progress("importing the image", None)
-        return engine.import_rootfs(rootfs, reference, CONFIG)
+    with disk_errors(f"{reference} cannot be built"):
+        if cache:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            kept = cache / f"rootfs-{suite}-{identity}.tar"
+            if not kept.exists():
+                for old in cache.glob(f"rootfs-{suite}-*.tar"):
+                    old.unlink()
+                _bootstrap(suite, chosen, sources, kept, progress)
+            progress("importing the image", None)
+            return engine.import_rootfs(kept, reference, CONFIG)
+        with tempfile.TemporaryDirectory(prefix="workspaces-image-", dir="/var/tmp") as directory:
+            rootfs = Path(directory) / "rootfs.tar"
+            _bootstrap(suite, chosen, sources, rootfs, progress)
+            progress("importing the image", None)
+            return engine.import_rootfs(rootfs, reference, CONFIG)
 
 
 def _bootstrap(suite: str, packages: Sequence[str], sources: str, target: Path, progress: Progress) -> None:
     """Run mmdebstrap into `target`; a partial file never has that name."""
     partial = target.with_name(f".{target.name}.{os.getpid()}")
-    with (
-        tempfile.NamedTemporaryFile("w", suffix=".list", encoding="utf-8") as listing,
-        tempfile.NamedTemporaryFile("w", suffix=".conf", encoding="utf-8") as settings,
-    ):
-        listing.write(sources)
-        listing.flush()
-        settings.write(APT_SETTINGS)
-        settings.flush()
+    with ExitStack() as stack:
+
+        def written(text: str, suffix: str) -> str:
+            file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=suffix, encoding="utf-8"))
+            file.write(text)
+            file.flush()
+            return file.name
+
+        listing = written(sources, ".list")
+        kept = written(_without_passwords(sources), ".list")
+        settings = written(APT_SETTINGS, ".conf")
         command = [
             "mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}", "--format=tar",
-            "--skip=cleanup/reproducible", f"--customize-hook=upload {settings.name} /etc/apt/apt.conf.d/90workspaces",
+            "--skip=cleanup/reproducible", f"--customize-hook=upload {settings} /etc/apt/apt.conf.d/90workspaces",
+            # mmdebstrap(1): a file's entries become this one
+            f'--customize-hook=rm "$1"/etc/apt/sources.list.d/0000{Path(listing).name}',
+            f"--customize-hook=upload {kept} /etc/apt/sources.list",
             # with pkgcache set to nothing, `apt-get clean` leaves those that were made before
-            '--customize-hook=rm -f "$1"/var/cache/apt/*.bin', suite, str(partial), listing.name,
+            '--customize-hook=rm -f "$1"/var/cache/apt/*.bin', suite, str(partial), listing,
         ]  # fmt: skip
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         tail: list[str] = []
@@ -147,16 +157,33 @@ def host_suite() -> str:
 def debian_sources(suite: str) -> str:
     """The host's apt sources for Debian's own archive, as one-line entries for `suite` and its updates.
 
-    Third parties' sources are left out. Raises HostError when none is found.
+    Third parties' sources are left out. Raises HostError when none is found. May have passwords in it.
     """
     host = host_suite()
     lines: list[str] = []
-    for uri, name, components in _entries():
-        if name == host or name.startswith(f"{host}-"):
+    for named, name, components in _entries():
+        uri = _mirror(named)
+        if uri and (name == host or name.startswith(f"{host}-")):
             lines.append(f"deb [signed-by={KEYRING}] {uri} {suite}{name.removeprefix(host)} {' '.join(components)}")
     if not lines:
         raise HostError(f"No source of Debian's {host} was found in {APT_DIRECTORY}.", "See: man sources.list")
     return "\n".join(dict.fromkeys(lines)) + "\n"
+
+
+def _mirror(uri: str) -> str | None:
+    """`uri`, or the first of the mirrors in the file of this host that it names (apt-transport-mirror(1))."""
+    file = re.fullmatch(r"mirror\+file:(?://)?(/.+)", uri)
+    if not file:
+        return uri
+    try:
+        found = re.search(r"^[ \t]*(https?://\S+)", Path(file[1]).read_text(encoding="utf-8", errors="replace"), re.M)
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def _without_passwords(sources: str) -> str:
+    return re.sub(r"(?<=://)[^/\s]*@", "", sources)
 
 
 def _entries() -> Iterator[tuple[str, str, list[str]]]:

@@ -26,7 +26,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,10 @@ class Firewall:
     def ensure(self) -> None:
         """Make sure that all rules are there as they should be. Raises EngineError or HostError otherwise."""
         with _locked() as state:
+            marker = state / f"{self.bridge}.json"
+            known = {"host": self.host, "routing": self.routing}
+            if _read(marker) != known:  # first, so that what is made in part can be found and removed
+                marker.write_text(json.dumps(known), encoding="utf-8")
             rules = self.rules(name_servers())
             jumps = self._jumps()
             saved = _save()
@@ -78,8 +82,6 @@ class Firewall:
                 _forward(state)
             set_value(Path(f"/proc/sys/net/ipv6/conf/{self.bridge}/disable_ipv6"), "1")
             isolate_ports(self.bridge)
-            marker = state / f"{self.bridge}.json"
-            marker.write_text(json.dumps({"host": self.host, "routing": self.routing}), encoding="utf-8")
 
     def remove(self) -> None:
         """Remove all rules of this bridge. Nothing happens when there are none."""
@@ -200,11 +202,13 @@ def bridges_of(host: str) -> list[str]:
 
 
 def restore_forwarding(others: bool) -> None:
-    """Put back the host's forwarding as it was, unless other rules of ours, or `others`, need it."""
+    """Put back the host's forwarding as it was, unless other rules of ours, `others`, or who came since, need it."""
     with _locked() as state:
         before = _read(state / "forwarding.json")
         needed = any(_read(path).get("routing") for path in state.glob("*.json") if path.name != "forwarding.json")
-        if not before or needed or others:
+        known = before.get("rules")
+        came = set(_forwarded()).difference(known if isinstance(known, list) else ())
+        if not before or needed or others or came:
             return
         if before.get("policy") == "ACCEPT":
             run("iptables", *WAIT, "-P", "FORWARD", "ACCEPT")
@@ -213,14 +217,24 @@ def restore_forwarding(others: bool) -> None:
 
 
 def _forward(state: Path) -> None:
-    """Let this host route. If it did not before, keep it from routing anything but what a rule accepts."""
+    """Let this host route. If it did not before, keep it from routing anything but what a rule accepts.
+
+    Nothing passes then without a rule, so whoever else needs it later has rules that were not there before.
+    """
     switch = Path("/proc/sys/net/ipv4/ip_forward")
     if switch.read_text(encoding="ascii").strip() != "0":
         return
-    policy = "ACCEPT" if "-P FORWARD ACCEPT" in run("iptables", *WAIT, "-S", "FORWARD") else "DROP"
-    (state / "forwarding.json").write_text(json.dumps({"policy": policy}), encoding="utf-8")
+    note = state / "forwarding.json"
+    if not _read(note):  # else the policy may be that of an earlier attempt, killed before the switch
+        policy = "ACCEPT" if "-P FORWARD ACCEPT" in run("iptables", *WAIT, "-S", "FORWARD") else "DROP"
+        note.write_text(json.dumps({"policy": policy, "rules": _forwarded()}), encoding="utf-8")
     run("iptables", *WAIT, "-P", "FORWARD", "DROP")
     set_value(switch, "1")
+
+
+def _forwarded() -> list[str]:
+    """The rules by which packets are let through or not."""
+    return [line for line in _save().get("filter", []) if line.startswith("-A FORWARD ")]
 
 
 def set_value(path: Path, value: str) -> None:
@@ -246,28 +260,23 @@ def _read(path: Path) -> dict[str, object]:
 
 @contextmanager
 def _locked() -> Iterator[Path]:
-    """The directory that remembers, for this network namespace, held by one process at a time.
+    """The directory that remembers, for this network namespace, held by one process at a time on this host.
 
-    It goes with the last thing that is remembered in it; who waited for it meanwhile makes it anew.
+    It goes with the last thing that is remembered in it; the lock lies beside it and stays.
     """
     state = RUN_DIR / f"net-{Path('/proc/thread-self/ns/net').stat().st_ino}"
-    path = state / "lock"
     with ExitStack() as stack:
         try:
-            while True:
-                state.mkdir(mode=0o700, parents=True, exist_ok=True)
-                with suppress(FileNotFoundError):
-                    lock = stack.enter_context(path.open("w", encoding="ascii"))
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                    if os.path.sameopenfile(lock.fileno(), stack.enter_context(path.open(encoding="ascii")).fileno()):
-                        break
+            RUN_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = stack.enter_context((RUN_DIR / "lock").open("w", encoding="ascii"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            state.mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
             raise HostError(f"{state} cannot be used: {exc.strerror}.", "Is this root?") from exc
         try:
             yield state
         finally:
-            if not any(state.glob("*.json")):
-                path.unlink()
+            if not any(state.iterdir()):
                 state.rmdir()
 
 

@@ -10,6 +10,7 @@ from workspaces.engine import firewall
 from workspaces.errors import EngineError, HostError
 
 SPACES = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+WIDEST = 8  # a route that takes in more is one for everything, as 0.0.0.0/1 and 128.0.0.0/1 of a VPN
 RANGE_BITS = 20  # a network of 4093 containers, or a few smaller ones
 
 
@@ -18,7 +19,9 @@ def used() -> list[ipaddress.IPv4Network]:
     found = [ipaddress.IPv4Network(server) for server in firewall.name_servers()]
     for route in json.loads(firewall.run("ip", "-json", "-4", "route", "show", "table", "all") or "[]"):
         if route.get("dst") not in (None, "default"):
-            found.append(ipaddress.IPv4Network(str(route["dst"]), strict=False))
+            to = ipaddress.IPv4Network(str(route["dst"]), strict=False)
+            if to.prefixlen >= WIDEST:
+                found.append(to)
     for link in json.loads(firewall.run("ip", "-json", "-4", "address", "show") or "[]"):
         for address in link.get("addr_info") or ():
             if "local" in address:

@@ -15,6 +15,7 @@ import json
 import lzma
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def measure(path: Path) -> Layer:
         for chunk in chunks():
             total.update(chunk)
             size += len(chunk)
-    except (OSError, EOFError, lzma.LZMAError) as exc:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as exc:
         raise EngineError(f"{path} cannot be read: {exc}.") from exc
     return Layer(f"sha256:{total.hexdigest()}", size, chunks)
 

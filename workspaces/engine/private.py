@@ -37,6 +37,7 @@ from docker.errors import APIError
 from workspaces.engine import firewall, hostnet, processes
 from workspaces.engine.base import LABEL_INSTANCE, RUN_MOUNT
 from workspaces.engine.connection import CALL_SECONDS, PRIVATE_LABEL, docker_errors
+from workspaces.engine.files import disk_errors, write_whole
 from workspaces.errors import EngineError, HostError
 
 START_SECONDS = 60.0
@@ -84,11 +85,14 @@ class PrivateEngine:
             return self.run_dir.exists() and not self._answers()
 
     def start(self) -> None:
-        """Start what does not run, and return when the API answers. Raises HostError with the log's end otherwise."""
+        """Start what does not run, and return when the API answers.
+
+        Raises HostError, with the log's end if a daemon does not start, or NoSpace on a full disk.
+        """
         if self._answers():
             return
         self._check_host()
-        with self._locked():
+        with disk_errors(f"The private engine in {self.directory} cannot be started"), self._locked():
             if self._answers():
                 return
             self._directories()
@@ -122,7 +126,9 @@ class PrivateEngine:
                 hostnet.delete_bridge(bridge)
             hostnet.delete_bridge(self.bridge)
             firewall.restore_forwarding(others=bool(processes.daemons_here()))
-            processes.unmount_below(self.run_dir, self.directory)
+            processes.unmount_below(self.run_dir)
+            processes.unmount_all(self._mounted_in_data)
+            processes.remove_cgroups(self._containers())
             self._forget()
 
     # parts of start
@@ -143,7 +149,8 @@ class PrivateEngine:
             path.mkdir(mode=0o711, exist_ok=True)
         if str(self.run_dir / "data") not in processes.mounts_below(self.run_dir):
             processes.bind(self.directory / "data", self.run_dir / "data")
-        self._containerd_toml.write_text(
+        write_whole(
+            self._containerd_toml,
             f"""version = 2
 root = {json.dumps(str(self.directory / "containerd"))}
 state = {json.dumps(str(self.run_dir / "containerd"))}
@@ -153,7 +160,6 @@ address = {json.dumps(str(self._containerd_socket))}
 [plugins."io.containerd.internal.v1.opt"]
 path = {json.dumps(str(self.directory / "containerd" / "opt"))}
 """,
-            encoding="utf-8",
         )
         for name in ("dockerd", "containerd"):
             log = self._log(name)
@@ -167,10 +173,11 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
             space = ipaddress.IPv4Network(json.loads(chosen.read_text(encoding="utf-8"))["range"])
         except (OSError, ValueError, KeyError):
             space = hostnet.free_range(int(self._hash, 16))
-            chosen.write_text(json.dumps({"range": str(space)}), encoding="utf-8")
+            write_whole(chosen, json.dumps({"range": str(space)}))
         default, pool = space.subnets(prefixlen_diff=1)
         hostnet.ensure_bridge(self.bridge, f"{default.network_address + 1}/{default.prefixlen}")
-        self._daemon_json.write_text(
+        write_whole(
+            self._daemon_json,
             json.dumps(
                 {
                     "hosts": [self.host],
@@ -193,7 +200,6 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
                 },
                 indent=1,
             ),
-            encoding="utf-8",
         )
 
     def _keep_sockets(self) -> None:
@@ -295,11 +301,16 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
 
     def _left_over(self) -> list[int]:
         """Shims, and processes of containers whose shim was killed."""
-        ids = {path.name for path in self.directory.glob("data/*/containers/*")}
-        return [
-            *processes.find(self._is_shim()),
-            *processes.in_cgroups(ids),
-        ]
+        return [*processes.find(self._is_shim()), *processes.in_cgroups(self._containers())]
+
+    def _containers(self) -> set[str]:
+        """The ids of all containers, which their control groups are named for."""
+        return {path.name for path in self.directory.glob("data/*/containers/*")}
+
+    def _mounted_in_data(self) -> list[str]:
+        """What Docker mounted for containers; the data themselves may lie on a disk of the administrator's."""
+        own = re.compile(rf"{re.escape(str(self.directory))}/data/[^/]+/(overlay2|volumes|containers)/.+")
+        return [target for target in processes.mounts_below(self.directory) if own.fullmatch(target)]
 
     def _forget(self) -> None:
         if not self.run_dir.exists():

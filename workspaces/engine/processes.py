@@ -14,6 +14,8 @@ from pathlib import Path
 
 from workspaces.errors import EngineError
 
+CGROUP_SECONDS = 2.0
+
 
 def _pids() -> Iterator[int]:
     return (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
@@ -27,7 +29,19 @@ def _read(pid: int, name: str) -> str:
 
 
 def find(matches: Callable[[list[str]], bool]) -> list[int]:
-    """Processes, not zombies, whose command line `matches`."""
+    """Processes, not zombies, whose command line `matches`. None in a container: they can say anything."""
+    return [pid for pid in _called(matches) if _shared(pid, "pid")]
+
+
+def _shared(pid: int, kind: str) -> bool:
+    """Whether a process is in this thread's namespace of that kind."""
+    try:
+        return Path(f"/proc/{pid}/ns/{kind}").samefile(f"/proc/thread-self/ns/{kind}")
+    except OSError:
+        return False
+
+
+def _called(matches: Callable[[list[str]], bool]) -> list[int]:
     found = []
     for pid in _pids():
         argv = _read(pid, "cmdline").split("\0")[:-1]
@@ -38,20 +52,41 @@ def find(matches: Callable[[list[str]], bool]) -> list[int]:
 
 def in_cgroups(ids: set[str]) -> list[int]:
     """Processes whose control group is named for one of the container `ids` (64 hexadecimal digits)."""
+    return [pid for pid in _pids() if _names(_read(pid, "cgroup"), ids)] if ids else []
+
+
+def _names(text: str, ids: set[str]) -> bool:
+    return not ids.isdisjoint(re.findall(r"[0-9a-f]{64}", text))
+
+
+def cgroups(ids: set[str]) -> list[Path]:
+    """The directories of control groups that are named for one of the container `ids`, those inside others first."""
     if not ids:
         return []
-    return [pid for pid in _pids() if ids.intersection(re.findall(r"[0-9a-f]{64}", _read(pid, "cgroup")))]
+    walks = (os.walk(top, topdown=False) for top in cgroup_mounts())
+    return [Path(directory) for walk in walks for directory, _, _ in walk if _names(directory, ids)]
+
+
+def remove_cgroups(ids: set[str]) -> None:
+    """Remove the control groups of containers that ended. Raises EngineError when one is still in use."""
+    deadline = time.monotonic() + CGROUP_SECONDS
+    for path in cgroups(ids):
+        while True:
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                break
+            except OSError as exc:  # a process that was killed a moment ago may still be in it
+                if time.monotonic() >= deadline:
+                    raise EngineError(f"The control group {path} cannot be removed: {exc.strerror}.") from exc
+                time.sleep(0.02)
+            else:
+                break
 
 
 def daemons_here() -> list[int]:
     """Every dockerd in this network namespace."""
-    ours = Path("/proc/thread-self/ns/net").stat().st_ino
-    found = []
-    for pid in find(lambda argv: Path(argv[0]).name == "dockerd"):
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/ns/net").stat().st_ino == ours:
-                found.append(pid)
-    return found
+    return [pid for pid in _called(lambda argv: Path(argv[0]).name == "dockerd") if _shared(pid, "net")]
 
 
 def end(pids: list[int], seconds: float) -> None:
@@ -94,14 +129,23 @@ def _await(handles: list[int], seconds: float) -> bool:
     return True
 
 
+def _mounts() -> Iterator[tuple[str, str]]:
+    """Mount point and kind of each mount, in the order in which they were made."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        place, _, kind = line.partition(" - ")
+        yield re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), place.split()[4]), kind.split()[0]
+
+
 def mounts_below(*directories: Path) -> list[str]:
     """Mount points at or below `directories`, the last mounted first."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        target = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[4])
-        if any(target == str(top) or target.startswith(f"{top}/") for top in directories):
-            found.append(target)
+    tops = [str(directory) for directory in directories]
+    found = [target for target, _ in _mounts() if any(target == top or target.startswith(f"{top}/") for top in tops)]
     return found[::-1]
+
+
+def cgroup_mounts() -> list[str]:
+    """Where the hierarchies of control groups are."""
+    return [target for target, kind in _mounts() if kind in ("cgroup", "cgroup2")]
 
 
 def bind(source: Path, target: Path) -> None:
@@ -123,9 +167,14 @@ def unmount(target: str) -> None:
 
 def unmount_below(*directories: Path) -> None:
     """Unmount all there is. Raises EngineError when something stays."""
-    for target in mounts_below(*directories):
+    unmount_all(lambda: mounts_below(*directories))
+
+
+def unmount_all(targets: Callable[[], list[str]]) -> None:
+    """Unmount what `targets` finds. Raises EngineError when it still finds something then."""
+    for target in targets():
         unmount(target)
-    left = mounts_below(*directories)
+    left = targets()
     if left:
         raise EngineError(f"{left[0]} cannot be unmounted.", f"umount {left[0]}")
 
