@@ -14,8 +14,8 @@ from workspaces.keyoptions import Options, matches, parse, split
 
 ED = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBGzK5E0rCkRY5fM2bYxG8M2xqvIWHfvwTQ0bO4nq0qk alice@laptop"
 SK = (
-    "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIBGzK5E0rCkRY5fM2bYxG8M2xqvIWHfvwTQ0bO4nq0qk"
-    "AAAABHNzaDo="
+    "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t"
+    "AAAAIBGzK5E0rCkRY5fM2bYxG8M2xqvIWHfvwTQ0bO4nq0qkAAAABHNzaDo="
 )
 NOTHING = Options(pty=False, port_forwarding=False, agent_forwarding=False, x11_forwarding=False)
 
@@ -32,7 +32,10 @@ NOTHING = Options(pty=False, port_forwarding=False, agent_forwarding=False, x11_
         ('command="rsync --server"', Options(command="rsync --server")),
         (r'command="echo \"a,b\" \\ c"', Options(command=r'echo "a,b" \\ c')),
         ('from="192.0.2.0/24,!192.0.2.7"', Options(sources="192.0.2.0/24,!192.0.2.7")),
-        ('permitopen="db:5432",permitopen="[2001:DB8::1]:*"', Options(permit_open=(("db", 5432), ("2001:db8::1", None)))),
+        (
+            'permitopen="db:5432",permitopen="[2001:DB8::1]:*"',
+            Options(permit_open=(("db", 5432), ("2001:db8::1", None))),
+        ),
         ('permitlisten="8080",permitlisten="localhost:*"', Options(permit_listen=(("*", 8080), ("localhost", None)))),
         ('expiry-time="20261231"', Options(expires_at=datetime(2026, 12, 31, tzinfo=UTC).timestamp())),
         ('expiry-time="202612311830Z"', Options(expires_at=datetime(2026, 12, 31, 18, 30, tzinfo=UTC).timestamp())),

@@ -50,7 +50,9 @@ def test_one_step_before_and_after() -> None:
     assert steps == {-3: None, -2: None, -1: 59999999, 0: 60000000, 1: 60000001, 2: None, 3: None}
 
 
-@pytest.mark.parametrize("typed", ["", "12345", "1234567", "abcdef", "\u0661\u0662\u0663\u0664\u0665\u0666", "1" * 10000])
+@pytest.mark.parametrize(
+    "typed", ["", "12345", "1234567", "abcdef", "\u0661\u0662\u0663\u0664\u0665\u0666", "1" * 10000]
+)
 def test_what_is_no_code(typed: str) -> None:
     assert totp.matching_step(RFC_SECRET, typed, NOW) is None
 

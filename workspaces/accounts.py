@@ -283,9 +283,10 @@ def create_user(
     password: str | None = None,
     key: str | None = None,
 ) -> User:
-    """Make an account with its password, public key (a line) and, with `challenge`, its workspace of the same name.
+    """Make an account with its password, public key (a line, options in front) and, with `challenge`, a workspace there
+    of the same name.
 
-    The key may have options in front. All of it or nothing. Raises InvalidInput, NotFound for the challenge, Conflict for what exists already.
+    All of it or nothing. Raises InvalidInput, NotFound for the challenge, Conflict for what exists already.
     """
     check_name(name, "user")
     parsed = parse_key_line(key) if key is not None else None

@@ -1,7 +1,7 @@
 """One-time codes by time (RFC 6238: SHA-1, 6 digits, 30 s), as authenticator apps make them.
 
-    new_secret() ─► base32, shown once ─► the app      uri() ─► otpauth://… for its QR code
-    typed code ─► matching_step() ─► number of the 30 s, for the store to accept once
+new_secret() ─► base32, shown once ─► the app      uri() ─► otpauth://… for its QR code
+typed code ─► matching_step() ─► number of the 30 s, for the store to accept once
 """
 
 from __future__ import annotations
