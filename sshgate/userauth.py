@@ -83,7 +83,7 @@ def _read(blob: bytes) -> tuple[asyncssh.SSHKey | None, Certificate | None]:
         packet.get_string()
         certificate = _Certificate.construct(packet, algorithm, handler, None)
         return certificate.key, _facts(cast(_Certificate, certificate))
-    except (ValueError, PacketDecodeError):
+    except (ValueError, OverflowError, PacketDecodeError):  # OverflowError: an RSA key with negative numbers
         return None, None
 
 

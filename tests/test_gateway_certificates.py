@@ -82,6 +82,7 @@ def test_openssh(alice: Person, host_wide: Authority) -> None:
     assert subprocess.run([*line, "echo in"], capture_output=True, timeout=30).stdout == b"in\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
 def test_authorities_of_other_kinds(stage: GatewayStage, alice: Person, kind: str) -> None:
     authority = Authority(stage.home, kind)
@@ -92,6 +93,7 @@ def test_authorities_of_other_kinds(stage: GatewayStage, alice: Person, kind: st
         with_pair(alice, authority.sign())
 
 
+@pytest.mark.slow
 def test_sha_1_makes_no_certificate(stage: GatewayStage, alice: Person) -> None:
     authority = Authority(stage.home, "rsa")
     stage.store.add_authority(*authority.parsed, actor="chief")
@@ -268,6 +270,7 @@ def test_a_certified_security_key(
             with_pair(alice, token)
 
 
+@pytest.mark.slow
 def test_many_offers_are_counted(alice: Person, stage: GatewayStage) -> None:
     stranger = Authority(stage.home)
     pairs = [stranger.sign() for _ in range(30)]

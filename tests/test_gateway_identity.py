@@ -126,6 +126,7 @@ def by_asking(person: Person, *answers: str, **options: object) -> tuple[str, li
         return "", made[0].prompts
 
 
+@pytest.mark.slow
 def test_a_client_that_knows_nothing_else(alice: Person) -> None:
     assert by_asking(alice, PASSWORD) == ("als/alice alice", [[("Password: ", False)]])
     assert by_asking(alice, "wrong")[0] == ""
@@ -140,6 +141,7 @@ def test_other_answers(alice: Person, answers: tuple[str, ...]) -> None:
     assert by_asking(alice, *answers)[0] == ""
 
 
+@pytest.mark.slow
 def test_any_bytes_may_be_an_answer(alice: Person) -> None:
     """What is no UTF-8 is a wrong password, and the next try is heard."""
     answers = [b"\xff\xfe", PASSWORD.encode()]
@@ -220,6 +222,7 @@ def test_an_answer_that_nobody_asked_for(alice: Person, caplog: pytest.LogCaptur
     assert whoami(alice) == "als/alice alice"
 
 
+@pytest.mark.slow
 def test_a_key_that_was_offered_gives_nothing_to_a_password_login(stage: GatewayStage) -> None:
     """A probe of one's own restricted key, then the password: it is the password's login, in its rights too."""
     carol = stage.person("carol", password=True)
@@ -250,7 +253,14 @@ def test_a_key_that_was_offered_gives_nothing_to_a_password_login(stage: Gateway
 
 
 @pytest.mark.parametrize(
-    "blob", [b"", b"\0\0\0\7ssh-rsa", String("x509v3-ssh-rsa") + b"\0\0\0\1" + String(b"x"), b"\xff" * 40]
+    "blob",
+    [
+        b"",
+        b"\0\0\0\7ssh-rsa",
+        String("x509v3-ssh-rsa") + b"\0\0\0\1" + String(b"x"),
+        b"\xff" * 40,
+        String("ssh-rsa") + String(b"\x81\0\1") + String(b"\xff" * 256),
+    ],
 )
 def test_x509_and_nonsense_are_no_keys(blob: bytes) -> None:
     assert _read(blob) == (None, None)

@@ -18,6 +18,8 @@ from tests.test_gateway_identity import by_asking
 from workspaces import totp
 from workspaces.accounts import begin_totp
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [[("Password: ", False), ("One-time code: ", False)]]
 
 
