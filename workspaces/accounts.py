@@ -84,9 +84,10 @@ def check_login(store: Store, name: str, password: str, code: str | None, now: f
     A code that let somebody in is used up. Takes as long without such an account, and whichever of the two is wrong.
     """
     user = store.find_user(name)
-    known = user is not None and not user.disabled
-    right = check_password(store.password_hash(name) if known else None, password)
-    secret = store.totp_secret(name) if known else None
+    hashed, secret = store.password_hash(name), store.totp_secret(name)
+    if user is None or user.disabled:
+        hashed = secret = None
+    right = check_password(hashed, password)
     step = totp.matching_step(secret or _NO_SECRET, code or "", time.time() if now is None else now)
     if not right:
         return Verdict.WRONG
