@@ -96,10 +96,11 @@ def _facts(certificate: _Certificate) -> Certificate:
         raise ValueError("SHA-1")
     given = certificate.options
     command = cast("str | None", given.get("force-command"))
-    if command is not None and "\0" in command:
-        raise ValueError("NUL")
+    addresses = cast("Sequence[object] | None", given.get("source-address"))
+    if (command is not None and "\0" in command) or (addresses is not None and not addresses):
+        raise ValueError("a restriction that is none")
     options = Options(
-        sources=",".join(str(network) for network in cast("Sequence[object]", given.get("source-address", ()))),
+        sources=",".join(map(str, addresses or ())),
         command=command,
         pty="permit-pty" in given,
         port_forwarding="permit-port-forwarding" in given,

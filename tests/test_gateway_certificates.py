@@ -114,6 +114,9 @@ def test_sha_1_makes_no_certificate(stage: GatewayStage, alice: Person) -> None:
         (("-O", f"source-address={ELSEWHERE}"), {}),
         (("-O", "critical:no-such-option@example.org=x"), {}),
         (("-O", "critical:permit-pty"), {}),
+        (("-O", "critical:source-address="), {}),
+        (("-O", f"critical:source-address={HERE},nonsense"), {}),
+        (("-O", "force-command=echo in", "-O", "critical:force-command=id"), {}),
         (("-O", "verify-required"), {}),  # of a key that cannot
     ],
 )

@@ -114,6 +114,7 @@ def test_what_is_refused(text: str, said: str) -> None:
         ("2001:db8::/32", "2001:db8::1", True),
         ("fe80::/10", "fe80::1%eth0", True),
         ("2001:DB8:*", "2001:db8:1::1", True),
+        ("*", "", False),
         ("*1" * 400 + "2", "1" * 3 + ".1.1.1", False),
     ],
 )

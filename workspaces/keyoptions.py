@@ -95,7 +95,10 @@ def parse(text: str) -> Options:
 
 def matches(patterns: str, address: str) -> bool:
     """Whether `address` is meant by a list such as `192.0.2.0/24,!192.0.2.7`: one may say no to all others' yes."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
     meant = False
