@@ -1,15 +1,19 @@
 """Who is at the other end: public keys and passwords, and what each connection may then open.
 
-    key       probe or signature ──► is it a key of the account that logs in? (store, in a thread)
-    password  tries left? tokens left? ──► argon2 (two threads of its own)
-    auth_completed ──► identity, from the name that asyncssh authenticated
+    key, certificate    probe or signature ──► does it let the account in that logs in? (store, in a thread)
+    password, and code  tries left? tokens left? ──► argon2 (two threads of its own)
+    auth_completed ──► identity, from the name that asyncssh authenticated; the grant of the proof that completed it
 
-A probe proves nothing: that a key was offered is used for nothing but the answer to it.
+A probe proves nothing: that a key was offered is used for nothing but the answer to it. An account with one-time
+codes has no method "password": keyboard-interactive asks for both in one go, and says as much of a wrong code
+as of a wrong password.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -23,11 +27,12 @@ from asyncssh.constants import (
 
 from sshgate import texts
 from sshgate.connection import Connection
+from sshgate.grant import PASSWORD, PASSWORD_AND_CODE, Certificate, Grant, judge_certificate, judge_key
 from sshgate.limits import MAX_ACCOUNT_SESSIONS, MAX_SESSIONS
 from sshgate.session import Session
 from workspaces import accounts
+from workspaces.accounts import Verdict
 from workspaces.names import printable, split_login
-from workspaces.store import Store
 
 if TYPE_CHECKING:
     from sshgate.server import Gate
@@ -37,18 +42,7 @@ log = logging.getLogger(__name__)
 MAX_TRIES = 6  # passwords on one connection
 MAX_OFFERS = 24  # keys on one connection, each counted when probed and when signed with
 
-
-def key_is_of(store: Store, user_name: str, fingerprint: str) -> bool:
-    """Whether that key lets that account in. Blocks on the store."""
-    owner = store.key_owner(fingerprint)
-    return owner is not None and owner.name == user_name and not owner.disabled
-
-
-def password_is_of(store: Store, user_name: str, password: str) -> bool:
-    """Whether that password lets that account in; takes as long when there is no such account. Blocks."""
-    user = store.find_user(user_name)
-    right = accounts.check_password(store.password_hash(user_name), password)
-    return right and user is not None and not user.disabled
+_SAID = {Verdict.WRONG: "wrong password", Verdict.WRONG_CODE: "right password, wrong code,"}
 
 
 class Server(asyncssh.SSHServer):
@@ -63,7 +57,8 @@ class Server(asyncssh.SSHServer):
         self._login: str | None = None
         self._tries = 0
         self._offers = 0
-        self._key: str | None = None
+        self.grant: Grant | None = None  # of the last proof; what it allows counts once `user` is set
+        self._asks_code = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.connection = cast(Connection, conn)
@@ -83,42 +78,78 @@ class Server(asyncssh.SSHServer):
             self.gate.admission.leave(self.address, self.user)
             self.gate.changed()
 
-    def begin_auth(self, username: str) -> bool:
+    async def begin_auth(self, username: str) -> bool:
         if self._login is not None:
             raise asyncssh.DisconnectError(DISC_PROTOCOL_ERROR, "The user name cannot be changed")
         self._login = username
+        secret = await self.gate.in_store(self.gate.store.totp_secret, split_login(username)[0])
+        self._asks_code = secret is not None
         return True
 
-    def public_key_auth_supported(self) -> bool:
-        return True
+    # --- keys and certificates ---
 
-    def password_auth_supported(self) -> bool:
-        return True
-
-    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+    async def judge(self, username: str, key: asyncssh.SSHKey | None, certificate: Certificate | None) -> Grant | None:
+        """What a key, or the certificate for it, allows; nothing is proven by that."""
+        self.grant = None
         self._offers += 1
         if self._offers > MAX_OFFERS:
             raise asyncssh.DisconnectError(DISC_NO_MORE_AUTH_METHODS_AVAILABLE, texts.TOO_MANY_TRIES)
-        fingerprint = key.get_fingerprint()
-        right = await self.gate.in_store(key_is_of, self.gate.store, split_login(username)[0], fingerprint)
-        self._key = fingerprint if right else None
-        return right
+        name, store = split_login(username)[0], self.gate.store
+        if certificate is not None:
+            return await self.gate.in_store(judge_certificate, store, name, certificate, self.address, time.time())
+        if key is not None:
+            return await self.gate.in_store(judge_key, store, name, key.get_fingerprint(), self.address, time.time())
+        return None
+
+    def proven(self, grant: Grant) -> None:
+        """It was signed with."""
+        self.grant = grant
+
+    # --- passwords and codes ---
+
+    def password_auth_supported(self) -> bool:
+        return not self._asks_code
 
     async def validate_password(self, username: str, password: str) -> bool:
-        self._key = None
+        return await self._check(username, password, None)
+
+    def kbdint_auth_supported(self) -> bool:
+        return True
+
+    def get_kbdint_challenge(
+        self, username: str, lang: str, submethods: str
+    ) -> tuple[str, str, str, list[tuple[str, bool]]]:
+        del username, lang, submethods
+        prompts = [(texts.ASK_PASSWORD, False), (texts.ASK_CODE, False)]
+        return "", "", "", prompts if self._asks_code else prompts[:1]
+
+    async def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> bool:
+        if len(responses) != 1 + self._asks_code:
+            self._count_try()
+            return False
+        return await self._check(username, responses[0], responses[1] if self._asks_code else None)
+
+    async def _check(self, username: str, password: str, code: str | None) -> bool:
+        self.grant = None
         self._count_try()
-        name = split_login(username)[0]
-        wait = self.gate.guessing.take(name, self.address)
+        name, guessing = split_login(username)[0], self.gate.guessing
+        wait = guessing.take(name, self.address)
         if wait > 0:
             log.info("password try for %s from %s refused for %.0f s", printable(name, 64), self.address, wait)
             self.connection.send_auth_banner(texts.wait_before_password(wait))
             return False
-        right = await self.gate.in_passwords(password_is_of, self.gate.store, name, password)
-        if right:
-            self.gate.guessing.right(name, self.address)
-        else:
-            log.info("wrong password for %s from %s", printable(name, 64), self.address)
-        return right
+        if code is not None and guessing.too_many_codes(name):
+            log.warning("too many wrong codes for %s, the last from %s", printable(name, 64), self.address)
+            code = ""  # is none; whoever tries learns nothing of the password
+        verdict = await self.gate.in_passwords(accounts.check_login, self.gate.store, name, password, code)
+        if verdict is not Verdict.RIGHT:
+            log.info("%s for %s from %s", _SAID[verdict], printable(name, 64), self.address)
+            if verdict is Verdict.WRONG_CODE:
+                guessing.wrong_code(name)
+            return False
+        guessing.right(name, self.address)
+        self.grant = PASSWORD if code is None else PASSWORD_AND_CODE
+        return True
 
     def change_password(self, username: str, old_password: str, new_password: str) -> bool:
         del username, old_password, new_password
@@ -132,13 +163,13 @@ class Server(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         self.user, self.wanted = split_login(str(self.connection.get_extra_info("username")))
-        way = "key" if self._key else "password"
-        log.info("%s logged in from %s with a %s", self.user, self.address, way)
+        assert self.grant is not None
+        log.info("%s logged in from %s with a %s", self.user, self.address, self.grant.way)
         if not self.gate.admission.authenticated(self.address, self.user):
             self.connection.disconnect(DISC_TOO_MANY_CONNECTIONS, texts.TOO_MANY_CONNECTIONS)
             return
         self.gate.guessing.remember(self.user, self.address)
-        self.gate.note_login(self.user, self._key, self.address)
+        self.gate.note_login(self.user, self.grant, self.address)
 
     def open_sessions(self) -> int:
         return sum(not session.closed for session in self.sessions)

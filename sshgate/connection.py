@@ -4,14 +4,14 @@
                ▲ held back by the channel's window (asyncssh)
                ▲ held back by `Connection.blocked`: transport buffer full, or a key exchange under way
 
-This is the only file that leans on asyncssh's internals; `tests/test_gateway_connection.py` fails when they change:
+This file, with userauth.py for all that concerns identity, is the only one that leans on asyncssh's internals;
+`tests/test_gateway_connection.py` fails when they change:
 - the transport's back-pressure reaches the sessions, and a client that does not read is dropped;
 - what arrives before authentication, replies that nobody reads, and what waits for a slow process, are bounded;
 - short messages are acknowledged at once: OpenSSH's client leaves Nagle's algorithm on, which costs a login 40 ms;
 - no MSG_IGNORE before each packet: that guards CBC ciphers, which are not offered, and costs a third of the throughput;
 - a command is bytes, as in sshd; environment requests are filtered and bounded as they arrive;
 - a session learns of the client's close although reading is paused with data buffered;
-- a password is the text that was typed: asyncssh's SASLprep ends the connection at an emoji, and alters other letters;
 - the authentication service may be asked for again, as paramiko does before each attempt, and as sshd allows;
 - an unexpected exception is logged.
 """
@@ -27,9 +27,11 @@ from types import TracebackType
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh import auth
 from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_WINDOW_ADJUST, MSG_IGNORE, MSG_SERVICE_REQUEST
 from asyncssh.packet import SSHPacket, UInt32
+
+from sshgate import userauth
+from sshgate.hostkey import HostKeys
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Session(Protocol):
     def close_received(self, *, input_waits: bool) -> None: ...
 
 
-class Connection(asyncssh.SSHServerConnection):
+class Connection(userauth.Identified):
     """One client's connection. `flows` are told whenever `blocked` changes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions) -> None:
@@ -210,27 +212,14 @@ class Channel(asyncssh.SSHServerChannel[bytes]):
     }
 
 
-class _Password(auth._ServerPasswordAuth):
-    """The method "password" without SASLprep; how a letter may be composed is seen to where it is checked."""
-
-    async def _start(self, packet: SSHPacket) -> None:
-        change = packet.get_boolean()
-        typed = packet.get_string().decode("utf-8", "surrogateescape")
-        new = packet.get_string().decode("utf-8", "surrogateescape") if change else ""
-        packet.check_end()
-        conn, name = self._conn, self._username
-        if await (conn.change_password(name, typed, new) if change else conn.validate_password(name, typed)):
-            await self.send_success()
-        else:
-            self.send_failure()
-
-
-async def options(server_factory: Callable[[], asyncssh.SSHServer], key: asyncssh.SSHKey) -> Any:
+async def options(server_factory: Callable[[], asyncssh.SSHServer], keys: HostKeys) -> Any:
     """The gateway's choices for every connection. Algorithms: what is both current and fast here."""
-    auth._server_auth_handlers[b"password"] = _Password
-    return await asyncssh.SSHServerConnectionOptions.construct(
+    userauth.install()
+    made = await asyncssh.SSHServerConnectionOptions.construct(
         server_factory=server_factory,
-        server_host_keys=[key],
+        server_host_keys=[keys.current, *keys.others],
+        server_host_certs=[keys.certificate] if keys.certificate else [],
+        send_server_host_keys=True,
         server_version="Workspaces",
         kex_algs=["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"],
         encryption_algs=["aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr"],
@@ -243,10 +232,13 @@ async def options(server_factory: Callable[[], asyncssh.SSHServer], key: asyncss
         keepalive_count_max=3,
         gss_host=None,
         host_based_auth=False,
-        kbdint_auth=False,
+        kbdint_auth=True,
         public_key_auth=True,
         password_auth=True,
         agent_forwarding=False,
         x11_forwarding=False,
         window=WINDOW,
     )
+    for data in [data for data, pair in made.all_server_host_keys.items() if pair.has_cert]:
+        del made.all_server_host_keys[data]  # clients are told of keys; a certificate is nothing to remember
+    return made

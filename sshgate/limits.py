@@ -4,9 +4,9 @@
     password   ──► Guessing: token buckets of account+address, of the address, and of all; keys are not concerned
 
 A token goes back when the login succeeds, so twenty people behind one address are not held up. Nobody can lock a
-rival out: an account has no bucket of its own, a key needs no token, and who logged in from an address before is
-asked for nothing but the token of account+address there. All of it runs on the event loop; `clock` is in
-seconds and only ever grows.
+rival out: an account has no bucket of its own but for wrong codes after its right password, a key needs no token, and
+who logged in from an address before is asked for nothing but the token of account+address there. All of it runs on
+the event loop; `clock` is in seconds and only ever grows.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ CONNECT = Rate(128, 0.5)
 GUESS_ACCOUNT = Rate(6, 20)
 GUESS_ADDRESS = Rate(60, 5)
 GUESS_TOTAL = Rate(200, 0.1)
+WRONG_CODE = Rate(12, 300)  # after the right password, from wherever: it takes a million tries to find one
 
 
 class Buckets:
@@ -127,6 +128,7 @@ class Guessing:
         self._account = Buckets(GUESS_ACCOUNT, clock)
         self._address = Buckets(GUESS_ADDRESS, clock)
         self._total = Buckets(GUESS_TOTAL, clock)
+        self._codes = Buckets(WRONG_CODE, clock)
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def take(self, account: str, address: str) -> float:
@@ -143,6 +145,14 @@ class Guessing:
         for buckets, key in self._rows(account, address):
             buckets.give(key, GUESS_ACCOUNT.burst if buckets is self._account else 1)
         self.remember(account, address)
+
+    def wrong_code(self, account: str) -> None:
+        """A one-time code was wrong, and the password right: nobody else can use up these tokens of an account."""
+        self._codes.take(account)
+
+    def too_many_codes(self, account: str) -> bool:
+        """Whether no code is looked at for a while."""
+        return self._codes.wait(account) > 0
 
     def remember(self, account: str, address: str) -> None:
         """The account's owner logged in from there, in whatever way."""

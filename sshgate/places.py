@@ -22,19 +22,34 @@ class Place:
     version: int | None
 
 
-def find(store: Store, user_name: str, wanted: str | None) -> Place:
+def find(store: Store, user_name: str, wanted: str | None, challenges: frozenset[str] | None) -> Place:
     """The place of a person who is authenticated as `user_name`. Blocks on the store.
 
-    Raises Refused (account disabled, challenge not open), NotFound or Conflict with the choices.
+    `challenges` are those that the login lets into, None is all. Raises Refused (account disabled, challenge not
+    open or not this certificate's), NotFound or Conflict with the choices.
     """
     user = store.find_user(user_name)
     if user is None or user.disabled:
         raise Refused("This account is disabled.", "The organisers can tell you why.")
-    workspace = choose(user.name, store.workspaces_of(user.name), wanted)
+    workspace = choose(user.name, within(store.workspaces_of(user.name), wanted, challenges), wanted)
     challenge = store.challenge(workspace.challenge)
     check_open(challenge, time.time())
     version = store.snapshot(workspace.parent_id).version if workspace.parent_id is not None else None
     return Place(user.name, workspace, challenge, version)
+
+
+def within(workspaces: list[Workspace], wanted: str | None, challenges: frozenset[str] | None) -> list[Workspace]:
+    """Those in `challenges`. Raises Refused when only others are meant by `wanted`."""
+    if challenges is None:
+        return workspaces
+    inside = [workspace for workspace in workspaces if workspace.challenge in challenges]
+    meant = [w for w in workspaces if wanted in (None, w.ref, w.name, w.challenge)]
+    if meant and not any(workspace in inside for workspace in meant):
+        raise Refused(
+            f"Your certificate is for the challenge {' or '.join(sorted(challenges))} only.",
+            "Log in to your other workspaces with a key, a password or a certificate for theirs.",
+        )
+    return inside
 
 
 def choose(user: str, workspaces: list[Workspace], wanted: str | None) -> Workspace:

@@ -24,7 +24,8 @@ from sshgate import texts
 from sshgate.attend import Attendants
 from sshgate.auth import Server
 from sshgate.connection import Connection, options
-from sshgate.hostkey import load_host_key
+from sshgate.grant import Grant
+from sshgate.hostkey import HostKeys, load_host_keys
 from sshgate.limits import Admission, Guessing
 from sshgate.places import Place
 from sshgate.start import Starter
@@ -68,9 +69,9 @@ class Gate:
         self._listener: asyncio.Server | None = None
         self._watching: list[asyncio.Task[None]] = []
 
-    async def listen(self, host: str, port: int, key: asyncssh.SSHKey) -> int:
+    async def listen(self, host: str, port: int, keys: HostKeys) -> int:
         """Start; returns the port. Raises HostError when the address cannot be had."""
-        choices = await options(partial(Server, self), key)
+        choices = await options(partial(Server, self), keys)
         factory = partial(Connection, self._loop, choices)
         try:
             self._listener = await self._loop.create_server(factory, host, port, backlog=BACKLOG, reuse_address=True)
@@ -93,12 +94,13 @@ class Gate:
 
     # --- what is written down, after the fact: nobody waits for it ---
 
-    def note_login(self, user: str, fingerprint: str | None, address: str) -> None:
+    def note_login(self, user: str, grant: Grant, address: str) -> None:
         def write() -> None:
-            if fingerprint:
-                self.store.touch_key(fingerprint, address)
-            way = "key" if fingerprint else "password"
-            self.store.add_event(user, "login.accepted", data={"address": address, "with": way, "key": fingerprint})
+            if grant.fingerprint:
+                self.store.touch_key(grant.fingerprint, address)
+            said = {"key": grant.fingerprint, "authority": grant.authority, "key_id": grant.key_id}
+            data = {"address": address, "with": grant.way, **said, "serial": grant.serial}
+            self.store.add_event(user, "login.accepted", data=data)
 
         self._record(write)
 
@@ -241,9 +243,9 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
     try:
-        key = load_host_key(settings.keys)
-        port = await gate.listen(host, port, key)
-        log.info("listening on %s port %d, host key %s", host, port, key.get_fingerprint())
+        keys = load_host_keys(settings.keys)
+        port = await gate.listen(host, port, keys)
+        log.info("listening on %s port %d, host key %s", host, port, keys.current.get_fingerprint())
         ready(host, port)
         await stop.wait()
         log.info("draining")

@@ -24,6 +24,7 @@ import asyncssh
 from sshgate import texts
 from sshgate.connection import Channel
 from sshgate.environment import environment, sftp_argv, terminal_name
+from sshgate.grant import forced
 from sshgate.places import Place, find
 from sshgate.pump import READ_SIZE, Input, Output, pipe
 from workspaces.engine.guestsocket import accepts
@@ -62,6 +63,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._modes: tuple[tuple[int, int], ...] = ()
         self._term = ""
         self._request: SpawnRequest | None = None
+        self._told: dict[bytes, bytes] = {}  # of what was asked for, by a forced command
         self._shell = False
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
@@ -105,8 +107,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._pty = None
         return self._accept(SpawnRequest(argv=sftp_argv()))
 
-    def _accept(self, request: SpawnRequest) -> bool:
-        self._request = request
+    def _accept(self, asked: SpawnRequest) -> bool:
+        assert self.server.grant is not None
+        command = self.server.grant.options.command
+        self._request, self._told = forced(command, asked)
+        self._shell = self._shell and command is None
+        if self._request.argv:
+            self._pty = None
         try:
             stdin_read, stdin_write = pipe()
             self._given.append(stdin_read)
@@ -218,7 +225,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _relay(self) -> ExitStatus:
         """Start the process and carry its bytes; how it ended, once its output is in the channel."""
         assert self.server.user is not None
-        place = await self.gate.in_store(find, self.gate.store, self.server.user, self.server.wanted)
+        grant, wanted = self.server.grant, self.server.wanted
+        assert grant is not None
+        place = await self.gate.in_store(find, self.gate.store, self.server.user, wanted, grant.challenges)
         self.place = place
         if self._shell and self._pty:
             self._tell(texts.welcome(place.workspace, place.version, place.challenge.closes_at))
@@ -302,6 +311,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """The request as the terminal is by now."""
         assert self._request is not None
         env = environment(self.channel.get_environment_bytes(), self._term, self.server.peer, self.server.own)
+        env |= self._told
         env |= {b"WORKSPACE": place.workspace.ref.encode(), b"WORKSPACE_USER": place.user.encode()}
         user = place.challenge.login_user
         return replace(self._request, env=env, user=user, pty=self._pty, modes=self._modes)

@@ -10,6 +10,8 @@ from workspaces.model import Snapshot, Workspace
 GATEWAY_STATUS = 254  # of a session that failed because of the gateway or engine, not because of the command
 INTERRUPTED_STATUS = 130  # Ctrl-C while the workspace starts
 
+ASK_PASSWORD = "Password: "  # noqa: S105
+ASK_CODE = "One-time code: "
 TOO_MANY_TRIES = "Too many authentication failures"
 TOO_MANY_CONNECTIONS = "Too many connections of this account"
 TOO_MANY_SESSIONS = "Too many sessions on this connection"

@@ -11,6 +11,9 @@ import pytest
 
 from sshgate import auth, limits
 from tests.support.gateway import GatewayStage, Person, by_password, memory_stage, until, whoami
+from workspaces import accounts
+from workspaces.accounts import Verdict
+from workspaces.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +43,11 @@ def test_six_passwords_on_one_connection(alice: Person, monkeypatch: pytest.Monk
     alice.stage.gateway.gate.guessing = limits.Guessing()
     tried: list[object] = []
 
-    def wrong(*args: object) -> bool:
+    def wrong(*args: object) -> Verdict:
         tried.append(args)
-        return False
+        return Verdict.WRONG
 
-    monkeypatch.setattr(auth, "password_is_of", wrong)
+    monkeypatch.setattr(accounts, "check_login", wrong)
 
     class Guesser(asyncssh.SSHClient):
         def password_auth_requested(self) -> str:
@@ -71,13 +74,13 @@ def test_a_flood_of_guesses_leaves_keys_and_others_alone(
     alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    original = auth.password_is_of
+    original = accounts.check_login
 
-    def counting(*args: object) -> bool:
-        checked.append(str(args[1]))
-        return bool(original(*args))  # type: ignore[arg-type]
+    def counting(store: Store, name: str, password: str, code: str | None) -> Verdict:
+        checked.append(name)
+        return original(store, name, password, code)
 
-    monkeypatch.setattr(auth, "password_is_of", counting)
+    monkeypatch.setattr(accounts, "check_login", counting)
     for i in range(int(limits.GUESS_ACCOUNT.burst) + 5):
         with pytest.raises(asyncssh.PermissionDenied):
             by_password(alice, f"wrong {i}")
@@ -110,7 +113,7 @@ def test_no_account_takes_as_long_as_a_wrong_password(alice: Person) -> None:
         times = []
         for _ in range(3):
             begun = time.perf_counter()
-            assert not auth.password_is_of(alice.stage.store, name, "wrong")
+            assert accounts.check_login(alice.stage.store, name, "wrong", None) is Verdict.WRONG
             times.append(time.perf_counter() - begun)
         return min(times)
 

@@ -12,13 +12,14 @@ from webadmin import session
 from webadmin.context import parts, store
 from webadmin.security import safe_next
 from workspaces import accounts
-from workspaces.errors import InvalidInput, Refused, WorkspacesError
+from workspaces.errors import Refused, WorkspacesError
 from workspaces.model import User
-from workspaces.names import check_name, printable
+from workspaces.names import printable
 
 log = logging.getLogger(__name__)
 bp = Blueprint("auth", __name__)
 
+_SAID = {v: "wrong password" for v in accounts.Verdict} | {accounts.Verdict.WRONG_CODE: "right password, wrong code,"}
 # argon2 takes tens of MiB and a core for each check: a crowd must not take the host's.
 _checks = threading.BoundedSemaphore(2)
 CHECK_WAIT = 10.0  # seconds that a check waits for its turn
@@ -40,35 +41,37 @@ class Overloaded(WorkspacesError):
     http_status = 503
 
 
-def verify(name: str, password: str) -> User | None:
-    """The user whose password this is, None otherwise or when disabled; takes as long either way.
+def verify(name: str, password: str, code: str | None = None) -> User | None:
+    """The user whose password and one-time code these are, None otherwise or when disabled; takes as long either way.
 
-    Raises TooManyTries, and Overloaded when too many others are being checked.
+    Without `code` only the password is looked at: for somebody who is signed in. Raises TooManyTries, and Overloaded
+    when too many others are being checked.
     """
     address = request.remote_addr or "?"
-    if wait := parts().throttle.take(name, address):
+    throttle = parts().throttle
+    if wait := throttle.take(name, address):
         raise TooManyTries(wait)
-    user = store().find_user(name) if _possible(name) else None
-    hashed = store().password_hash(name) if user and not user.disabled else None
+    if code and throttle.too_many_codes(name):
+        log.warning("too many wrong codes for %r, the last from %s", printable(name, 64), address)
+        code = ""  # is none; whoever tries learns nothing of the password
     if not _checks.acquire(timeout=CHECK_WAIT):
         raise Overloaded("Too many people are signing in right now.", "Try again in a minute.")
     try:
-        good = accounts.check_password(hashed, password)
+        if code is None:
+            right = accounts.check_password(store().password_hash(name), password)
+            verdict = accounts.Verdict.RIGHT if right else accounts.Verdict.WRONG
+        else:
+            verdict = accounts.check_login(store(), name, password, code)
     finally:
         _checks.release()
-    if user is None or user.disabled or not good:
-        log.warning("wrong password for %r from %s", printable(name, 64), address)
+    user = store().find_user(name)
+    if verdict is not accounts.Verdict.RIGHT or user is None or user.disabled:
+        log.warning("%s for %r from %s", _SAID[verdict], printable(name, 64), address)
+        if verdict is accounts.Verdict.WRONG_CODE:
+            throttle.wrong_code(name)
         return None
-    parts().throttle.give_back(name, address)
+    throttle.give_back(name, address)
     return user
-
-
-def _possible(name: str) -> bool:
-    try:
-        check_name(name)
-    except InvalidInput:
-        return False
-    return True
 
 
 @bp.route("/login", methods=["GET", "POST"])
@@ -81,13 +84,20 @@ def login() -> Any:
         return render_template("login.html", next=target, name="")
     name = request.form.get("name", "").strip()
     try:
-        user = verify(name, request.form.get("password", ""))
+        user = verify(name, request.form.get("password", ""), request.form.get("code", ""))
     except TooManyTries as error:
         response = _again(name, target, error, 429)
         response.headers["Retry-After"] = str(error.wait)
         return response
     if user is None:
-        return _again(name, target, Refused("The name or the password is wrong."), 403)
+        return _again(
+            name,
+            target,
+            Refused(
+                "The name or the password is wrong.", "If your account has one-time codes, a fresh one is needed too."
+            ),
+            403,
+        )
     session.begin(user)
     store().add_event(user.name, "login.accepted", data={"via": "web", "address": request.remote_addr or "?"})
     return redirect(target or url_for("start"))

@@ -101,8 +101,7 @@ def withdraw(snapshot_id: int) -> Any:
 def add_key() -> Any:
     name = session.me().name
     try:
-        fingerprint, line = accounts.parse_public_key(request.form.get("key", "").strip())
-        store().add_key(name, fingerprint, line, actor=name)
+        store().add_key(name, *accounts.parse_key_line(request.form.get("key", "").strip()), actor=name)
     except (InvalidInput, Conflict) as error:
         return _page("key", error)
     flash("The key is added. It works from now on.")

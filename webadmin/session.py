@@ -1,8 +1,9 @@
 """Who is signed in: flask-login over the store's users.
 
-The session cookie is signed and names the account, a fingerprint of its password's hash, and when it signed in. It
-ends when the password changes, the account is disabled or made anew, or after MAX_AGE. A session that shows up
-from another address or browser may still look, but an administrator must sign in again to change anything.
+The session cookie is signed and names the account, a fingerprint of its password's hash and of its secret for one-time
+codes, and when it signed in. It ends when one of those changes, the account is disabled or made anew, or after MAX_AGE.
+A session that shows up from another address or browser may still look, but an administrator must sign in again to
+change anything.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _load(user_id: str) -> Account | None:
 
 
 def _fingerprint(user: User) -> str:
-    # Keyed, because cookies are readable: nothing of the hash itself leaves the store.
-    text = f"{user.id}:{user.created_at}:{store().password_hash(user.name)}"
+    # Keyed, because cookies are readable: nothing of hash and secret themselves leaves the store.
+    text = f"{user.id}:{user.created_at}:{store().password_hash(user.name)}:{store().totp_secret(user.name)}"
     key = cast(bytes, current_app.secret_key)
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:24]

@@ -1,8 +1,8 @@
 """Limits on password guessing: token buckets per account and address, per address, and in total.
 
 An attempt takes a token from each bucket before the password is looked at, so attempts in parallel count too;
-a right password gives them back. The account alone has no bucket: nobody can lock a rival out from another
-address. Kept in memory, for one process; ssh keys are not concerned.
+a right password gives them back. The account alone has no bucket but for wrong one-time codes after its right
+password: nobody can lock a rival out from another address. Kept in memory, for one process; ssh keys are not concerned.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Rate:
 ACCOUNT = Rate(6, 60)
 ADDRESS = Rate(40, 10)
 TOTAL = Rate(120, 0.25)
+WRONG_CODE = Rate(12, 300)  # after the right password, from wherever: it takes a million tries to find one
 
 
 @dataclass(slots=True)
@@ -61,6 +62,16 @@ class Throttle:
             for key, rate in _keys(account, address):
                 bucket = self._bucket(key, rate)
                 bucket.tokens = rate.burst if key[0] == "account" else min(rate.burst, bucket.tokens + 1)
+
+    def wrong_code(self, account: str) -> None:
+        """A one-time code was wrong, and the password right: nobody else can use up these tokens of an account."""
+        with self._lock:
+            self._bucket(("code", account[:64]), WRONG_CODE).tokens -= 1
+
+    def too_many_codes(self, account: str) -> bool:
+        """Whether no code is looked at for a while."""
+        with self._lock:
+            return self._bucket(("code", account[:64]), WRONG_CODE).tokens < 1
 
     def _bucket(self, key: tuple[str, ...], rate: Rate) -> _Bucket:
         now = self._clock()

@@ -11,12 +11,15 @@ import base64
 import binascii
 import hashlib
 import re
+import time
 import unicodedata
 from collections.abc import Callable
+from enum import Enum
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from workspaces import keyoptions, totp
 from workspaces.errors import InvalidInput
 from workspaces.model import Role, User
 from workspaces.names import check_name, printable
@@ -29,6 +32,7 @@ COMMENT_MAX = 200
 RSA_BITS_MIN = 2048
 RSA_BITS_MAX = 16384
 
+_NO_SECRET = "A" * 32  # worked with where there is none
 _POINT_BYTES = {"nistp256": 65, "nistp384": 97, "nistp521": 133}  # uncompressed: 4, x, y
 _HOW = "Paste the one line of the .pub file, e.g. of ~/.ssh/id_ed25519.pub; ssh-keygen -t ed25519 makes a new pair."
 
@@ -68,6 +72,41 @@ def check_password(stored: str | None, password: str) -> bool:
     return False
 
 
+class Verdict(Enum):
+    RIGHT = "right"
+    WRONG = "wrong"
+    WRONG_CODE = "wrong code"  # after the right password: never told, but counted
+
+
+def check_login(store: Store, name: str, password: str, code: str | None, now: float | None = None) -> Verdict:
+    """Whether password and one-time code let that account in; `code` is None where none was asked for.
+
+    A code that let somebody in is used up. Takes as long without such an account, and whichever of the two is wrong.
+    """
+    user = store.find_user(name)
+    hashed, secret = store.password_hash(name), store.totp_secret(name)
+    if user is None or user.disabled:
+        hashed = secret = None
+    right = check_password(hashed, password)
+    step = totp.matching_step(secret or _NO_SECRET, code or "", time.time() if now is None else now)
+    if not right:
+        return Verdict.WRONG
+    if secret is None:
+        return Verdict.RIGHT
+    if code is None:
+        return Verdict.WRONG
+    if step is None or not store.accept_totp_step(name, secret, step):
+        return Verdict.WRONG_CODE
+    return Verdict.RIGHT
+
+
+def begin_totp(store: Store, name: str, *, actor: str) -> tuple[str, str]:
+    """Ask `name` for one-time codes from now on: their new secret in base32, and the URI for an app. NotFound."""
+    secret = totp.new_secret()
+    store.set_totp_secret(name, secret, actor=actor)
+    return secret, totp.uri(secret, name)
+
+
 def _encoded(password: str) -> bytes:
     """One form for one text: keyboards differ in how they compose an ä. What is not Unicode never matches."""
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
@@ -102,6 +141,23 @@ def parse_public_key(text: str) -> tuple[str, str]:
     return f"SHA256:{digest}", f"{kind} {base64.b64encode(blob).decode()} {comment[:COMMENT_MAX]}".rstrip()
 
 
+def parse_key_line(text: str) -> tuple[str, str, str]:
+    """The same for a line of authorized_keys(5): fingerprint, line to store, and the options in front of the key.
+
+    Raises InvalidInput also for options that are not known or cannot be honoured.
+    """
+    line = _only_line(text)
+    words = line.split()
+    if words[0] in _KINDS or not any(word in _KINDS for word in words):
+        return *parse_public_key(text), ""
+    options, key = keyoptions.split(line)
+    found = keyoptions.parse(options)
+    fingerprint, stored = parse_public_key(key)
+    if not stored.startswith("sk-") and (found.verify_required or not found.touch_required):
+        raise InvalidInput("no-touch-required and verify-required are for keys on a security key, whose type is sk-….")
+    return fingerprint, stored, options
+
+
 def _only_line(text: str) -> str:
     if "PRIVATE KEY" in text or "PuTTY-User-Key-File" in text:
         raise InvalidInput(
@@ -130,7 +186,7 @@ def _not_a_kind(line: str, kind: str) -> InvalidInput:
         return InvalidInput("DSA keys are not safe any more.", "Make a new one: ssh-keygen -t ed25519")
     if any(f" {known} " in f" {line} " for known in _KINDS):
         return InvalidInput(
-            "Options in front of a key are not taken.", "Leave out all that stands before the key's type."
+            "Options in front of the key are not taken here.", "Leave out all that stands before the key's type."
         )
     return InvalidInput(f"{printable(kind, 40)!r} is no type of key that is taken here.", _HOW)
 
@@ -228,12 +284,13 @@ def create_user(
     password: str | None = None,
     key: str | None = None,
 ) -> User:
-    """Make an account with its password, public key (a line) and, with `challenge`, its workspace of the same name.
+    """Make an account with its password, public key (a line, options in front) and, with `challenge`, a workspace there
+    of the same name.
 
     All of it or nothing. Raises InvalidInput, NotFound for the challenge, Conflict for what exists already.
     """
     check_name(name, "user")
-    parsed = parse_public_key(key) if key is not None else None
+    parsed = parse_key_line(key) if key is not None else None
     hashed = hash_password(password) if password is not None else None  # slow: before the transaction
     with store.transaction():
         user = store.add_user(name, role, hashed, actor=actor)

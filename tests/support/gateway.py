@@ -20,7 +20,7 @@ import asyncssh
 
 from sshgate import server, session
 from sshgate.environment import environment
-from sshgate.hostkey import NAME, load_host_key
+from sshgate.hostkey import NAME, load_host_keys
 from sshgate.server import Gate
 from workspaces import accounts, guest
 from workspaces.engine.base import Engine, ImageConfig
@@ -57,7 +57,7 @@ class GatewayThread:
             self._stop = asyncio.Event()
             self.gate = Gate(store, lifecycle)
             try:
-                port = await self.gate.listen("127.0.0.1", 0, load_host_key(keys))
+                port = await self.gate.listen("127.0.0.1", 0, load_host_keys(keys))
             except BaseException as error:
                 self._started.set_exception(error)
                 raise

@@ -40,7 +40,7 @@ def add_user() -> Any:
     name = form.get("name", "").strip()
     try:
         password, key = form.get("password", ""), form.get("key", "").strip()
-        if not password and not key:
+        if not password and not key and not store().authorities():
             raise InvalidInput("Nobody could sign in to this account.", "Give a password, an ssh key, or both.")
         accounts.create_participant(
             store(),

@@ -33,6 +33,7 @@ COMMANDS = {
     "workspaces.cli.setup": ("init", "serve", "gateway", "web", "worker", "doctor", "demo"),
     "workspaces.cli.host": ("engine", "image"),
     "workspaces.cli.people": ("challenge", "user", "key"),
+    "workspaces.cli.identity": ("authority", "hostkey"),
     "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members"),
     "workspaces.cli.versions": ("snapshot", "archive", "job", "audit"),
 }

@@ -191,9 +191,9 @@ def user_command() -> None:
 @click.option("--password-file", help="File with one line, the password (- for standard input).")
 @pass_app
 def user_add(app: App, name: str, admin: bool, challenge: str | None, key_file: Any, password_file: str | None) -> None:
-    """Add an account, with a key, a password, or both."""
+    """Add an account, with a key, a password, or both; with neither where certificates are trusted."""
     password = read_password(password_file, name) if password_file or not key_file else None
-    if password is None and key_file is None:
+    if password is None and key_file is None and not app.store.authorities():
         raise UsageError(f"{name} needs a key or a password to log in with.", "Use --key FILE or --password-file FILE.")
     accounts.create_user(
         app.store,
@@ -217,7 +217,7 @@ def user_list(app: App, as_json: bool) -> None:
         (
             ("name", lambda u: u.name),
             ("role", lambda u: u.role),
-            ("password", lambda u: "yes" if u.has_password else "no"),
+            ("password", lambda u: ("with code" if u.has_totp else "yes") if u.has_password else "no"),
             ("keys", lambda u: len(app.store.keys(u.name))),
             ("disabled", lambda u: "yes" if u.disabled else "no"),
             ("workspaces", lambda u: ", ".join(w.ref for w in app.store.workspaces_of(u.name))),
@@ -240,6 +240,21 @@ def user_passwd(app: App, name: str, password_file: str | None) -> None:
         raise UsageError("No password was given.", "Use --password-file FILE, or run it on a terminal.")
     app.store.set_password_hash(name, accounts.hash_password(password), actor=app.actor)
     click.echo(f"{name} has a new password.")
+
+
+@user_command.command("totp")
+@click.argument("name")
+@click.option("--remove", is_flag=True, help="Ask for the password alone again.")
+@pass_app
+def user_totp(app: App, name: str, remove: bool) -> None:
+    """Ask for a one-time code beside the password. Prints the secret, once; a second call makes a new one."""
+    if remove:
+        app.store.set_totp_secret(name, None, actor=app.actor)
+        click.echo(f"{name} logs in with the password alone.")
+        return
+    secret, uri = accounts.begin_totp(app.store, name, actor=app.actor)
+    click.echo(f"secret: {secret}\n{uri}")
+    click.echo(f"{name} puts one of these into an authenticator app. A password alone lets in no more.", err=True)
 
 
 @user_command.command("disable")
@@ -279,9 +294,9 @@ def key_command() -> None:
 @click.argument("file", type=click.File("rb"))
 @pass_app
 def key_add(app: App, user: str, file: Any) -> None:
-    """Add a public key from FILE (- for standard input) to an account."""
-    fingerprint, line = accounts.parse_public_key(read_key(file))
-    app.store.add_key(user, fingerprint, line, actor=app.actor)
+    """Add a public key from FILE (- for standard input) to an account, with options in front as in authorized_keys."""
+    fingerprint, line, options = accounts.parse_key_line(read_key(file))
+    app.store.add_key(user, fingerprint, line, options, actor=app.actor)
     click.echo(f"{user} can log in with {fingerprint}.")
 
 
@@ -298,6 +313,7 @@ def key_list(app: App, user: str, as_json: bool) -> None:
             ("fingerprint", lambda k: k.fingerprint),
             ("type", lambda k: k.line.split()[0]),
             ("comment", lambda k: " ".join(k.line.split()[2:])),
+            ("options", lambda k: k.options or "-"),
             ("added", lambda k: when(k.added_at)),
             ("last used", lambda k: when(k.last_used_at)),
             ("from", lambda k: k.last_used_from or "-"),

@@ -40,7 +40,7 @@ class Ssh:
             "LogLevel=ERROR",
         ]
         if self.key:
-            way = ["-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "PasswordAuthentication=no"]
+            way = ["-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "PreferredAuthentications=publickey"]
         else:
             way = ["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"]
         return ["ssh", "-F", "/dev/null", *trust, *way, *options, "-p", str(self.port), f"{self.user}@127.0.0.1"]

@@ -1,7 +1,7 @@
 """The store: everything that must survive, in one SQLite file of the state directory.
 
     Store ─ users.py       accounts, keys
-          ─ challenges.py  challenges
+          ─ challenges.py  challenges     authorities.py  whose certificates are believed
           ─ workspaces.py  workspaces, members
           ─ snapshots.py   requests, decisions, versions, change reports
           ─ jobs.py        the queue of the worker   retries.py  trying again, cancelling

@@ -67,6 +67,24 @@ class Users(Connections):
             db.execute("UPDATE users SET password_hash = ? WHERE id = ?", [password_hash, user.id])
             self._record(actor, "user.password_set" if password_hash else "user.password_removed", data={"user": name})
 
+    def totp_secret(self, name: str) -> str | None:
+        """The secret of the one-time codes, in base32; None for an account without, and without such a user."""
+        row = self._find("SELECT totp_secret FROM users WHERE name = ?", [name]) if _possible(name) else None
+        return row["totp_secret"] if row else None
+
+    def set_totp_secret(self, name: str, secret: str | None, *, actor: str) -> None:
+        """Ask for codes made with `secret` (base32) beside the password; None asks for the password alone. NotFound."""
+        with self._write() as db:
+            user = self.user(name)
+            db.execute("UPDATE users SET totp_secret = ?, totp_step = 0 WHERE id = ?", [secret, user.id])
+            self._record(actor, "user.totp_set" if secret else "user.totp_removed", data={"user": name})
+
+    def accept_totp_step(self, name: str, secret: str, step: int) -> bool:
+        """Use up the code of that step. False when it, or a later one, was accepted before, or the secret changed."""
+        with self._write() as db:
+            sql = "UPDATE users SET totp_step = ? WHERE name = ? AND totp_secret = ? AND totp_step < ?"
+            return bool(db.execute(sql, [step, name, secret, step]).rowcount)
+
     def set_disabled(self, name: str, disabled: bool, *, actor: str) -> None:
         """Refuse or allow logins. Nothing happens when it is so already; NotFound, Conflict for the last admin."""
         with self._write() as db:
@@ -110,8 +128,8 @@ class Users(Connections):
 
     # keys
 
-    def add_key(self, user: str, fingerprint: str, line: str, *, actor: str) -> Key:
-        """Let `user` log in with a key (parsed by accounts.parse_public_key).
+    def add_key(self, user: str, fingerprint: str, line: str, options: str = "", *, actor: str) -> Key:
+        """Let `user` log in with a key (parsed by accounts.parse_key_line).
 
         NotFound for the user; Conflict when anyone has this key, without saying who: a key is one person's.
         """
@@ -127,8 +145,9 @@ class Users(Connections):
                     "" if mine else "Make a new one with ssh-keygen.",
                 )
             row = {"user_id": owner.id, "fingerprint": fingerprint, "line": line, "added_at": time.time()}
-            self._insert("keys", row)
-            self._record(actor, "key.added", data={"user": user, "fingerprint": fingerprint})
+            self._insert("keys", {**row, "options": options})
+            said = {"user": user, "fingerprint": fingerprint, "options": options or None}
+            self._record(actor, "key.added", data=said)
             return to_key(self._one(f"{_KEYS} WHERE k.fingerprint = ?", [fingerprint]))
 
     def keys(self, user: str) -> list[Key]:
@@ -136,6 +155,11 @@ class Users(Connections):
         if not _possible(user):
             return []
         return [to_key(row) for row in self._rows(f"{_KEYS} WHERE u.name = ? ORDER BY k.id", [user])]
+
+    def find_key(self, fingerprint: str) -> Key | None:
+        """The key of that fingerprint, or None; any text may be asked for. Its account may be disabled: look."""
+        row = self._find(f"{_KEYS} WHERE k.fingerprint = ?", [fingerprint]) if _possible(fingerprint) else None
+        return to_key(row) if row else None
 
     def key_owner(self, fingerprint: str) -> User | None:
         """Whose key it is, or None; any text may be asked for. The account may be disabled: look."""

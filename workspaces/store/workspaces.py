@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from workspaces.errors import Conflict, NotFound
 from workspaces.model import JobKind, JobState, SnapshotState, Workspace, WorkspaceState
 from workspaces.names import check_name, printable
-from workspaces.store.challenges import Challenges
+from workspaces.store.authorities import Authorities
 from workspaces.store.rows import to_workspace
 from workspaces.store.users import Users
 
@@ -24,7 +24,7 @@ _WORKSPACES = (
 )
 
 
-class Workspaces(Challenges, Users):
+class Workspaces(Authorities, Users):
     def add_workspace(self, challenge: str, name: str, members: Iterable[str] = (), *, actor: str) -> Workspace:
         """Add a workspace, ABSENT: its container is made at the first login.
 
