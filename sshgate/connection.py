@@ -45,7 +45,7 @@ PIECE = 16 << 10  # bytes below which pieces that wait for the process are put t
 ENV_NAMES = frozenset(
     b"LANG TERM COLORTERM TZ GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL".split()
 )
-ENV_LOCALE = re.compile(rb"LC_\w+", re.ASCII)
+ENV_LOCALE = re.compile(rb"LC_\w+")
 ENV_MAX = 32  # variables in one session
 ENV_VALUE_MAX = 1024  # bytes
 

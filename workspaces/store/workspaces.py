@@ -128,7 +128,7 @@ class Workspaces(Challenges, Users):
         with self._write() as db:
             self.workspace(workspace_id)
             db.execute(
-                "UPDATE workspaces SET image = ?, parent_id = ? WHERE id = ?",
+                "UPDATE workspaces SET image = ?, parent_id = ?, disk_bytes = NULL, disk_at = NULL WHERE id = ?",
                 [image, parent_snapshot_id, workspace_id],
             )
 
