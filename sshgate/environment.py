@@ -23,12 +23,12 @@ def environment(
 ) -> dict[bytes, bytes]:
     """The client's variables (the channel let only harmless ones in), and sshd's; `term` is empty without terminal.
 
-    `peer` and `own` are the addresses and ports of the connection's two ends.
+    TERM is then what the client sent as a variable, if that can be one. `peer` and `own` are the addresses and ports of the connection's two ends.
     """
     env = dict(asked)
-    env.pop(b"TERM", None)
-    if term:
-        env[b"TERM"] = term.encode()
+    sent = env.pop(b"TERM", b"").decode("ascii", "replace")
+    if term or _TERM.fullmatch(sent):
+        env[b"TERM"] = (term or sent).encode()
     env[b"SSH_CONNECTION"] = f"{peer[0]} {peer[1]} {own[0]} {own[1]}".encode()
     env[b"SSH_CLIENT"] = f"{peer[0]} {peer[1]} {own[1]}".encode()
     return env

@@ -54,6 +54,31 @@ def test_no_variable_that_a_loader_reads_gets_in_by_any_case(alice: Person) -> N
     assert "ld_preload" not in seen
 
 
+@pytest.mark.parametrize(("sent", "seen"), [("xterm-256color", "xterm-256color"), ("\x1b[31m", ""), ("../x", "")])
+def test_term_as_a_variable_counts_without_a_terminal(alice: Person, sent: str, seen: str) -> None:
+    async def run() -> list[str]:
+        async with alice.connect() as connection:
+            return [
+                str((await connection.run("printenv TERM", env={"TERM": sent}, term_type=term)).stdout).strip()
+                for term in (None, "vt100")
+            ]
+
+    assert asyncio.run(run()) == [seen, "vt100"]
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize("protocol", ["-O", "-s"])
+def test_both_protocols_of_scp(alice: Person, tmp_path: Path, protocol: str) -> None:
+    (tmp_path / "up").write_bytes(bytes(range(256)) * 1000)
+    command = alice.line()
+    scp = ["scp", "-q", protocol, *command[1 : command.index("-p")], "-P", str(alice.stage.port)]
+    subprocess.run([*scp, f"{tmp_path}/up", f"alice@127.0.0.1:{tmp_path}/there"], check=True, timeout=30)
+    subprocess.run([*scp, f"alice@127.0.0.1:{tmp_path}/there", f"{tmp_path}/down"], check=True, timeout=30)
+    assert (tmp_path / "down").read_bytes() == (tmp_path / "up").read_bytes()
+
+
 # --- shells and commands ---
 
 
