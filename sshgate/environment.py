@@ -23,7 +23,8 @@ def environment(
 ) -> dict[bytes, bytes]:
     """The client's variables (the channel let only harmless ones in), and sshd's; `term` is empty without terminal.
 
-    TERM is then what the client sent as a variable, if that can be one. `peer` and `own` are the addresses and ports of the connection's two ends.
+    TERM is then what the client sent as a variable, if that can be one. `peer` and `own` are the addresses and ports of
+    the connection's two ends.
     """
     env = dict(asked)
     sent = env.pop(b"TERM", b"").decode("ascii", "replace")
