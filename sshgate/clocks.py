@@ -79,7 +79,7 @@ class Clocks:
         """The challenge closes then, or never. Told anew when the organisers change it; the first time starts all."""
         if self._over or (self._begun and at == self._closes_at):
             return
-        self._begun = True
+        greeted, self._begun = not self._begun, True
         self._closes_at = at
         self._closing = None
         if at is not None:
@@ -89,7 +89,7 @@ class Clocks:
                 WARN_SECONDS,
                 lambda left: texts.closing_warning(challenge, left),
                 texts.closing_end(challenge),
-                warned=moment - self._wall() <= WARN_SECONDS,  # the greeting has just said so
+                warned=greeted and moment - self._wall() <= WARN_SECONDS,  # the greeting has just said so
             )
         self._tick()
 

@@ -123,8 +123,8 @@ class Gate:
             try:
                 version = await self.in_store(self.store.data_version)
                 if version != seen:
-                    seen = version
                     await self._look()
+                    seen = version
             except WorkspacesError as error:
                 log.error("the store could not be read: %s", error.message)
             except Exception:

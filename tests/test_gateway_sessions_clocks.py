@@ -178,7 +178,8 @@ def test_the_organisers_move_the_closing() -> None:
     assert not stage.loop.waits
     stage.clocks.closes(WALL + 3900, "als")
     stage.loop.run(200)
-    assert stage.times()[1:] == [(3900, "end")]
+    assert stage.times()[1:] == [(3800, "warn"), (3900, "end")]
+    assert "als closes in 2 min;" in stage.said[1][2]
     stage.clocks.closes(WALL + 9000, "als")
     assert not stage.loop.waits
 
@@ -337,10 +338,13 @@ def test_a_client_that_takes_nothing_is_ended_all_the_same(
             process.channel.pause_reading()
             loop = asyncio.get_running_loop()
             session = await session_of(alice)
-            await loop.run_in_executor(None, until, lambda: session.channel.get_write_buffer_size() > 0)
+            channel = session.channel
+            await loop.run_in_executor(
+                None, until, lambda: channel._send_window == 0 and channel.get_write_buffer_size() > 0
+            )
             stage.store.kill_session(stage.store.sessions()[0].id, actor="chief")
-            await loop.run_in_executor(None, until, lambda: session.channel.get_write_buffer_size() == 0)
-            assert session.channel.is_closing()
+            await loop.run_in_executor(None, until, lambda: channel.get_write_buffer_size() == 0)
+            assert channel.is_closing()
             assert (await connection.run("echo another")).stdout == "another\n"
 
     asyncio.run(run())

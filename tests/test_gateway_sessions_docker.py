@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import guest_dir, private_engine
-from tests.support.gateway import Person
+from tests.support.gateway import Person, until
 from tests.support.gatewayprocess import ProcessStage, docker_stage
 from workspaces.engine import images
 from workspaces.engine.base import ImageConfig
@@ -67,3 +67,14 @@ def test_what_image_check_says_of_it(stage: ProcessStage) -> None:
     assert str(found["sftp-server"]).endswith("/sftp/sftp-server; the image has none, so the host's is lent")
     assert not found["sh"].present
     assert not found["scp"].present
+
+
+def test_sessions_of_a_killed_gateway_are_ended_at_the_next_start(stage: ProcessStage, alice: Person) -> None:
+    command = [*alice.line("-s"), "sftp"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as client:
+        until(stage.store.sessions)
+        stage.kill()
+        assert client.wait(20) == 255
+    assert [session.kind for session in stage.store.sessions()] == ["sftp"]
+    stage.start()
+    assert stage.store.sessions() == []

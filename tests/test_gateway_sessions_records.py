@@ -98,6 +98,25 @@ def test_one_that_is_killed_is_told_and_the_others_are_not(settled: GatewayStage
             assert len(settled.store.sessions()) == 1
 
 
+def test_a_kill_is_not_missed_when_the_store_cannot_be_read_at_first(
+    settled: GatewayStage, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, tries = settled.store.users, iter(range(3))
+
+    def busy() -> Any:
+        if next(tries, None) is not None:
+            raise StoreBusy("The database is busy.")
+        return users()
+
+    with Terminal(alice.line("-tt")) as terminal:
+        terminal.expect(rb"[#$] $")
+        until(settled.store.sessions)
+        monkeypatch.setattr(settled.store, "users", busy)
+        settled.store.kill_session(settled.store.sessions()[0].id, actor="chief")
+        terminal.expect(rb"ended by an administrator")
+        assert terminal.wait() == 254
+
+
 def test_a_process_that_died_left_rows_and_the_next_gateway_ends_them(
     settled: GatewayStage, alice: Person, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -93,7 +93,7 @@ def test_it_is_made_anew_in_one_step_only_when_the_host_s_has_changed(
     server = sftpserver.host_server()
     assert server is not None
     shutil.copy(server, fake)
-    monkeypatch.setattr(sftpserver, "SERVERS", (fake,))
+    monkeypatch.setattr(sftpserver, "SFTP_SERVERS", (fake,))
     target = tmp_path / "guest"
     guest.install(target)
     first = os.readlink(target / "sftp")
@@ -116,7 +116,7 @@ def test_a_host_whose_server_needs_no_loader_lends_none(
 ) -> None:
     fake = tmp_path / "sftp-server"
     fake.write_text(content)
-    monkeypatch.setattr(sftpserver, "SERVERS", (fake,))
+    monkeypatch.setattr(sftpserver, "SFTP_SERVERS", (fake,))
     guest.install(tmp_path / "guest")
     assert sorted(path.name for path in (tmp_path / "guest").iterdir()) == ["agent", "bin", "env.sh"]
 

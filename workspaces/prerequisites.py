@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 POLICY = Path("/usr/sbin/policy-rc.d")
+SFTP_SERVERS = tuple(
+    Path(directory, "sftp-server")
+    for directory in ("/usr/lib/openssh", "/usr/lib/ssh", "/usr/libexec/openssh", "/usr/libexec")
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,7 @@ def _sanitizers() -> bool:
 
 
 def _sftp_server() -> bool:
-    directories = ("/usr/lib/openssh", "/usr/lib/ssh", "/usr/libexec/openssh", "/usr/libexec")
-    return any(Path(directory, "sftp-server").exists() for directory in directories)
+    return any(path.exists() for path in SFTP_SERVERS)
 
 
 TABLE = (

@@ -277,7 +277,7 @@ class DockerContainers(DockerImages):
             raise EngineError(f"What {name} changed cannot be read: {exc.strerror}.") from exc
 
     def disk_use(self, name: str) -> int:
-        """Bytes that the container has written over its image. The engine walks its files: seconds for millions."""
+        """Bytes that the container has written over its image. The engine walks its files: many take long."""
         written = self._written(self._container(name).id)
         if written < 0:
             raise NotFound(f"The container {name} was removed meanwhile.")

@@ -17,10 +17,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-SERVERS = tuple(
-    Path(directory, "sftp-server")
-    for directory in ("/usr/lib/openssh", "/usr/lib/ssh", "/usr/libexec/openssh", "/usr/libexec")
-)
+from workspaces.prerequisites import SFTP_SERVERS
+
 SECONDS = 10.0  # for ldd
 
 Place = Callable[[Path, bytes, int], None]
@@ -29,7 +27,7 @@ Link = Callable[[Path, str], None]
 
 def host_server() -> Path | None:
     """The host's sftp-server, if it has one."""
-    return next((path for path in SERVERS if path.is_file()), None)
+    return next((path for path in SFTP_SERVERS if path.is_file()), None)
 
 
 def install_server(target: Path, preload: Path, place: Place, link: Link) -> None:
