@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.stores import empty, path, store
 from workspaces.errors import Conflict, NotFound
-from workspaces.store import Store
+from workspaces.store import Store, sessions
 
 
 def begin(store: Store, user: str = "alice", *, kind: str = "shell", at: float = 1000.0, process: str = "one") -> int:
@@ -108,6 +108,24 @@ def test_ended_sessions_do_not_slow_a_login(
     store.company("alice", 1) if call == "company" else store.sessions(1, "alice")
     assert any(index in plan for plan in plans)
     assert not [plan for plan in plans if plan.startswith("SCAN sessions") and "INDEX" not in plan]
+
+
+def test_the_latest_ended_ones_of_each_user_and_kind_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "KEPT", 3)
+    monkeypatch.setattr(sessions, "TIDY_EVERY", 1)
+    shell = begin(store, at=1.0)
+    store.end_session(shell, 2.0)
+    other = begin(store, "bob", kind="exec", at=1.0)
+    store.end_session(other, 2.0)
+    still_on = begin(store, kind="exec", at=1.0)
+    numbers = []
+    for at in range(10, 20):
+        numbers.append(begin(store, kind="exec", at=float(at)))
+        store.end_session(numbers[-1], at + 0.5)
+    last = begin(store, kind="exec", at=30.0)
+    kept = {s.id for s in store.sessions(ended=True)}
+    assert kept == {shell, other, still_on, *numbers[-3:], last}
+    assert store.company("alice", 1)[0] == (1.0, "192.0.2.7")
 
 
 def test_a_removed_workspace_s_sessions_stay_readable(store: Store) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.support.web import Web, web_fixture  # noqa: F401
 from tests.test_web_flows import text
 
@@ -21,8 +23,8 @@ def test_members_see_who_is_on_in_their_own_workspaces_only(web: Web) -> None:
     for path in ("/me", "/me/live"):
         page = alice.get(path, headers={"X-Fragment": "1"}).text
         assert page.count("On now") == 1
-        assert "bob shell, began" in text(page)
-        assert "alice shell from 192.0.2.7, began" in text(page)
+        assert "bob (shell, began" in text(page)
+        assert "alice (shell from 192.0.2.7, began" in text(page)
         assert "198.51.100" not in page  # where others are is theirs to tell
     bob = web.browser("bob").get("/me").text
     assert bob.count("On now") == 2
@@ -53,4 +55,5 @@ def test_disk_use_is_on_every_page_of_a_workspace(web: Web) -> None:
     web.store.set_workspace_disk(space, 1_288_490_188)
     assert "Disk 1.2 GiB written seen just now" in text(chief.get(f"/admin/workspaces/{space}").text)
     assert "1.2 GiB" in chief.get("/admin/workspaces").text
-    assert "1.2 GiB on disk." in text(alice.get("/me").text)
+    web.store.set_challenge("als", closes_at=time.time() + 90_000, actor="chief")
+    assert "1.2 GiB on disk. Closes in 1 day" in text(alice.get("/me").text)

@@ -19,13 +19,14 @@ bp.before_request(access.require_login)
 
 OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTING)
 SHOWN = 50  # requests listed for one workspace
+ON_NOW = 12  # sessions
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
     """One workspace as its member sees it: `open` is the request under way, `jobs` what is being done to it.
 
-    `sessions` are those that are open in it, everybody's.
+    `sessions` are the latest of those that are open in it, everybody's.
     """
 
     workspace: Workspace
@@ -55,7 +56,7 @@ def _space(workspace: Workspace, ssh: str) -> Space:
         under_way,
         store().changes(under_way.id) if under_way else None,
         store().jobs(states=(JobState.QUEUED, JobState.RUNNING), workspace_id=workspace.id, limit=10),
-        store().sessions(workspace.id, limit=SHOWN),
+        store().sessions(workspace.id, limit=ON_NOW),
     )
 
 

@@ -3,6 +3,9 @@
 A row is open (`ended_at` is NULL) while its session lives. Each gateway process names itself in its rows, so the rows
 of one that was killed can be told from those of the others and ended. An open row that somebody else ends is how a
 gateway learns that its session is to go: it looks which of its rows are still open.
+
+Whoever runs a command a hundred times a second must not fill the disk with rows: of each user the latest that have
+ended are kept, of each kind so many, and the others go.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from collections.abc import Collection
 from workspaces.errors import Conflict
 from workspaces.model import Session
 from workspaces.store.workspaces import Workspaces
+
+KEPT = 2000  # ended sessions of one user and kind
+TIDY_EVERY = 64  # begun sessions, for which the others may be more
 
 _SESSIONS = (
     "SELECT s.id, s.user, s.workspace_id, c.slug || '/' || w.name AS workspace, s.kind, s.address, s.started_at, "
@@ -35,7 +41,15 @@ class Sessions(Workspaces):
     ) -> int:
         """Note a session (`kind` is shell, exec or sftp) of gateway process `process`; returns its id."""
         row = {"user": user, "workspace_id": workspace_id, "kind": kind, "address": address, "process": process}
-        return self._insert("sessions", {**row, "started_at": started_at})
+        with self._write() as db:
+            number = self._insert("sessions", {**row, "started_at": started_at})
+            if number % TIDY_EVERY == 0:
+                db.execute(
+                    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE user = ? AND +kind = ? "
+                    "AND ended_at IS NOT NULL ORDER BY started_at DESC LIMIT -1 OFFSET ?)",
+                    [user, kind, KEPT],
+                )
+            return number
 
     def end_session(self, session_id: int, ended_at: float) -> None:
         """Note its end. Nothing happens when it has ended already."""
