@@ -1,4 +1,4 @@
-"""Compiles the guest agent; everything else about the package is in setup.cfg.
+"""Compiles the guest agent, and what the sftp-server beside it needs; the rest of the package is in setup.cfg.
 
 `python setup.py build_agent` compiles it in place, as an editable installation does.
 """
@@ -16,24 +16,31 @@ from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
 
 SOURCES = Path("workspaces/guest/agent")
+PRELOAD = "workspaces/guest/preload/passwd.c"
 PROGRAM = Path("workspaces/guest/bin/agent")
 FLAGS = (
     *("-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-Wformat=2"),
     *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-fstack-clash-protection"),
-    # Static: it runs in images of any libc, or none.
-    *("-fPIE", "-static-pie", "-s", "-Wl,-z,relro,-z,now,-z,noexecstack"),
+    *("-s", "-Wl,-z,relro,-z,now,-z,noexecstack"),
 )
+STATIC = ("-fPIE", "-static-pie")  # it runs in images of any libc, or none
 
 
 def compile_agent(program: Path) -> None:
-    """Compile the agent to `program`, replacing it in one step. Raises CompileError with what to do."""
+    """Compile the agent to `program`, and passwd.so beside it. Raises CompileError with what to do."""
+    sources = sorted(str(path) for path in SOURCES.glob("*.c"))
+    _compile(program.with_name("passwd.so"), ("-fPIC", "-shared", PRELOAD))
+    _compile(program, (*STATIC, *sources, "-lresolv"))
+
+
+def _compile(program: Path, arguments: tuple[str, ...]) -> None:
+    """Compile `program`, replacing it in one step."""
     compiler = os.environ.get("CC", "gcc")
     if shutil.which(compiler) is None:
         raise CompileError(f"The guest agent needs a C compiler and {compiler} is not installed: apt install gcc.")
     program.parent.mkdir(parents=True, exist_ok=True)
     new = program.with_name(f".{program.name}.{os.getpid()}")
-    sources = sorted(str(path) for path in SOURCES.glob("*.c"))
-    result = subprocess.run([compiler, *FLAGS, "-o", str(new), *sources, "-lresolv"], capture_output=True, text=True)
+    result = subprocess.run([compiler, *FLAGS, "-o", str(new), *arguments], capture_output=True, text=True)
     if result.returncode != 0:
         new.unlink(missing_ok=True)
         missing = ("cannot find -lc", "rcrt1.o", "fatal error: stdio.h", "fatal error: errno.h")

@@ -11,6 +11,7 @@ This file, with userauth.py for all that concerns identity, is the only one that
 - short messages are acknowledged at once: OpenSSH's client leaves Nagle's algorithm on, which costs a login 40 ms;
 - no MSG_IGNORE before each packet: that guards CBC ciphers, which are not offered, and costs a third of the throughput;
 - a command is bytes, as in sshd; environment requests are filtered and bounded as they arrive;
+- a channel is aborted also when its exit status waits for a client that reads nothing;
 - a session learns of the client's close although reading is paused with data buffered;
 - the authentication service may be asked for again, as paramiko does before each attempt, and as sshd allows;
 - an unexpected exception is logged.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -42,7 +44,10 @@ SMALL = 4 << 10  # bytes: a read so short is acknowledged at once, for a client 
 BLOCKED_SECONDS = 60.0  # a client that accepts no byte for so long is dropped
 WINDOW = 1 << 20  # bytes that a client may send ahead of what the process has read
 PIECE = 16 << 10  # bytes below which pieces that wait for the process are put together
-ENV_NAMES = frozenset((b"LANG", b"TERM", b"COLORTERM", b"TZ"))  # and LC_*
+ENV_NAMES = frozenset(
+    b"LANG TERM COLORTERM TZ GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL".split()
+)
+ENV_LOCALE = re.compile(rb"LC_\w+")
 ENV_MAX = 32  # variables in one session
 ENV_VALUE_MAX = 1024  # bytes
 
@@ -168,6 +173,12 @@ class Channel(asyncssh.SSHServerChannel[bytes]):
         """The most bytes that the client takes in one packet."""
         return self._send_pktsize
 
+    def abort(self) -> None:
+        """Close at once, discarding what waits; asyncssh does not when the channel is to close after that."""
+        if self._send_state == "close_pending":
+            self._close_send()
+        super().abort()
+
     def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
         """The same, but many small pieces that wait become few large ones: each has a cost of its own."""
         waiting = self._recv_buf
@@ -190,7 +201,7 @@ class Channel(asyncssh.SSHServerChannel[bytes]):
     def _process_env_request(self, packet: SSHPacket) -> bool:
         name, value = packet.get_string(), packet.get_string()
         packet.check_end()
-        if not (name in ENV_NAMES or name.startswith(b"LC_")) or b"\0" in name + value:
+        if not (name in ENV_NAMES or ENV_LOCALE.fullmatch(name)) or b"\0" in value:
             return False
         if len(name) > ENV_VALUE_MAX or len(value) > ENV_VALUE_MAX or len(self._env) >= ENV_MAX:
             return False

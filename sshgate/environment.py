@@ -8,14 +8,9 @@ from collections.abc import Mapping
 from sshgate import texts
 
 _TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-_SFTP_SCRIPT = b"""\
-for server in /usr/lib/openssh/sftp-server /usr/lib/ssh/sftp-server /usr/libexec/openssh/sftp-server \
-/usr/libexec/sftp-server; do
-    if [ -x "$server" ]; then exec "$server"; fi
-done
-printf '%s\\n' "$1" >&2
-exit 127
-"""
+_SIGNALS = frozenset(  # RFC 4254, section 6.10
+    ("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2")
+)
 
 
 def terminal_name(asked: str) -> str:
@@ -28,18 +23,26 @@ def environment(
 ) -> dict[bytes, bytes]:
     """The client's variables (the channel let only harmless ones in), and sshd's; `term` is empty without terminal.
 
-    `peer` and `own` are the addresses and ports of the connection's two ends.
+    TERM is then what the client sent as a variable, if that can be one. `peer` and `own` are the addresses and ports of
+    the connection's two ends.
     """
     env = dict(asked)
-    env.pop(b"TERM", None)
-    if term:
-        env[b"TERM"] = term.encode()
+    sent = env.pop(b"TERM", b"").decode("ascii", "replace")
+    if term or _TERM.fullmatch(sent):
+        env[b"TERM"] = (term or sent).encode()
     env[b"SSH_CONNECTION"] = f"{peer[0]} {peer[1]} {own[0]} {own[1]}".encode()
     env[b"SSH_CLIENT"] = f"{peer[0]} {peer[1]} {own[1]}".encode()
     return env
 
 
+def signal_name(name: str) -> str:
+    """What ended a process, as an exit-signal message names it: signals that SSH does not know carry whose they are."""
+    return name if name in _SIGNALS else f"{name}@openssh.com"
+
+
 def sftp_argv() -> tuple[bytes, ...]:
-    """Runs the image's sftp-server wherever its distribution puts it, else says that there is none."""
-    said = f"{texts.NO_SFTP}\n{texts.NO_SFTP_HINT}".encode()
-    return (b"/bin/sh", b"-c", _SFTP_SCRIPT, b"sh", said)
+    """Runs the image's sftp-server wherever its distribution puts it, else the guest's; else says that there is none.
+
+    It is found in the guest's own directory, which comes first in PATH; no shell is needed.
+    """
+    return (b"workspaces-sftp", f"{texts.NO_SFTP}\n{texts.NO_SFTP_HINT}".encode())

@@ -28,6 +28,7 @@ from sshgate.grant import Grant
 from sshgate.hostkey import HostKeys, load_host_keys
 from sshgate.limits import Admission, Guessing
 from sshgate.places import Place
+from sshgate.records import Record, Records, end_stale
 from sshgate.start import Starter
 from workspaces.errors import HostError, WorkspacesError
 from workspaces.lifecycle import Lifecycle
@@ -62,7 +63,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._lookups = ThreadPoolExecutor(STORE_THREADS, "store")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
-        self._records = ThreadPoolExecutor(1, "record")
+        self.records = Records(store)
         self._running: list[Workspace] = []
         self._last_user: dict[int, str] = {}
         self._changed = asyncio.Event()
@@ -102,23 +103,14 @@ class Gate:
             data = {"address": address, "with": grant.way, **said, "serial": grant.serial}
             self.store.add_event(user, "login.accepted", data=data)
 
-        self._record(write)
+        self.records.add(write)
 
-    def note_session(self, place: Place) -> None:
+    def note_session(self, place: Place, kind: str, address: str) -> Record:
+        """Write down that a session (`shell`, `exec` or `sftp`) begins; its end is told to `records`."""
         self._last_user[place.workspace.id] = place.user
-        self._record(partial(self.store.touch_login, place.workspace.id))
-
-    def _record(self, write: Callable[[], None]) -> None:
-        def guarded() -> None:
-            try:
-                write()
-            except WorkspacesError as error:
-                log.error("not recorded: %s", error.message)
-            except Exception:
-                log.exception("not recorded")
-
-        with suppress(RuntimeError):  # shutting down
-            self._records.submit(guarded)
+        record = Record(place.user, place.workspace.id, kind, address)
+        self.records.begin(record)
+        return record
 
     def _member(self, workspace_id: int) -> str:
         """Who asks inside a workspace, as far as that can be told: whoever logged in last, else its first member."""
@@ -133,8 +125,8 @@ class Gate:
             try:
                 version = await self.in_store(self.store.data_version)
                 if version != seen:
-                    seen = version
                     await self._look()
+                    seen = version
             except WorkspacesError as error:
                 log.error("the store could not be read: %s", error.message)
             except Exception:
@@ -155,10 +147,11 @@ class Gate:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _look(self) -> None:
-        """See which workspaces run, and who may be here no longer."""
+        """See which workspaces run, who may be here no longer, and until when the others may."""
         self._running = await self.in_store(self.store.workspaces, state=WorkspaceState.RUNNING)
         users = {user.name for user in await self.in_store(self.store.users) if not user.disabled}
         members = {w.id: w.members for w in await self.in_store(self.store.workspaces)}
+        closes_at = {c.slug: c.closes_at for c in await self.in_store(self.store.challenges)}
         for server in tuple(self.servers):
             if server.user is not None and server.user not in users:
                 self._dismiss(server, texts.ACCOUNT_CLOSED)
@@ -166,6 +159,12 @@ class Gate:
             for session in tuple(server.sessions):
                 if session.place and session.place.user not in members.get(session.place.workspace.id, ()):
                     session.end(texts.MEMBERSHIP_ENDED.format(ref=session.place.workspace.ref))
+                elif session.place and session.clocks:
+                    slug = session.place.challenge.slug
+                    session.clocks.closes(closes_at.get(slug), slug)
+        killed = await self.in_store(self.records.killed)
+        for session in [s for server in self.servers for s in server.sessions if s.record in killed]:
+            session.end(texts.SESSION_KILLED)
 
     def _dismiss(self, server: Server, reason: str) -> None:
         for session in tuple(server.sessions):
@@ -214,7 +213,7 @@ class Gate:
         await self._until(lambda: not self.servers, CLOSE_SECONDS)
         await self.attendants.close()
         self.starter.close()
-        self._records.shutdown(wait=True)
+        self.records.close()
         for pool in (self._lookups, self._passwords):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -245,6 +244,7 @@ async def serve(
     try:
         keys = load_host_keys(settings.keys)
         port = await gate.listen(host, port, keys)
+        await gate.in_store(end_stale, store, [gate.records.process])
         log.info("listening on %s port %d, host key %s", host, port, keys.current.get_fingerprint())
         ready(host, port)
         await stop.wait()

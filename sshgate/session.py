@@ -22,11 +22,14 @@ from typing import TYPE_CHECKING, cast
 import asyncssh
 
 from sshgate import texts
+from sshgate.clocks import Clocks
 from sshgate.connection import Channel
-from sshgate.environment import environment, sftp_argv, terminal_name
+from sshgate.environment import environment, sftp_argv, signal_name, terminal_name
 from sshgate.grant import forced
+from sshgate.greeting import greeting
 from sshgate.places import Place, find
 from sshgate.pump import READ_SIZE, Input, Output, pipe
+from sshgate.records import Record
 from workspaces.engine.guestsocket import accepts
 from workspaces.errors import EngineError, EngineTimeout, GuestUnavailable, WorkspacesError
 from workspaces.guest.client import ExitStatus, GuestClient, Process, SpawnRequest, TermSize
@@ -57,6 +60,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.gate = gate
         self.server = server
         self.place: Place | None = None
+        self.record: Record | None = None  # once the process runs
+        self.clocks: Clocks | None = None
         self.closed = False  # both ways, so it no longer counts as one of the connection's sessions
         self._loop = asyncio.get_running_loop()
         self._pty: TermSize | None = None
@@ -73,6 +78,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._resize: asyncio.TimerHandle | None = None
         self._told_starting = False
         self._copied = 0  # bytes of output that went into the channel
+        self._taken = 0  # bytes of input that came out of it
         self._paused = False
         self._drained = asyncio.Event()
         self._drained.set()
@@ -150,13 +156,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._process.signal(signal)
 
     def break_received(self, msec: int) -> bool:
-        del msec  # a pseudo-terminal has no line to hold; as sshd does, it is refused
-        return False
+        del msec  # a pseudo-terminal has no line to hold, and as with sshd that is fine
+        return self._pty is not None
 
     # --- bytes ---
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         del datatype
+        self._taken += len(data)
         if self._process is None and self._pty and b"\x03" in data and self._task:
             self._task.cancel()  # Ctrl-C while the workspace starts
             return
@@ -230,13 +237,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
         place = await self.gate.in_store(find, self.gate.store, self.server.user, wanted, grant.challenges)
         self.place = place
         if self._shell and self._pty:
-            self._tell(texts.welcome(place.workspace, place.version, place.challenge.closes_at))
+            for line in await self.gate.in_store(greeting, self.gate.store, place):
+                self._tell(line)
         self._process, socket = await self._start(place)
         self._close_given()
         if self._pty:
             self._send_size()
         self.flow_changed()
-        self.gate.note_session(place)
+        self._begin(place)
         try:
             status = await self._process.wait()
         except GuestUnavailable:
@@ -246,6 +254,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if status.code != 0 and not accepts(socket):
             raise await self._ended(place)  # the agent listens no more: it ended the process, not the process itself
         return status
+
+    def _begin(self, place: Place) -> None:
+        kind = "shell" if self._shell else "sftp" if self._request and self._request.argv else "exec"
+        self.record = self.gate.note_session(place, kind, self.server.address)
+        idle, longest = place.challenge.idle_seconds, place.challenge.session_seconds
+        self.clocks = Clocks(self._loop, self._moved, self.announce, self.end, idle=idle, longest=longest)
+        self.clocks.closes(place.challenge.closes_at, place.challenge.slug)
+
+    def _moved(self) -> int:
+        return self._copied + self._taken
 
     async def _ended(self, place: Place) -> EngineError:
         workspace = place.workspace
@@ -330,7 +348,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return
         self.channel.write_eof()
         if status.signal is not None:
-            self.channel.exit_with_signal(status.signal, status.core)
+            self.channel.exit_with_signal(signal_name(status.signal), status.core)
         else:
             self.channel.exit(status.code or 0)
 
@@ -370,8 +388,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._tell(f"\r\n{text}")
 
     def end(self, text: str) -> None:
-        """Hang up, and say why."""
+        """Hang up, and say why; a client that does not take the reason is left without it."""
+        self._tell("")
         self._fail(WorkspacesError(text))
+        self._loop.call_later(CLOSED_SECONDS, self.channel.abort)
         if self._task:
             self._task.cancel()
 
@@ -405,6 +425,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _release(self) -> None:
         """Hang the process up if it runs, and close every descriptor. May be called again."""
+        if self.clocks:
+            self.clocks.stop()
+        if self.record:
+            self.gate.records.end(self.record)
+            self.record = None
         if self._resize:
             self._resize.cancel()
             self._resize = None

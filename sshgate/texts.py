@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from workspaces.errors import WorkspacesError
-from workspaces.model import Snapshot, Workspace
+from workspaces.model import Snapshot
+from workspaces.names import span
 
 GATEWAY_STATUS = 254  # of a session that failed because of the gateway or engine, not because of the command
 INTERRUPTED_STATUS = 130  # Ctrl-C while the workspace starts
@@ -18,10 +19,11 @@ TOO_MANY_SESSIONS = "Too many sessions on this connection"
 TOO_MANY_ACCOUNT_SESSIONS = "Too many sessions of this account"
 CLOSING = "The gateway is shutting down; connect again in a minute"
 ACCOUNT_CLOSED = "This account was disabled"
+SESSION_KILLED = "This session was ended by an administrator."
 MEMBERSHIP_ENDED = "You are no longer a member of {ref}."
 INTERNAL = "The gateway made a mistake, which is logged."
 INTERNAL_HINT = "Try again; if it happens again, tell the organisers the time."
-NO_SFTP = "The image of this workspace has no sftp-server."
+NO_SFTP = "Neither the image of this workspace nor its host has an sftp-server."
 NO_SFTP_HINT = "Inside the workspace: apt-get install openssh-sftp-server   Or: ssh … cat FILE > FILE, or scp -O"
 WAITING = "Still waiting for the container engine …"
 BUSY = "The workspace does not answer at once; a snapshot may be under way. Waiting …"
@@ -45,14 +47,32 @@ def starting(ref: str) -> str:
     return f"Starting your workspace {ref} …"
 
 
-def welcome(workspace: Workspace, version: int | None, closes_at: float | None) -> str:
-    """The line above the first prompt."""
-    parts = [workspace.ref]
-    if version is not None:
-        parts.append(f"from v{version}")
-    if closes_at is not None:
-        parts.append(f"open until {when(closes_at)}")
-    return " · ".join(parts)
+def idle_warning(left: float) -> str:
+    return f"Nothing has moved here for a while: this session ends in {_left(left)} unless something does."
+
+
+def idle_end(limit: float) -> str:
+    return f"This session ended: nothing moved in it for {span(limit)}."
+
+
+def longest_warning(left: float) -> str:
+    return f"This session ends in {_left(left)}: it has reached the longest time that sessions may last here."
+
+
+def longest_end(limit: float) -> str:
+    return f"This session ended: sessions last {span(limit)} at most here. Connect again to go on."
+
+
+def closing_warning(challenge: str, left: float) -> str:
+    return f"The challenge {challenge} closes in {_left(left)}; this session ends then."
+
+
+def closing_end(challenge: str) -> str:
+    return f"The challenge {challenge} has closed, and this session with it. Your files and versions are kept."
+
+
+def _left(seconds: float) -> str:
+    return span(seconds if seconds < 60 else round(seconds / 60) * 60)
 
 
 def ended(ref: str, reason: str) -> str:

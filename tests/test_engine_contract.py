@@ -123,6 +123,18 @@ def test_files_stay_over_stop_and_start(engine: Engine) -> None:
     assert [change.path for change in engine.changes(NAME).entries] == ["/root/note"]
 
 
+def test_disk_use_is_what_was_written_over_the_image(engine: Engine) -> None:
+    name = started(engine)
+    before = engine.disk_use(name)
+    write(engine, name, "/root/note", "x" * 70_000)
+    assert 70_000 <= engine.disk_use(name) - before < 140_000
+    engine.stop(name)
+    assert engine.disk_use(name) >= 70_000
+    engine.remove(name)
+    with pytest.raises(NotFound):
+        engine.disk_use(name)
+
+
 def test_many_at_once_make_one_container(engine: Engine) -> None:
     def login(_: int) -> str:
         engine.ensure_container(spec(NAME))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workspaces.errors import InvalidInput
-from workspaces.names import check_image, check_message, check_name, image_name, printable, split_login
+from workspaces.names import check_image, check_message, check_name, image_name, printable, span, split_login
 
 
 @pytest.mark.parametrize("name", ["a", "alice", "team-7", "a1-b2-c3", "x" * 32])
@@ -55,3 +55,14 @@ def test_logins_are_split_at_the_first_plus() -> None:
 
 def test_image_name() -> None:
     assert image_name("als", "alice", 3) == "als/alice:v3"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"), (-5, "0 s"), (0.6, "1 s"), (59, "59 s"), (60, "1 min"), (90, "1 min 30 s"), (3600, "1 h"),
+        (3601, "1 h"), (7260, "2 h 1 min"), (86400, "1 day"), (90000, "1 day 1 h"), (172800 + 59, "2 days"),
+    ],
+)  # fmt: skip
+def test_lengths_of_time(seconds: float, said: str) -> None:
+    assert span(seconds) == said

@@ -12,18 +12,22 @@ from webadmin.context import ssh_line, store
 from webadmin.live import fragment
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, Refused, WorkspacesError
-from workspaces.model import Challenge, ChangeReport, Job, JobState, Snapshot, SnapshotState, Workspace
+from workspaces.model import Challenge, ChangeReport, Job, JobState, Session, Snapshot, SnapshotState, Workspace
 
 bp = Blueprint("me", __name__, url_prefix="/me")
 bp.before_request(access.require_login)
 
 OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTING)
 SHOWN = 50  # requests listed for one workspace
+ON_NOW = 12  # sessions
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """One workspace as its member sees it: `open` is the request under way, `jobs` what is being done to it."""
+    """One workspace as its member sees it: `open` is the request under way, `jobs` what is being done to it.
+
+    `sessions` are the latest of those that are open in it, everybody's.
+    """
 
     workspace: Workspace
     challenge: Challenge
@@ -32,6 +36,7 @@ class Space:
     open: Snapshot | None
     report: ChangeReport | None
     jobs: list[Job]
+    sessions: list[Session]
 
 
 def _spaces() -> list[Space]:
@@ -51,6 +56,7 @@ def _space(workspace: Workspace, ssh: str) -> Space:
         under_way,
         store().changes(under_way.id) if under_way else None,
         store().jobs(states=(JobState.QUEUED, JobState.RUNNING), workspace_id=workspace.id, limit=10),
+        store().sessions(workspace.id, limit=ON_NOW),
     )
 
 

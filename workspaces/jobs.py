@@ -2,6 +2,7 @@
 
     store.claim_job ─► a thread for each job, WORKERS at most ─► handler of its kind ─► finish_job or fail_job
     every 5 s: an engine that died is started again, network filters are put back, what the engine shows ─► store
+    now and then: how much disk a workspace uses (sampling.py)
 
 A kill at any moment loses nothing: the lock on the state directory goes with the process, the next worker queues again
 what was running, and every handler can be repeated without harm to what people did since the first attempt. What an
@@ -27,6 +28,7 @@ from workspaces.engine.base import Engine, Progress
 from workspaces.errors import Conflict, EngineTimeout, EngineUnavailable, NotFound, StoreError, WorkspacesError
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, JobKind, SnapshotState
+from workspaces.sampling import Sampler
 from workspaces.store import Store
 
 log = logging.getLogger(__name__)
@@ -97,10 +99,18 @@ class Worker:
                 log.info("%d interrupted jobs are taken up again", count)
             keeper = threading.Thread(target=self._keep_house, args=(stop,), name="housekeeping", daemon=True)
             keeper.start()
+            sampler = threading.Thread(
+                target=Sampler(self._store, self._engine, self._lifecycle).run,
+                args=(stop,),
+                name="sampler",
+                daemon=True,
+            )
+            sampler.start()
             ready()
             self._dispatch(stop)
             self._drain()
             keeper.join(ABANDON_SECONDS)
+            sampler.join(ABANDON_SECONDS)
 
     # taking jobs
 

@@ -92,3 +92,18 @@ def amount(count: int | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def span(seconds: float) -> str:
+    """A length of time for people to read, in its two largest units: `2 h`, `1 day 6 h`, `4 min 30 s`."""
+    rest = max(0, round(seconds))
+    parts = []
+    for unit, one, many in ((86400, "day", "days"), (3600, "h", "h"), (60, "min", "min"), (1, "s", "s")):
+        number, rest = divmod(rest, unit)
+        if number:
+            parts.append(f"{number} {one if number == 1 else many}")
+        elif parts:
+            break
+        if len(parts) == 2:
+            break
+    return " ".join(parts) or "0 s"

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 POLICY = Path("/usr/sbin/policy-rc.d")
+SFTP_SERVERS = tuple(
+    Path(directory, "sftp-server")
+    for directory in ("/usr/lib/openssh", "/usr/lib/ssh", "/usr/libexec/openssh", "/usr/libexec")
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ def _sanitizers() -> bool:
     return any(Path("/usr/lib").glob("llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a"))
 
 
+def _sftp_server() -> bool:
+    return any(path.exists() for path in SFTP_SERVERS)
+
+
 TABLE = (
     Prerequisite("venv", "makes the virtual environment that holds the Python packages", ("python3-venv",), _venv),
     Prerequisite("gcc", "compiles the guest agent", ("gcc",), _program("gcc")),
@@ -73,6 +81,7 @@ TABLE = (
     Prerequisite("ip", "makes the bridge that containers use", ("iproute2",), _program("ip")),
     Prerequisite("mmdebstrap", "builds base images from the mirror", ("mmdebstrap",), _program("mmdebstrap")),
     Prerequisite("ssh", "is the client in the demonstration", ("openssh-client",), _program("ssh", "ssh-keygen")),
+    Prerequisite("sftp", "is lent to containers whose image has none", ("openssh-sftp-server",), _sftp_server),
     Prerequisite("clang", "fuzzes the guest agent's parser", ("clang", "libclang-rt-dev"),
                  lambda: _program("clang")() and _sanitizers(), "test"),
     Prerequisite("chromium", "is the browser that the tests drive", ("chromium",), _program("chromium"), "test"),
@@ -181,7 +190,9 @@ def install_environment(extra: str) -> None:
     state = hashlib.sha256()
     for part in ("setup.cfg", "setup.py", ".ci/constraints.txt"):
         state.update((ROOT / part).read_bytes())
-    for source in sorted((ROOT / "workspaces/guest/agent").glob("*")):
+    for source in sorted(
+        path for part in ("agent", "preload") for path in (ROOT / "workspaces/guest" / part).glob("*")
+    ):
         state.update(source.read_bytes())
     agent = ROOT / "workspaces/guest/bin/agent"
     try:

@@ -11,7 +11,7 @@ from webadmin.context import ssh_line, store
 from webadmin.live import fragment
 from workspaces.model import JobKind
 
-SHOWN = 12  # jobs and events on one workspace's page
+SHOWN = 12  # sessions, jobs and events on one workspace's page
 SAID = {"start": "is being started", "stop": "is being stopped", "restart": "is being restarted"}
 
 
@@ -36,6 +36,7 @@ def _one(workspace_id: int) -> dict[str, Any]:
         "challenge": store().challenge(workspace.challenge),
         "ssh": [ssh_line(name, workspace.ref) for name in workspace.members],
         "snapshots": store().snapshots(workspace_id=workspace_id, limit=1000),
+        "sessions": store().sessions(workspace_id, limit=SHOWN),
         "job": moving_jobs().get(workspace_id),
         "jobs": store().jobs(workspace_id=workspace_id, limit=SHOWN),
         "events": [e for e in store().events(2 * SHOWN, workspace=workspace.ref) if not e.kind.startswith("job.")][

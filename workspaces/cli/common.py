@@ -7,6 +7,7 @@ import getpass
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ COMMANDS = {
     "workspaces.cli.people": ("challenge", "user", "key"),
     "workspaces.cli.identity": ("authority", "hostkey"),
     "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members"),
+    "workspaces.cli.sessions": ("session",),
     "workspaces.cli.versions": ("snapshot", "archive", "job", "audit"),
 }
 
@@ -166,6 +168,16 @@ def parse_time(text: str | None) -> float | None:
     except ValueError as exc:
         raise InvalidInput(f"{printable(text)!r} is not a date or time.", "Write it as 2026-05-01T18:00.") from exc
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def parse_duration(text: str | None) -> float | None:
+    """`90s`, `30m`, `2h` or `1d` as seconds; None for `never` and for None. Raises InvalidInput."""
+    if text is None or text.strip().lower() == "never":
+        return None
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([smhd])", text.strip().lower())
+    if not found:
+        raise InvalidInput(f"{printable(text)!r} is not a length of time.", "Write it as 30m, 2h, 1d or never.")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def plain(thing: Any) -> Any:

@@ -7,7 +7,7 @@ import click
 from workspaces.cli.common import App, json_option, pass_app, plain, print_json, print_table, show_progress, when
 from workspaces.errors import UsageError
 from workspaces.model import Workspace, WorkspaceState
-from workspaces.names import printable
+from workspaces.names import amount, printable
 
 
 @click.command("list")
@@ -24,6 +24,7 @@ def list_command(app: App, challenge: str | None, state: str | None, as_json: bo
             ("members", lambda w: ", ".join(w.members)),
             ("state", lambda w: w.state),
             ("made from", lambda w: w.image or "the challenge's image"),
+            ("disk", lambda w: amount(w.disk_bytes)),
             ("last login", lambda w: when(w.last_login_at)),
         ),
         as_json,
@@ -44,8 +45,12 @@ def show_command(app: App, workspace: str, as_json: bool) -> None:
         return
     click.echo(f"{found.ref}: {found.state} since {when(found.state_at)} {printable(found.state_detail, 500)}".rstrip())
     click.echo(f"members: {', '.join(found.members)}; last login {when(found.last_login_at)}")
+    if found.disk_bytes is not None:
+        click.echo(f"its container has written {amount(found.disk_bytes)}, seen {when(found.disk_at)}")
     if found.image:
         click.echo(f"made from {found.image}")
+    for session in app.store.sessions(found.id):
+        click.echo(f"on: {session.user}, {session.kind} from {session.address} since {when(session.started_at)}")
     for snapshot in snapshots:
         version = f"v{snapshot.version}" if snapshot.version else f"#{snapshot.id}"
         click.echo(f"  {version}  {snapshot.state}  {when(snapshot.requested_at)}  {printable(snapshot.message, 80)}")

@@ -12,6 +12,7 @@ from workspaces import accounts
 from workspaces.cli.common import (
     App,
     json_option,
+    parse_duration,
     parse_time,
     pass_app,
     print_json,
@@ -22,7 +23,7 @@ from workspaces.cli.common import (
 )
 from workspaces.errors import EngineError, InvalidInput, UsageError
 from workspaces.model import Limits, Mount, Network, Role
-from workspaces.names import amount, check_image
+from workspaces.names import amount, check_image, span
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -72,7 +73,9 @@ def _challenge_options(command: Any) -> Any:
             "--login-user", help="Account inside that a login gets (default root, which is unprivileged outside)."
         ),
         click.option("--opens", help="First moment of logins, e.g. 2026-05-01T09:00 (UTC without a zone)."),
-        click.option("--closes", help="Last moment of logins."),
+        click.option("--closes", help="Last moment of logins; open sessions end then."),
+        click.option("--idle", help="End sessions in which nothing moves for so long, e.g. 2h (default never)."),
+        click.option("--session", help="End any session after so long, e.g. 12h (default never)."),
     ):
         command = option(command)
     return command
@@ -85,7 +88,7 @@ def _challenge_options(command: Any) -> Any:
 @pass_app
 def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: str | None, pids: int | None,
                   network: str | None, mounts: tuple[str, ...], login_user: str | None, opens: str | None,
-                  closes: str | None) -> None:  # fmt: skip
+                  closes: str | None, idle: str | None, session: str | None) -> None:  # fmt: skip
     """Add a challenge."""
     app.store.add_challenge(
         slug,
@@ -96,6 +99,8 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
         login_user or "root",
         parse_time(opens),
         parse_time(closes),
+        idle_seconds=parse_duration(idle),
+        session_seconds=parse_duration(session),
         actor=app.actor,
     )
     click.echo(f"Challenge {slug} is there. Add people with: workspaces user add NAME --challenge {slug}")
@@ -115,7 +120,7 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
 @pass_app
 def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, memory: str | None, pids: int | None,
                   network: str | None, mounts: tuple[str, ...], login_user: str | None, opens: str | None,
-                  closes: str | None) -> None:  # fmt: skip
+                  closes: str | None, idle: str | None, session: str | None) -> None:  # fmt: skip
     """Change a challenge. Containers that exist keep what they were made with until they are reset."""
     changes: dict[str, Any] = {}
     if image:
@@ -132,6 +137,10 @@ def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, me
         changes["opens_at"] = parse_time(opens)
     if closes is not None:
         changes["closes_at"] = parse_time(closes)
+    if idle is not None:
+        changes["idle_seconds"] = parse_duration(idle)
+    if session is not None:
+        changes["session_seconds"] = parse_duration(session)
     if not changes:
         raise UsageError("Nothing to change was named.", "See: workspaces challenge set --help")
     app.store.set_challenge(slug, actor=app.actor, **changes)
@@ -174,6 +183,10 @@ def challenge_show(app: App, slug: str, as_json: bool) -> None:
     click.echo(f"{challenge.slug}: image {challenge.image}, network {challenge.network}, login {challenge.login_user}")
     click.echo(f"limits: {limits.cpus:g} cpus, {amount(limits.memory)} memory, {limits.pids} processes")
     click.echo(f"opens {when(challenge.opens_at)}, closes {when(challenge.closes_at)}")
+    idle, longest = (
+        "no limit" if limit is None else span(limit) for limit in (challenge.idle_seconds, challenge.session_seconds)
+    )
+    click.echo(f"sessions: {idle} of idle time, {longest} in all")
     for mount in challenge.mounts:
         click.echo(f"read-only data: {mount.source} at {mount.target}")
 

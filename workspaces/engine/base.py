@@ -141,6 +141,9 @@ class Engine(Protocol):
     def changes(self, name: str) -> ChangeReport:
         """What differs from the image it was made from; a file's size and mode are read without following links."""
 
+    def disk_use(self, name: str) -> int:
+        """Bytes that the container has written over its image. The engine walks its files: many take long."""
+
     def commit(self, name: str, reference: str, labels: Mapping[str, str]) -> ImageInfo:
         """Commit as `reference`, paused meanwhile, with `labels` added. Its configuration is still the container's."""
 

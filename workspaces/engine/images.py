@@ -24,6 +24,7 @@ TABLE: tuple[tuple[tuple[str, ...], bool, str, str], ...] = (
     (("nano", "vim", "vi", "emacs"), False, "files cannot be edited inside", "nano"),
     (("apt-get", "dnf", "apk", "zypper"), False, "packages cannot be installed", "apt"),
 )
+LENT = "/sftp/sftp-server"  # how the path of what lies in the guest's directory ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Finding:
 
     def __str__(self) -> str:
         if self.present:
-            return f"ok    {self.name}: {self.path}"
+            lent = "; the image has none, so the host's is lent" if self.path.endswith(LENT) else ""
+            return f"ok    {self.name}: {self.path}{lent}"
         return f"{'bad ' if self.required else 'warn'}  {self.name} is missing: {self.loss}. {self.fix}"
 
 

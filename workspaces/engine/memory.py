@@ -164,6 +164,9 @@ class MemoryEngine(MemoryImages):
         size = sum(entry.size for entry in entries)
         return ChangeReport(time.time(), found.spec.image, counts[0], counts[1], counts[2], size, tuple(entries))
 
+    def disk_use(self, name: str) -> int:
+        return self.changes(name).bytes
+
     def commit(self, name: str, reference: str, labels: Mapping[str, str]) -> ImageInfo:
         with self._lock:
             found = self._get(name)

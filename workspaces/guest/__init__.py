@@ -1,7 +1,8 @@
 """The guest agent: process 1 of every container, and how the host talks to it.
 
 `agent/` is its C source, `bin/agent` the program that setup.py makes of it, `protocol` the messages between it
-and the gateway, `client` the gateway's side. `install` puts the program where containers see it.
+and the gateway, `client` the gateway's side. `install` puts the program where containers see it, and beside it the
+host's sftp-server (`sftpserver`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from workspaces.errors import HostError
+from workspaces.guest.sftpserver import install_server
 
 _HERE = Path(__file__).parent
 
@@ -25,7 +27,7 @@ def agent_path() -> Path:
 
 
 def install(target: Path) -> None:
-    """Put into `target` what containers see at /dev/workspaces/guest: agent, bin/snapshot and env.sh.
+    """Put into `target` what containers see at /dev/workspaces/guest: agent, bin/, env.sh, and sftp/ if the host can.
 
     Each file is replaced in one step and only when it differs, so it may be done while containers run.
     Raises HostError when the agent has not been built or `target` cannot be written.
@@ -38,6 +40,8 @@ def install(target: Path) -> None:
         _place(target / "agent", agent.read_bytes(), 0o755)
         _place(target / "env.sh", (_HERE / "env.sh").read_bytes(), 0o644)
         _link(target / "bin" / "snapshot", "../agent")
+        _link(target / "bin" / "workspaces-sftp", "../agent")
+        install_server(target, agent.with_name("passwd.so"), _place, _link)
     except OSError as exc:
         raise HostError(f"{exc.filename or target} cannot be written: {exc.strerror}.") from exc
 

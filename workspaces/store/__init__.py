@@ -5,7 +5,7 @@
           ─ workspaces.py  workspaces, members
           ─ snapshots.py   requests, decisions, versions, change reports
           ─ jobs.py        the queue of the worker   retries.py  trying again, cancelling
-          ─ events.py      who did what
+          ─ events.py      who did what          sessions.py  who is on, and was
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
@@ -19,11 +19,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from workspaces.store.retries import Retries
+from workspaces.store.sessions import Sessions
 
 __all__ = ["Store"]
 
 
-class Store(Retries):
+class Store(Retries, Sessions):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

@@ -191,6 +191,7 @@ def m0002_ssh(db: Database) -> None:
         CREATE INDEX sessions_user ON sessions (user, started_at);
         CREATE INDEX sessions_workspace ON sessions (workspace_id, started_at);
         CREATE INDEX sessions_open ON sessions (process) WHERE ended_at IS NULL;
+        CREATE INDEX sessions_shell ON sessions (user, started_at) WHERE kind = 'shell';
         """
     )
 

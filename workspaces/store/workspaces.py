@@ -128,7 +128,7 @@ class Workspaces(Authorities, Users):
         with self._write() as db:
             self.workspace(workspace_id)
             db.execute(
-                "UPDATE workspaces SET image = ?, parent_id = ? WHERE id = ?",
+                "UPDATE workspaces SET image = ?, parent_id = ?, disk_bytes = NULL, disk_at = NULL WHERE id = ?",
                 [image, parent_snapshot_id, workspace_id],
             )
 
@@ -136,6 +136,13 @@ class Workspaces(Authorities, Users):
         """Note that a login reached it just now. Nothing happens when it is gone."""
         with self._write() as db:
             db.execute("UPDATE workspaces SET last_login_at = ? WHERE id = ?", [time.time(), workspace_id])
+
+    def set_workspace_disk(self, workspace_id: int, size: int) -> None:
+        """Note how many bytes its container has written by now. Nothing happens when it is gone."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE workspaces SET disk_bytes = ?, disk_at = ? WHERE id = ?", [size, time.time(), workspace_id]
+            )
 
     def remove_workspace(self, workspace_id: int, *, actor: str) -> None:
         """Remove it, its members and what waits for its container; its container is removed before, by the caller.

@@ -157,5 +157,6 @@ void signal_all(int signal); /* every process of the container, or below the age
 
 int snapshot_main(int argc, char **argv);
 int which_main(int argc, char **argv);
+int sftp_main(int argc, char **argv);
 
 #endif

@@ -235,17 +235,6 @@ static void be_plain(void)
 	watch_set(&parent, EPOLLIN);
 }
 
-static void find_guest(void)
-{
-	ssize_t length = readlink("/proc/self/exe", agent.guest, sizeof(agent.guest) - 1);
-	char *slash;
-
-	agent.guest[length > 0 ? length : 0] = 0;
-	slash = strrchr(agent.guest, '/');
-	if (slash)
-		*slash = 0;
-}
-
 int init_main(const char *socket_path)
 {
 	struct rlimit files;
@@ -263,7 +252,7 @@ int init_main(const char *socket_path)
 	if (files.rlim_cur < FILES_WANTED)
 		files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
 	setrlimit(RLIMIT_NOFILE, &files);
-	find_guest();
+	own_directory(agent.guest, sizeof(agent.guest));
 	if (!confine())
 		fprintf(stderr, "agent: the kernel takes no seccomp filter: %s\n", strerror(errno));
 	loop_start();

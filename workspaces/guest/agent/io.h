@@ -16,6 +16,9 @@ char *read_regular(const char *path, size_t limit);
 /* Closes all descriptors from `lowest` up. */
 void close_from(int lowest);
 
+/* The directory of this program, empty where /proc cannot tell. */
+void own_directory(char *path, size_t size);
+
 /* False when the path does not fit. */
 bool unix_address(const char *path, struct sockaddr_un *address);
 

@@ -1,0 +1,64 @@
+"""The lines above the first prompt: where one is, until when, who was here last, and who else is here now.
+
+    als/alice · from v2 · 1.2 GiB on disk
+    Open until 2026-12-31 18:00 UTC, 37 days 4 h from now
+    Last login 2026-11-23 09:14 UTC from 192.0.2.7
+    Also here: bob, carol
+
+At most LINES lines of WIDTH columns; what is not known is left out. Names are the store's, which are letters,
+digits and hyphens.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sshgate.places import Place
+from sshgate.texts import when
+from workspaces.names import amount, printable, span
+from workspaces.store import Store
+
+LINES = 4
+WIDTH = 80
+
+
+def greeting(store: Store, place: Place) -> list[str]:
+    """The greeting of a shell that begins now. Blocks on the store, for one read; raises StoreError."""
+    last, others = store.company(place.user, place.workspace.id)
+    lines = [_joined(_facts(place), " · ")]
+    closes_at = place.challenge.closes_at
+    if closes_at is not None:
+        lines.append(f"Open until {when(closes_at)}, {span(closes_at - time.time())} from now")
+    if last is not None:
+        lines.append(f"Last login {when(last[0])} from {printable(last[1], 40)}")
+    if others:
+        lines.append(_also_here(others))
+    return [line[:WIDTH] for line in lines[:LINES]]
+
+
+def _facts(place: Place) -> list[str]:
+    facts = [place.workspace.ref]
+    if place.version is not None:
+        facts.append(f"from v{place.version}")
+    if place.workspace.disk_bytes is not None:
+        facts.append(f"{amount(place.workspace.disk_bytes)} on disk")
+    return facts
+
+
+def _joined(parts: list[str], separator: str) -> str:
+    """As many of `parts`, the first in any case, as fit on a line."""
+    line = parts[0]
+    for part in parts[1:]:
+        if len(line) + len(separator) + len(part) > WIDTH:
+            break
+        line += separator + part
+    return line
+
+
+def _also_here(names: list[str]) -> str:
+    for shown in range(len(names), 0, -1):
+        rest = f" and {len(names) - shown} more" if shown < len(names) else ""
+        line = f"Also here: {', '.join(names[:shown])}{rest}"
+        if len(line) <= WIDTH or shown == 1:
+            break
+    return line

@@ -1,0 +1,107 @@
+"""SSH sessions: who was on where, from when to when.
+
+A row is open (`ended_at` is NULL) while its session lives. Each gateway process names itself in its rows, so the rows
+of one that was killed can be told from those of the others and ended. An open row that somebody else ends is how a
+gateway learns that its session is to go: it looks which of its rows are still open.
+
+Whoever runs a command a hundred times a second must not fill the disk with rows: of each user the latest that have
+ended are kept, of each kind so many, and the others go.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection
+
+from workspaces.errors import Conflict
+from workspaces.model import Session
+from workspaces.store.workspaces import Workspaces
+
+KEPT = 2000  # ended sessions of one user and kind
+TIDY_EVERY = 64  # begun sessions, for which the others may be more
+
+_SESSIONS = (
+    "SELECT s.id, s.user, s.workspace_id, c.slug || '/' || w.name AS workspace, s.kind, s.address, s.started_at, "
+    "s.ended_at, s.process FROM sessions s JOIN workspaces w ON w.id = s.workspace_id "
+    "JOIN challenges c ON c.id = w.challenge_id"
+)
+# `+` keeps SQLite to the index of the open rows, of which there are as many as sessions: the others only grow.
+_COMPANY = (
+    "SELECT started_at, address, NULL AS name FROM (SELECT started_at, address FROM sessions "
+    "WHERE user = ? AND kind = 'shell' ORDER BY started_at DESC LIMIT 1) "
+    "UNION ALL SELECT DISTINCT NULL, NULL, user FROM sessions "
+    "WHERE ended_at IS NULL AND +workspace_id = ? AND +user != ?"
+)
+
+
+class Sessions(Workspaces):
+    def begin_session(
+        self, user: str, workspace_id: int, kind: str, address: str, process: str, started_at: float
+    ) -> int:
+        """Note a session (`kind` is shell, exec or sftp) of gateway process `process`; returns its id."""
+        row = {"user": user, "workspace_id": workspace_id, "kind": kind, "address": address, "process": process}
+        with self._write() as db:
+            number = self._insert("sessions", {**row, "started_at": started_at})
+            if number % TIDY_EVERY == 0:
+                db.execute(
+                    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE user = ? AND +kind = ? "
+                    "AND ended_at IS NOT NULL ORDER BY started_at DESC LIMIT -1 OFFSET ?)",
+                    [user, kind, KEPT],
+                )
+            return number
+
+    def end_session(self, session_id: int, ended_at: float) -> None:
+        """Note its end. Nothing happens when it has ended already."""
+        with self._write() as db:
+            db.execute("UPDATE sessions SET ended_at = ? WHERE id = ? AND ended_at IS NULL", [ended_at, session_id])
+
+    def kill_session(self, session_id: int, *, actor: str) -> Session:
+        """End an open session: its gateway hangs it up when it sees this. NotFound; Conflict when it has ended."""
+        with self._write():
+            found = self.session(session_id)
+            if found.ended_at is not None:
+                raise Conflict(f"Session {session_id} has ended already.")
+            self.end_session(session_id, time.time())
+            data = {"session": found.id, "user": found.user, "kind": found.kind, "address": found.address}
+            self._record(actor, "session.killed", found.workspace, data=data)
+            return self.session(session_id)
+
+    def end_sessions_except(self, processes: Collection[str]) -> int:
+        """End the open sessions of all gateway processes but these, which are alive; how many those were."""
+        with self._write() as db:
+            done = db.execute(
+                "UPDATE sessions SET ended_at = ? "
+                "WHERE ended_at IS NULL AND process NOT IN (SELECT value FROM json_each(?))",
+                [time.time(), json.dumps(list(processes))],
+            )
+            return int(done.rowcount)
+
+    def open_session_ids(self, process: str) -> set[int]:
+        """Those of one gateway process that nobody has ended."""
+        rows = self._rows("SELECT id FROM sessions WHERE process = ? AND ended_at IS NULL", [process])
+        return {row["id"] for row in rows}
+
+    def session(self, session_id: int) -> Session:
+        """By id. Raises NotFound."""
+        return Session(**self._one(f"{_SESSIONS} WHERE s.id = ?", [session_id], f"There is no session {session_id}."))
+
+    def sessions(
+        self, workspace_id: int | None = None, user: str | None = None, *, ended: bool = False, limit: int = 1000
+    ) -> list[Session]:
+        """The open ones, the latest first; with `ended` those that have ended as well, at most `limit`."""
+        sql, params = f"{_SESSIONS} WHERE 1", list[object]()
+        if not ended:
+            sql += " AND s.ended_at IS NULL"
+        if workspace_id is not None:
+            sql, params = f"{sql} AND {'' if ended else '+'}s.workspace_id = ?", [workspace_id]
+        if user is not None:
+            sql, params = f"{sql} AND {'' if ended else '+'}s.user = ?", [*params, user]
+        rows = self._rows(f"{sql} ORDER BY s.started_at DESC, s.id DESC LIMIT ?", [*params, limit])
+        return [Session(**row) for row in rows]
+
+    def company(self, user: str, workspace_id: int) -> tuple[tuple[float, str] | None, list[str]]:
+        """For a greeting, in one read: when `user` last began a shell and from which address, and who else is on."""
+        rows = self._rows(_COMPANY, [user, workspace_id, user])
+        last = next(((row["started_at"], row["address"]) for row in rows if row["name"] is None), None)
+        return last, sorted(row["name"] for row in rows if row["name"] is not None)
