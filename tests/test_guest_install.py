@@ -56,7 +56,12 @@ def test_a_running_agent_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "agent").read_bytes() == guest.agent_path().read_bytes()
 
 
-def test_a_missing_agent_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("built", [(), ("agent",), ("passwd.so",)])
+def test_a_missing_agent_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: tuple[str, ...]) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in built:
+        (tmp_path / "bin" / name).write_text("")
+        (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setattr(guest, "_HERE", tmp_path)
     with pytest.raises(HostError, match="The guest agent has not been built") as caught:
         guest.install(tmp_path / "guest")

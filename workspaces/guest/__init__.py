@@ -19,9 +19,9 @@ _HERE = Path(__file__).parent
 
 
 def agent_path() -> Path:
-    """The agent's program. Raises HostError when it has not been built."""
+    """The agent's program; passwd.so is beside it. Raises HostError when they have not been built."""
     path = _HERE / "bin" / "agent"
-    if not os.access(path, os.X_OK):
+    if not os.access(path, os.X_OK) or not path.with_name("passwd.so").exists():
         raise HostError("The guest agent has not been built.", "Run `make install`, or `pip install .` again.")
     return path
 
