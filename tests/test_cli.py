@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import reference
+from tests.support.savetar import FakeImage, layer, named
 from workspaces import guest
 from workspaces.cli import common, host
 from workspaces.engine.base import Engine, ImageConfig
@@ -272,6 +273,21 @@ def test_hostile_messages_do_not_reach_the_terminal(ready: Run, tmp_path: Path) 
     store.close()
     for command in (("snapshot", "list"), ("snapshot", "show", "1"), ("audit", "list"), ("show", "alice")):
         assert "\u202e" not in ready(*command).out
+
+
+def test_a_file_does_not_replace_an_image_unless_it_is_named(ready: Run, engine: MemoryEngine, tmp_path: Path) -> None:
+    file = tmp_path / "theirs.tar"
+    theirs = FakeImage([layer({"etc/hostname": b"x"})])
+    file.write_bytes(named(theirs.old(), "debian-ds:12"))
+    base = engine.image("debian-ds:12")
+    refused = ready("image", "add", str(file))
+    assert refused.status == 1
+    assert "debian-ds:12" in refused.err
+    assert "--name" in refused.err
+    assert engine.image("debian-ds:12") == base
+    assert ready("image", "add", str(file), "--name", "theirs:1").out.startswith("theirs:1 is on this host, ")
+    assert engine.image("debian-ds:12") == base
+    assert ready("image", "add", str(tmp_path / "none.tar")).err.startswith("workspaces: ")
 
 
 def test_a_stopped_engine_is_reported_and_not_started(

@@ -19,6 +19,7 @@ _IMAGE = re.compile(
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
 )
+_OURS = re.compile(r"(?:(?:index\.)?docker\.io/)?(?:[a-z0-9-]+/[a-z0-9-]+:v[0-9]+|workspaces-commit/.*)")
 
 
 def check_name(name: str, what: str = "name") -> str:
@@ -62,6 +63,11 @@ def check_message(message: str) -> str:
 def image_name(challenge: str, workspace: str, version: int) -> str:
     """The name under which a version is found in the engine, e.g. `als/alice:v1`."""
     return f"{challenge}/{workspace}:v{version}"
+
+
+def is_reserved_image(reference: str) -> bool:
+    """Whether `reference` has a form that only versions and commits in progress have."""
+    return _OURS.fullmatch(reference) is not None
 
 
 def split_login(login: str) -> tuple[str, str | None]:

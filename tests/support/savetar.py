@@ -9,6 +9,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 
 def sha256(data: bytes) -> str:
@@ -28,6 +29,29 @@ def pack(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def members(tar: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """What `pack` takes."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        return [(m, opened.extractfile(m).read() if m.isreg() else b"") for m in opened]  # type: ignore[union-attr]
+
+
+def changed(tar: bytes, change: Callable[[list[dict[str, Any]]], object]) -> bytes:
+    """The tar of an image with another manifest."""
+    result = []
+    for member, data in members(tar):
+        if member.name == "manifest.json":
+            found = json.loads(data)
+            change(found)
+            data = json.dumps(found).encode()
+        result.append((member, data))
+    return pack(result)
+
+
+def named(tar: bytes, *references: str) -> bytes:
+    """The tar of an image that gives it these names."""
+    return changed(tar, lambda manifest: manifest[0].update(RepoTags=list(references)))
 
 
 @dataclass

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import click
 
 from workspaces.cli.common import App, json_option, pass_app, print_json, print_table, show_progress, when
-from workspaces.engine import bootstrap, images, open_engine, private
+from workspaces.engine import bootstrap, imagefile, images, open_engine, private
 from workspaces.engine.base import LABEL_SNAPSHOT
 from workspaces.engine.dockerd import DockerEngine
-from workspaces.errors import EngineUnavailable, InvalidInput, NotFound, WorkspacesError
+from workspaces.errors import EngineUnavailable, NotFound, WorkspacesError
 from workspaces.names import amount, check_image
 
 
@@ -87,25 +85,17 @@ def image_build(app: App, name: str, packages: str, suite: str | None) -> None:
 @click.option("--name", help="Name it gets, when SOURCE is a file.")
 @pass_app
 def image_add(app: App, source: str, name: str | None) -> None:
-    """Add a base image: a reference to pull, or a tar file from `docker save`."""
+    """Add a base image: a reference to pull, or a tar file from `docker save`.
+
+    The names in a file never take the place of those of other images; --name may.
+    """
     path = Path(source)
     if not path.exists() and not source.endswith((".tar", ".tar.gz")):
         image = app.engine.pull(check_image(source), show_progress)
         click.echo(f"{source} is on this host, {amount(image.size)}.")
         return
-    if not path.is_file() or not tarfile.is_tarfile(path):
-        raise InvalidInput(f"{source} is not a tar file.", "Make one with: docker save -o FILE IMAGE")
-    loaded = app.engine.load(_chunks(path))
-    if name:
-        app.engine.tag(loaded[0].id, check_image(name))
-    for image in loaded:
+    for image in imagefile.add(app.engine, path, name):
         click.echo(f"{name or ', '.join(image.refs) or image.id} is on this host, {amount(image.size)}.")
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            yield chunk
 
 
 @image_command.command("list")
