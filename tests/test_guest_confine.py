@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.guest import Agent, in_loop, module_agent, run, shell
+from tests.support.guest import ENVIRONMENT, Agent, in_loop, module_agent, run, sanitized_agent, shell
 from workspaces.guest.client import ExitStatus, SpawnRequest
 
 agent = pytest.fixture(scope="module")(module_agent)
@@ -40,3 +41,25 @@ async def test_the_filter_is_inherited_by_all_that_is_started(agent: Agent) -> N
     assert (await shell(agent, "grep Seccomp: /proc/self/status; setsid -w grep Seccomp: /proc/self/status"))[1] == (
         b"Seccomp:\t2\n" * 2
     )
+
+
+# Without that right, the kernel takes a filter only from who has given up gaining any.
+POWERLESS = ("setpriv", "--bounding-set=-sys_admin")
+REFUSED = "the kernel takes no seccomp filter: Permission denied\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes a process 1")
+def test_process_1_does_not_run_without_the_filter(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    first = ("unshare", "--pid", "--fork", "--kill-child", *POWERLESS)
+    command = [*first, sanitized_agent(request.config), "init", tmp_path / "socket"]
+
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, timeout=10)
+
+    assert (result.returncode, result.stderr) == (1, f"agent: {REFUSED}")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="others have no rights to give up")
+def test_a_plain_process_runs_without_the_filter_and_says_so(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    plain = Agent(sanitized_agent(request.config), tmp_path, prefix=POWERLESS)
+
+    assert plain.stop() == f"agent: {REFUSED}"

@@ -138,8 +138,8 @@ static _Noreturn void run_shell(const char *shell, const char *command)
 
 	try_shell(shell, command);
 	error = errno;
-	if (error == ENOENT)
-		try_shell("/bin/sh", command); /* somebody removed the shell: let them in to repair it */
+	if (error != E2BIG)
+		try_shell("/bin/sh", command); /* somebody removed or broke the shell: let them in to repair it */
 	if (error == ENOENT)
 		give_up(error, "The image has no %s.", shell);
 	give_up(error, "%s cannot be run: %s.", shell, error_text(error));

@@ -7,7 +7,8 @@
  *              bridge, and no network "none", holds it back
  *   io_uring   starts those and other calls past any such filter
  *
- * Programs meet what a kernel without the feature would answer, and fall back.
+ * Programs meet what a kernel without the feature would answer, and fall back. Where the filter cannot be had, process 1
+ * of a container does not run: the container's log says why.
  */
 #include "agent.h"
 

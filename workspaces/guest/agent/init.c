@@ -253,8 +253,11 @@ int init_main(const char *socket_path)
 		files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
 	setrlimit(RLIMIT_NOFILE, &files);
 	own_directory(agent.guest, sizeof(agent.guest));
-	if (!confine())
+	if (!confine()) {
 		fprintf(stderr, "agent: the kernel takes no seccomp filter: %s\n", strerror(errno));
+		if (agent.init)
+			return 1;
+	}
 	loop_start();
 
 	sigemptyset(&mask);

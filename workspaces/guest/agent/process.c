@@ -17,6 +17,7 @@ enum { KILL_MS = 5000, HANGUPS_MAX = 1024, PROCESSES_MAX = 65536 };
 
 struct process {
 	pid_t pid, parent, session;
+	bool ignores_hangup;
 };
 
 struct hangup {
@@ -25,17 +26,21 @@ struct hangup {
 	struct hangup *next;
 };
 
+/* Fields 3 to 33 of /proc/PID/stat: the state; parent, group and session; ...; the signals that it ignores. */
+#define TEN_NUMBERS " %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s"
+#define FIELDS " %*c %d %d %d" TEN_NUMBERS TEN_NUMBERS " %*s %*s %*s %*s %*s %*s %lu"
+
 static struct hangup *hangups;
 static int hangup_count;
 
-/* The start of /proc/PID/NAME as a string. */
-static bool read_proc(pid_t pid, const char *name, char *buffer, size_t size)
+/* The start of /proc/PID/stat as a string. */
+static bool read_stat(pid_t pid, char *buffer, size_t size)
 {
 	char path[64];
 	ssize_t length;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
@@ -47,29 +52,19 @@ static bool read_proc(pid_t pid, const char *name, char *buffer, size_t size)
 
 static bool read_process(pid_t pid, struct process *process)
 {
-	char buffer[512];
+	char buffer[2048]; /* a name of 64 bytes and 51 numbers of 20 digits fit */
 	char *after;
 	int parent, group, session;
+	unsigned long ignored;
 
-	if (!read_proc(pid, "stat", buffer, sizeof(buffer)))
+	if (!read_stat(pid, buffer, sizeof(buffer)))
 		return false;
 	/* The program's name, in brackets, may hold anything; what follows its last bracket is numbers. */
 	after = strrchr(buffer, ')');
-	if (!after || sscanf(after + 1, " %*c %d %d %d", &parent, &group, &session) != 3)
+	if (!after || sscanf(after + 1, FIELDS, &parent, &group, &session, &ignored) != 4)
 		return false;
-	*process = (struct process){pid, parent, session};
+	*process = (struct process){pid, parent, session, ignored & (1UL << (SIGHUP - 1))};
 	return true;
-}
-
-static bool ignores_hangup(pid_t pid)
-{
-	char buffer[4096];
-	char *line;
-
-	if (!read_proc(pid, "status", buffer, sizeof(buffer)))
-		return true; /* it has gone */
-	line = strstr(buffer, "\nSigIgn:");
-	return line && (strtoull(line + strlen("\nSigIgn:"), NULL, 16) & (1ULL << (SIGHUP - 1)));
 }
 
 static void each_process(void (*see)(const struct process *process, void *context), void *context)
@@ -91,7 +86,7 @@ static void kill_if_left(const struct process *process, void *context)
 {
 	const pid_t *session = context;
 
-	if (process->session == *session && !ignores_hangup(process->pid))
+	if (process->session == *session && !process->ignores_hangup)
 		kill(process->pid, SIGKILL);
 }
 

@@ -33,9 +33,8 @@ static void session_closed(struct conn *conn)
 	if (session->child.pid) {
 		child_forget(&session->child);
 		if (session->status.fd >= 0)
-			kill(session->id, SIGKILL); /* not even the user's program yet */
-		else
-			hang_up(session->id);
+			kill(session->id, SIGKILL); /* perhaps not even the user's program yet */
+		hang_up(session->id);
 	}
 	watch_close(&session->status);
 	if (session->pty)

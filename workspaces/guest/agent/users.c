@@ -128,10 +128,26 @@ bool user_find(const char *name, struct user *user)
 	return true;
 }
 
+/* The kernel refuses the whole list for one group that the container's user namespace does not have. */
+static bool take_groups(const struct user *user)
+{
+	gid_t groups[GROUPS_MAX];
+	size_t count = 0;
+
+	if (setgroups((size_t)user->group_count, user->groups) == 0)
+		return true;
+	if (errno != EINVAL)
+		return false;
+	for (int i = 0; i < user->group_count; i++)
+		if (setgroups(1, &user->groups[i]) == 0)
+			groups[count++] = user->groups[i];
+	return setgroups(count, groups) == 0;
+}
+
 bool user_become(const struct user *user)
 {
 	if (geteuid() != 0)
 		return true;
-	return setgroups((size_t)user->group_count, user->groups) == 0 &&
-	       setresgid(user->gid, user->gid, user->gid) == 0 && setresuid(user->uid, user->uid, user->uid) == 0;
+	return take_groups(user) && setresgid(user->gid, user->gid, user->gid) == 0 &&
+	       setresuid(user->uid, user->uid, user->uid) == 0;
 }
