@@ -1,8 +1,8 @@
 """Who is at the other end: public keys and passwords, and what each connection may then open.
 
     key       probe or signature ──► is it a key of the account that logs in? (store, in a thread)
-    password  tries left? tokens left? ──► argon2 (two threads of its own)
-    auth_completed ──► identity, from the name that asyncssh authenticated
+    password  tries left? tokens left? ──► argon2 (a thread of its own)
+    auth_completed ──► identity, from the name that asyncssh authenticated ──► has the account room for one more?
 
 A probe proves nothing: that a key was offered is used for nothing but the answer to it.
 """
@@ -10,6 +10,7 @@ A probe proves nothing: that a key was offered is used for nothing but the answe
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -23,7 +24,7 @@ from asyncssh.constants import (
 
 from sshgate import texts
 from sshgate.connection import Connection
-from sshgate.limits import MAX_ACCOUNT_SESSIONS, MAX_SESSIONS
+from sshgate.limits import MAX_SESSIONS
 from sshgate.session import Session
 from workspaces import accounts
 from workspaces.names import printable, split_login
@@ -59,7 +60,6 @@ class Server(asyncssh.SSHServer):
         self.user: str | None = None  # only ever set by auth_completed
         self.wanted: str | None = None  # the workspace asked for with USER+WORKSPACE
         self.sessions: set[Session] = set()
-        self._admitted = False
         self._login: str | None = None
         self._tries = 0
         self._offers = 0
@@ -70,18 +70,15 @@ class Server(asyncssh.SSHServer):
         self.peer = conn.get_extra_info("peername") or ("", 0)
         self.own = conn.get_extra_info("sockname") or ("", 0)
         self.address = str(self.peer[0])
-        self._admitted = not self.gate.draining and self.gate.admission.enter(self.address)
-        if self._admitted:
-            self.gate.servers.add(self)
-        else:
+        self.gate.servers.add(self)
+        if self.gate.draining:
             conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        if self._admitted:
-            self.gate.servers.discard(self)
-            self.gate.admission.leave(self.address, self.user)
-            self.gate.changed()
+        self.gate.servers.discard(self)
+        self.gate.shared.left(self.connection.number)
+        self.gate.changed()
 
     def begin_auth(self, username: str) -> bool:
         if self._login is not None:
@@ -108,14 +105,14 @@ class Server(asyncssh.SSHServer):
         self._key = None
         self._count_try()
         name = split_login(username)[0]
-        wait = self.gate.guessing.take(name, self.address)
+        wait = await self.gate.shared.guess(name, self.address)
         if wait > 0:
             log.info("password try for %s from %s refused for %.0f s", printable(name, 64), self.address, wait)
             self.connection.send_auth_banner(texts.wait_before_password(wait))
             return False
         right = await self.gate.in_passwords(password_is_of, self.gate.store, name, password)
         if right:
-            self.gate.guessing.right(name, self.address)
+            self.gate.shared.right(name, self.address)
         else:
             log.info("wrong password for %s from %s", printable(name, 64), self.address)
         return right
@@ -134,22 +131,37 @@ class Server(asyncssh.SSHServer):
         self.user, self.wanted = split_login(str(self.connection.get_extra_info("username")))
         way = "key" if self._key else "password"
         log.info("%s logged in from %s with a %s", self.user, self.address, way)
-        if not self.gate.admission.authenticated(self.address, self.user):
-            self.connection.disconnect(DISC_TOO_MANY_CONNECTIONS, texts.TOO_MANY_CONNECTIONS)
+        self.connection.create_task(self._settle(self.user))
+
+    async def _settle(self, user: str) -> None:
+        """End the connection when the account has too many. Its first session is asked for after this."""
+        refusal = await self.gate.shared.authenticated(self.connection.number, user)
+        if refusal is not None:
+            self.connection.disconnect(DISC_TOO_MANY_CONNECTIONS, refusal)
             return
-        self.gate.guessing.remember(self.user, self.address)
-        self.gate.note_login(self.user, self._key, self.address)
+        self.gate.note_login(user, self._key, self.address)
 
     def open_sessions(self) -> int:
         return sum(not session.closed for session in self.sessions)
 
-    def session_requested(self) -> Session:
+    def sessions_changed(self) -> None:
+        """A session ended."""
+        self.gate.shared.fewer(self.connection.number, self.open_sessions())
+
+    def session_requested(self) -> Awaitable[Session]:
         if self.user is None or self.gate.draining:
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, texts.CLOSING)
         if self.open_sessions() >= MAX_SESSIONS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_SESSIONS)
-        if sum(s.open_sessions() for s in self.gate.servers if s.user == self.user) >= MAX_ACCOUNT_SESSIONS:
-            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_ACCOUNT_SESSIONS)
         session = Session(self.gate, self)
         self.sessions.add(session)  # before the channel is confirmed: many requests may come in one packet
+        return self._reserve(session, self.open_sessions())
+
+    async def _reserve(self, session: Session, count: int) -> Session:
+        """`session`, which makes it `count` on this connection, if the account may have it."""
+        refusal = await self.gate.shared.sessions(self.connection.number, count)
+        if refusal is not None:
+            self.sessions.discard(session)
+            self.sessions_changed()
+            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, refusal)
         return session

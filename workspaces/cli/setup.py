@@ -74,13 +74,18 @@ _ready_fd = click.option("--ready-fd", type=int, hidden=True)
 
 @click.command("gateway")
 @_ready_fd
+@click.option("--check", is_flag=True, hidden=True)
 @pass_app
-def gateway_command(app: App, ready_fd: int | None) -> None:
-    """Run the ssh gateway."""
+def gateway_command(app: App, ready_fd: int | None, check: bool) -> None:
+    """Run the ssh gateway. SIGHUP: a new version takes over, and open sessions go on."""
     import sshgate
 
     _log("gateway")
-    sshgate.main(app.settings, app.store, app.lifecycle, lambda *_: supervisor.report_ready(ready_fd))
+    if check:
+        app.lifecycle.store.data_version()
+        sshgate.check(app.settings)
+        return
+    sshgate.main(app.settings, app.store, lambda: app.lifecycle, lambda *_: supervisor.report_ready(ready_fd))
 
 
 @click.command("web")
@@ -108,9 +113,8 @@ def worker_command(app: App, ready_fd: int | None) -> None:
 
 
 def _log(name: str) -> None:
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    line = f"%(asctime)s {name}[%(process)d] %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, stream=sys.stderr)
 
 
 @click.command("doctor")
