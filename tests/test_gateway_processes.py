@@ -1,4 +1,4 @@
-"""The gateway's processes: limits that hold over all workers, workers that die, takeover, drain, and no process left."""
+"""The gateway's processes: limits that hold over all workers, workers that die, drain, and no process left."""
 
 from __future__ import annotations
 
