@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,21 +161,24 @@ class Attendants:
 
 
 class Attending:
-    """Keeps every workspace attended that runs, and knows who asks there. Made on the event loop."""
+    """Keeps every workspace attended that runs, and knows who asks there. Made on the event loop.
 
-    def __init__(self, store: Store, lifecycle: Lifecycle) -> None:
+    `last_users`: who began the last session in each workspace.
+    """
+
+    def __init__(self, store: Store, lifecycle: Lifecycle, last_users: Mapping[int, str] | None = None) -> None:
         self._store = store
         self._lifecycle = lifecycle
         self.attendants = Attendants(store, self._member)
         self._loop = asyncio.get_running_loop()
         self._looks = ThreadPoolExecutor(2, "look")
         self._running: list[Workspace] = []
-        self._last_user: dict[int, str] = {}
+        self.last_users = dict(last_users or {})
         self._task = asyncio.create_task(self._watch())
 
     async def attend(self, workspace_id: int, socket: Path, user: str) -> None:
         """`user` begins a session where an agent listens on `socket`; returns when `snapshot` works, or will not."""
-        self._last_user[workspace_id] = user
+        self.last_users[workspace_id] = user
         await self.attendants.ensure(workspace_id, socket)
 
     async def close(self) -> None:
@@ -186,7 +189,7 @@ class Attending:
     def _member(self, workspace_id: int) -> str:
         """Who asks inside a workspace, as far as that can be told: whoever logged in last, else its first member."""
         members = next((w.members for w in self._running if w.id == workspace_id), ())
-        return self._last_user.get(workspace_id) or (members[0] if members else "participant")
+        return self.last_users.get(workspace_id) or (members[0] if members else "participant")
 
     async def _watch(self) -> None:
         seen: object = None

@@ -84,6 +84,7 @@ class Coordinator:
         self._slots = [Slot() for _ in range(settings.gateway_processes or len(os.sched_getaffinity(0)))]
         self._opening = ThreadPoolExecutor(1, "open")
         self._attending: asyncio.Future[Attending] = self._loop.create_future()
+        self._last_users = kept.last_users if kept else {}
         self._answers: set[asyncio.Task[None]] = set()
         self._all_ready: asyncio.Future[None] = self._loop.create_future()
         self._changed = asyncio.Event()
@@ -150,7 +151,7 @@ class Coordinator:
                 log.error("%s %s; the workers of before go on", error.message, error.hint)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
-        self._attending.set_result(Attending(self._store, lifecycle))
+        self._attending.set_result(Attending(self._store, lifecycle, self._last_users))
         for slot in self._slots:
             self._fill(slot)
         await self._all_ready
@@ -350,7 +351,8 @@ class Coordinator:
             for worker in self._workers
         )
         sockets = [sock.dup() for sock in self._acceptor.sockets]
-        return Kept(self._listen, sockets, self._keeper.next_number, kept)
+        users = self._attending.result().last_users if self._attending.done() else self._last_users
+        return Kept(self._listen, sockets, self._keeper.next_number, kept, users)
 
     async def _drain(self) -> None:
         log.info("draining")

@@ -1,6 +1,6 @@
 """How the gateway's coordinator becomes its own next version, and what it hands on to itself.
 
-    trial: does what is installed now start? ──► Kept ──► environment, inherited descriptors ──► exec ──► inherited
+    trial: does what is installed now start? ──► Kept ──► a file in memory, sockets ──► exec ──► inherited
 
 The process keeps its id, so that whoever supervises it notices nothing. Signals that come on the way wait.
 """
@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -32,12 +32,16 @@ class KeptWorker:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Everything that outlives the old version. `listen` is the address that `sockets` are for."""
+    """Everything that outlives the old version.
+
+    `listen` is the address that `sockets` are for, `last_users` who began the last session in each workspace.
+    """
 
     listen: tuple[str, int]
     sockets: Sequence[socket.socket]
     next_number: int
     workers: Sequence[KeptWorker]
+    last_users: Mapping[int, str]
 
 
 async def trial() -> str | None:
@@ -67,14 +71,16 @@ def replace(kept: Kept) -> NoReturn:
     """Become the program as it is installed now. The caller has blocked the signals that must not be lost."""
     for sock in (*kept.sockets, *(worker.socket for worker in kept.workers)):
         sock.set_inheritable(True)
-    os.environ[VARIABLE] = json.dumps(
-        {
-            "listen": kept.listen,
-            "sockets": [sock.fileno() for sock in kept.sockets],
-            "next": kept.next_number,
-            "workers": [[worker.pid, worker.socket.fileno(), worker.retiring] for worker in kept.workers],
-        }
-    )
+    data = {
+        "listen": kept.listen,
+        "sockets": [sock.fileno() for sock in kept.sockets],
+        "next": kept.next_number,
+        "workers": [[worker.pid, worker.socket.fileno(), worker.retiring] for worker in kept.workers],
+        "users": list(kept.last_users.items()),
+    }
+    file = os.memfd_create("kept", 0)  # inherited; what is said in the environment has a largest size
+    os.pwrite(file, json.dumps(data).encode("ascii"), 0)
+    os.environ[VARIABLE] = str(file)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
 
 
@@ -83,13 +89,15 @@ def inherited() -> Kept | None:
     text = os.environ.pop(VARIABLE, None)
     if text is None:
         return None
-    data = json.loads(text)
+    with os.fdopen(int(text), "rb") as file:
+        data = json.load(file)
     host, port = data["listen"]
     return Kept(
         (host, port),
         [_own(fd) for fd in data["sockets"]],
         data["next"],
         tuple(KeptWorker(pid, _own(fd), retiring) for pid, fd, retiring in data["workers"]),
+        dict(data["users"]),
     )
 
 

@@ -371,5 +371,23 @@ def test_a_snapshot_is_asked_for_in_the_first_session_whichever_worker_has_it(st
         assert done.returncode == 0, done.stderr
         (asked,) = stage.store.snapshots(somebody.workspace.id)
         assert (asked.message, asked.requested_by) == (f"by {name}", name)
-        stage.renew()
-        assert somebody.run(f"cd {place} && snapshot list").returncode == 0
+
+
+def test_who_asks_for_a_snapshot_is_known_after_a_takeover(stage: ProcessStage) -> None:
+    engine = stage.engine
+    assert isinstance(engine, MemoryEngine)
+    alice, bob = person(stage, "alice"), stage.person("bob")
+    assert alice.workspace
+    number, place = alice.workspace.id, engine.rootfs(stage.lifecycle.container_name(alice.workspace))
+    stage.store.add_member(number, "bob", actor="chief")
+
+    async def run() -> object:
+        async with bob.connect(username="bob+alice") as connection:
+            process = await connection.create_process(f"cd {place} && echo up && read line && snapshot -m shared")
+            assert await process.stdout.readline() == "up\n"
+            await asyncio.to_thread(stage.renew)
+            process.stdin.write("\n")
+            return (await process.wait()).stderr
+
+    assert asyncio.run(run()) == ""
+    assert [row.requested_by for row in stage.store.snapshots(number)] == ["bob"]
