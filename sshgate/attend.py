@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sshgate import texts
 from sshgate.limits import Buckets, Rate
+from sshgate.takeover import hold_signals
 from workspaces.errors import GuestError, NotFound, UsageError, WorkspacesError
 from workspaces.guest.client import Ask, Attendance, GuestClient
 from workspaces.lifecycle import Lifecycle
@@ -100,7 +101,7 @@ class Attendants:
     def __init__(self, store: Store, actor: Callable[[int], str]) -> None:
         self._store = store
         self._actor = actor
-        self._pool = ThreadPoolExecutor(1, "asks")
+        self._pool = ThreadPoolExecutor(1, "asks", initializer=hold_signals)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._offers: dict[int, asyncio.Future[None]] = {}
         self._rates = Buckets(ASK_RATE)
@@ -171,7 +172,7 @@ class Attending:
         self._lifecycle = lifecycle
         self.attendants = Attendants(store, self._member)
         self._loop = asyncio.get_running_loop()
-        self._looks = ThreadPoolExecutor(2, "look")
+        self._looks = ThreadPoolExecutor(2, "look", initializer=hold_signals)
         self._running: list[Workspace] = []
         self.last_users = dict(last_users or {})
         self._task = asyncio.create_task(self._watch())

@@ -21,6 +21,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ from sshgate.accept import Acceptor, listen_on
 from sshgate.attend import Attending
 from sshgate.keeper import Keeper
 from sshgate.link import Link, Message, pair
-from sshgate.takeover import Kept, KeptWorker, trial
+from sshgate.takeover import SIGNALS, Kept, KeptWorker, hold_signals, trial
 from workspaces.errors import HostError, WorkspacesError
 from workspaces.lifecycle import Lifecycle
 from workspaces.settings import Settings
@@ -43,7 +44,6 @@ DRAIN_SECONDS = 30.0
 END_SECONDS = 10.0  # for a worker that was told to end, or that closed its link; then it is killed
 LONGEST_PAUSE = 30.0
 FLUSH_SECONDS = 2.0
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(eq=False)
@@ -151,6 +151,7 @@ class Coordinator:
                 log.error("%s %s; the workers of before go on", error.message, error.hint)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
+        self._opening.shutdown(wait=False)
         self._attending.set_result(Attending(self._store, lifecycle, self._last_users))
         for slot in self._slots:
             self._fill(slot)
@@ -211,7 +212,7 @@ class Coordinator:
         status = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])
         self._loop.remove_reader(worker.handle)
         os.close(worker.handle)
-        worker.link.close()
+        worker.link.finish()  # it may have said why
         self._workers.discard(worker)
         for number in worker.numbers - worker.untaken.keys():
             self._keeper.left(number)
@@ -325,7 +326,7 @@ class Coordinator:
         try:
             refusal = await trial()
             if refusal is None:
-                self._renewed = True
+                self._renewed = not self._stops
             else:
                 log.error("what is installed now does not start, so this goes on:\n%s", refusal)
         finally:
@@ -364,7 +365,9 @@ class Coordinator:
     async def _end(self) -> None:
         """Let go of everything; of the workers as well, unless they are kept."""
         if self._renewed:
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            hold_signals()
+            if self._stops:  # too late for this version: the next one gets it
+                signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
             for worker in self._workers:
                 worker.link.close()
                 self._loop.remove_reader(worker.handle)

@@ -48,6 +48,7 @@ class Link:
         self._empty = asyncio.Event()
         self._empty.set()
         self.closed = False
+        self.taken = 0  # packets, ever
         self._loop.add_reader(sock, self._readable)
 
     def fileno(self) -> int:
@@ -90,6 +91,7 @@ class Link:
                 return
             except OSError:
                 packet, fds = b"", []
+            self.taken += 1
             if not packet:
                 self.close()
                 self._lost()
@@ -98,6 +100,14 @@ class Link:
                 self._handle(json.loads(packet), list(fds))
             except Exception:
                 log.exception("a message was not understood")
+
+    def finish(self) -> None:
+        """Take what a process said that is dead by now, and close."""
+        while not self.closed:
+            before = self.taken
+            self._readable()
+            if self.taken == before:
+                self.close()
 
     async def flushed(self) -> None:
         """Wait until the other end has room for all."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import NoReturn
 VARIABLE = "WORKSPACES_GATEWAY_KEPT"
 TRIAL_SECONDS = 60.0
 TOLD = 8  # lines of what a failed trial said
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,13 @@ async def trial() -> str | None:
     return "\n".join(lines) or f"exit status {process.returncode}"
 
 
+def hold_signals() -> None:
+    """Let what comes from now on wait; it outlives `replace`. Each thread of the process must do so."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
 def replace(kept: Kept) -> NoReturn:
-    """Become the program as it is installed now. The caller has blocked the signals that must not be lost."""
+    """Become the program as it is installed now. Signals are held by then."""
     for sock in (*kept.sockets, *(worker.socket for worker in kept.workers)):
         sock.set_inheritable(True)
     data = {

@@ -34,7 +34,7 @@ from workspaces.errors import WorkspacesError
 from workspaces.lifecycle import Lifecycle
 from workspaces.store import Store
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("sshgate.worker")
 
 
 class Worker:

@@ -15,19 +15,19 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from tests.support.gateway import Person, by_password, until, whoami
-from tests.support.gatewayprocess import ProcessStage, memory_process_stage
+from tests.support.gateway import by_password, until, whoami
+from tests.support.gatewayprocess import (
+    FEW,
+    ProcessStage,
+    ended,
+    memory_process_stage,
+    running_person,
+    wait_for,
+)
 from tests.support.terminal import Terminal
 from workspaces.engine.memory import MemoryEngine
 
 pytestmark = pytest.mark.slow
-
-FEW = """
-from sshgate import limits
-limits.MAX_UNAUTHENTICATED_ADDRESS = 6
-limits.MAX_ACCOUNT_CONNECTIONS = 4
-limits.MAX_ACCOUNT_SESSIONS = 3
-"""
 
 
 @pytest.fixture
@@ -40,14 +40,6 @@ def stage(tmp_path: Path) -> Iterator[ProcessStage]:
 def few(tmp_path: Path) -> Iterator[ProcessStage]:
     with memory_process_stage(tmp_path, FEW) as made:
         yield made
-
-
-def person(stage: ProcessStage, name: str, *, password: bool = False) -> Person:
-    """Somebody whose workspace runs."""
-    made = stage.person(name, password=password)
-    assert made.workspace
-    stage.lifecycle.ensure_running(made.workspace.id)
-    return made
 
 
 @contextmanager
@@ -68,19 +60,8 @@ def greeted(sock: socket.socket) -> bool:
     return False
 
 
-def ended(pids: list[int]) -> list[int]:
-    """Handles that are readable when the process has ended."""
-    return [os.pidfd_open(pid) for pid in pids]
-
-
-def wait_for(handles: list[int]) -> None:
-    for handle in handles:
-        assert select.select([handle], [], [], 15)[0], "a process did not end"
-        os.close(handle)
-
-
 def test_connections_go_to_the_worker_with_the_fewest(stage: ProcessStage) -> None:
-    alice = person(stage, "alice")
+    alice = running_person(stage, "alice")
 
     async def run() -> None:
         async with alice.connect(), alice.connect(), alice.connect(), alice.connect():
@@ -117,7 +98,7 @@ class Told(asyncssh.SSHClient):
 
 
 def test_connections_and_sessions_of_an_account_over_all_workers(few: ProcessStage) -> None:
-    alice, bob = person(few, "alice"), person(few, "bob")
+    alice, bob = running_person(few, "alice"), running_person(few, "bob")
 
     async def run() -> None:
         async with alice.connect() as one, alice.connect() as two:
@@ -141,7 +122,7 @@ def test_connections_and_sessions_of_an_account_over_all_workers(few: ProcessSta
 
 
 def test_guesses_are_counted_over_all_workers(stage: ProcessStage) -> None:
-    alice = person(stage, "alice", password=True)
+    alice = running_person(stage, "alice", password=True)
     for _ in range(8):
         with pytest.raises(asyncssh.PermissionDenied):
             by_password(alice, "wrong")
@@ -154,7 +135,7 @@ def test_guesses_are_counted_over_all_workers(stage: ProcessStage) -> None:
 
 
 def test_what_a_killed_worker_had_not_taken_goes_to_another(stage: ProcessStage) -> None:
-    alice = person(stage, "alice")
+    alice = running_person(stage, "alice")
     stopped, _ = stage.children()
     os.kill(stopped, signal.SIGSTOP)
     with silent(stage, 2) as (one, two):
@@ -168,7 +149,7 @@ def test_what_a_killed_worker_had_not_taken_goes_to_another(stage: ProcessStage)
 
 def test_with_one_worker_who_comes_while_it_is_replaced_waits(tmp_path: Path) -> None:
     with memory_process_stage(tmp_path, workers=1) as stage:
-        alice = person(stage, "alice")
+        alice = running_person(stage, "alice")
         (first,) = stage.children()
         (handle,) = ended([first])
         os.kill(first, signal.SIGKILL)
@@ -178,7 +159,7 @@ def test_with_one_worker_who_comes_while_it_is_replaced_waits(tmp_path: Path) ->
 
 
 def test_a_worker_that_is_stuck_holds_up_only_whom_it_has(stage: ProcessStage) -> None:
-    alice = person(stage, "alice")
+    alice = running_person(stage, "alice")
     stopped, _ = stage.children()
     os.kill(stopped, signal.SIGSTOP)
     try:
@@ -188,129 +169,8 @@ def test_a_worker_that_is_stuck_holds_up_only_whom_it_has(stage: ProcessStage) -
         os.kill(stopped, signal.SIGCONT)
 
 
-def test_a_new_version_takes_over_and_nothing_is_cut(stage: ProcessStage) -> None:
-    alice, bob = person(stage, "alice"), person(stage, "bob")
-    coordinator, before = stage.process.pid, set(stage.children())
-    sent = os.urandom(3 << 20)
-    with subprocess.Popen([*alice.line(), "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as session:
-        assert session.stdin
-        assert session.stdout
-        session.stdin.write(sent[:1000])
-        session.stdin.flush()
-        got = session.stdout.read(1000)
-        (old,) = stage.logged_in("alice")
-        logins = subprocess.Popen(
-            ["sh", "-c", 'for i in 1 2 3 4 5 6 7 8 9 10; do "$@" || exit 1; done', "sh", *bob.line(), "true"]
-        )
-        stage.renew()
-        assert logins.wait(60) == 0
-        assert whoami(bob) == "als/bob bob"
-        after = set(stage.children()) - before
-        assert len(after) == 2
-        assert stage.logged_in("bob")[-1] in after
-        until(lambda: set(stage.children()) == {old, *after}, what="the end of the old worker that has nobody")
-        assert set(stage.children().values()) == {coordinator}
-        handles = ended([old])
-        rest, _ = session.communicate(sent[1000:], timeout=30)
-        assert got + rest == sent
-        assert session.returncode == 0
-        wait_for(handles)
-    assert stage.process.poll() is None
-
-
-def test_limits_count_what_workers_of_before_hold(few: ProcessStage) -> None:
-    alice = person(few, "alice")
-
-    async def run() -> None:
-        async with alice.connect() as old:
-            held = [await old.create_process("cat") for _ in range(2)]
-            await asyncio.to_thread(few.renew)
-            async with alice.connect() as new:
-                last = await new.create_process("cat")
-                with pytest.raises(asyncssh.ChannelOpenError, match="Too many sessions of this account"):
-                    await new.create_process("cat")
-                with pytest.raises(asyncssh.ChannelOpenError, match="Too many sessions of this account"):
-                    await old.create_process("cat")
-                last.stdin.write_eof()
-                await last.wait_closed()
-                held.append(await old.create_process("cat"))
-                for process in held:
-                    process.stdin.write("still here\n")
-                    assert await process.stdout.readline() == "still here\n"
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize("what", ["code", "setting"])
-def test_a_version_that_does_not_start_changes_nothing(stage: ProcessStage, what: str) -> None:
-    alice = person(stage, "alice")
-    before = stage.children()
-    settings = stage.home / "workspaces.toml"
-    good = settings.read_text()
-    if what == "code":
-        stage.write_code("sys.modules['sshgate.session'] = None")
-    else:
-        settings.write_text(good + "[gateway\n")
-    stage.renew()
-    assert "does not start" in stage.log()
-    assert whoami(alice) == "als/alice alice"
-    assert stage.children() == before
-    stage.write_code("")
-    settings.write_text(good)
-    stage.renew()
-    assert whoami(alice) == "als/alice alice"
-    assert stage.logged_in("alice")[-1] not in before
-
-
-def test_a_version_whose_workers_do_not_start_leaves_it_to_those_of_before(stage: ProcessStage) -> None:
-    alice = person(stage, "alice")
-    before = set(stage.children())
-    stage.write_code("import os\nif 'sshgate.worker' in sys.orig_argv: os._exit(3)")
-    stage.process.send_signal(signal.SIGHUP)
-    until(lambda: "ended with status 3" in stage.log(), 30, "a worker that does not start")
-    assert whoami(alice) == "als/alice alice"
-    assert stage.logged_in("alice")[-1] in before
-    stage.write_code("")
-    stage.renew()
-    assert whoami(alice) == "als/alice alice"
-    assert stage.logged_in("alice")[-1] not in before
-    until(lambda: not before & set(stage.children()), what="the end of the old workers")
-
-
-def test_an_address_that_changed(stage: ProcessStage) -> None:
-    alice = person(stage, "alice")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        settings = stage.home / "workspaces.toml"
-        settings.write_text(settings.read_text().replace(str(stage.port), str(taken.getsockname()[1])))
-        stage.renew()
-    assert "Still listening on" in stage.log()
-    assert whoami(alice) == "als/alice alice"
-    stage.renew()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", stage.port), timeout=10)
-
-
-def test_sigterm_drains_workers_of_both_versions(stage: ProcessStage) -> None:
-    alice = person(stage, "alice")
-    with Terminal(alice.line("-tt"), "echo up; read line") as old:
-        old.expect(rb"up")
-        stage.renew()
-        with Terminal(alice.line("-tt"), "echo up; read line") as new:
-            new.expect(rb"up")
-            handles = ended(list(stage.children()))
-            stage.process.send_signal(signal.SIGTERM)
-            for terminal in (old, new):
-                terminal.expect(rb"closes this connection in 30 s")
-                terminal.send("\n")
-                assert terminal.wait() == 0
-    assert stage.process.wait(20) == 0
-    wait_for(handles)
-
-
 def test_a_second_sigterm_waits_for_nobody(stage: ProcessStage) -> None:
-    alice = person(stage, "alice")
+    alice = running_person(stage, "alice")
     with Terminal(alice.line("-tt"), "echo up; read line") as terminal:
         terminal.expect(rb"up")
         handles = ended(list(stage.children()))
@@ -319,21 +179,6 @@ def test_a_second_sigterm_waits_for_nobody(stage: ProcessStage) -> None:
         stage.process.send_signal(signal.SIGTERM)
         assert stage.process.wait(20) == 0
     wait_for(handles)
-
-
-def test_no_process_is_left_by_a_killed_coordinator(stage: ProcessStage) -> None:
-    alice = person(stage, "alice")
-    with subprocess.Popen([*alice.line(), "echo up; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as session:
-        assert session.stdout
-        session.stdout.readline()
-        stage.renew()
-        until(lambda: len(stage.children()) == 3, what="the end of the old worker that has nobody")
-        handles = ended(list(stage.children()))
-        stage.kill()
-        wait_for(handles)
-        assert session.wait(10) == 255
-    stage.start()
-    assert whoami(alice) == "als/alice alice"
 
 
 def test_a_port_in_use_is_told(stage: ProcessStage) -> None:
@@ -364,30 +209,10 @@ def test_a_snapshot_is_asked_for_in_the_first_session_whichever_worker_has_it(st
     engine = stage.engine
     assert isinstance(engine, MemoryEngine)
     for name in ("alice", "bob"):
-        somebody = person(stage, name)
+        somebody = running_person(stage, name)
         assert somebody.workspace
         place = engine.rootfs(stage.lifecycle.container_name(somebody.workspace))
         done = somebody.run(f"cd {place} && snapshot -m 'by {name}'")
         assert done.returncode == 0, done.stderr
         (asked,) = stage.store.snapshots(somebody.workspace.id)
         assert (asked.message, asked.requested_by) == (f"by {name}", name)
-
-
-def test_who_asks_for_a_snapshot_is_known_after_a_takeover(stage: ProcessStage) -> None:
-    engine = stage.engine
-    assert isinstance(engine, MemoryEngine)
-    alice, bob = person(stage, "alice"), stage.person("bob")
-    assert alice.workspace
-    number, place = alice.workspace.id, engine.rootfs(stage.lifecycle.container_name(alice.workspace))
-    stage.store.add_member(number, "bob", actor="chief")
-
-    async def run() -> object:
-        async with bob.connect(username="bob+alice") as connection:
-            process = await connection.create_process(f"cd {place} && echo up && read line && snapshot -m shared")
-            assert await process.stdout.readline() == "up\n"
-            await asyncio.to_thread(stage.renew)
-            process.stdin.write("\n")
-            return (await process.wait()).stderr
-
-    assert asyncio.run(run()) == ""
-    assert [row.requested_by for row in stage.store.snapshots(number)] == ["bob"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -55,6 +56,13 @@ if "sshgate.worker" in sys.orig_argv:
     original = sshgate.environment.environment
     # bash reads ~/.bashrc when it sees SSH_CLIENT
     sshgate.environment.environment = lambda *args: original(*args) | {{b"HOME": b"{empty}"}}
+"""
+
+FEW = """
+from sshgate import limits
+limits.MAX_UNAUTHENTICATED_ADDRESS = 6
+limits.MAX_ACCOUNT_CONNECTIONS = 4
+limits.MAX_ACCOUNT_SESSIONS = 3
 """
 
 
@@ -198,3 +206,28 @@ def memory_process_stage(home: Path, code: str = "", workers: int = 2) -> Iterat
     finally:
         stage.close()
         stage.engine.close()
+
+
+def running_person(stage: ProcessStage, name: str, *, password: bool = False) -> Person:
+    """Somebody whose workspace runs."""
+    made = stage.person(name, password=password)
+    assert made.workspace
+    stage.lifecycle.ensure_running(made.workspace.id)
+    return made
+
+
+def ended(pids: list[int]) -> list[int]:
+    """Handles that are readable when the process has ended."""
+    return [os.pidfd_open(pid) for pid in pids]
+
+
+def wait_for(handles: list[int]) -> None:
+    for handle in handles:
+        assert select.select([handle], [], [], 15)[0], "a process did not end"
+        os.close(handle)
+
+
+def descriptors(pid: int) -> int:
+    """How many sockets, pipes and processes another process has open."""
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return sum(link.startswith(("socket:", "pipe:", "anon_inode:[pidfd]")) for link in links)

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import click
@@ -85,6 +85,9 @@ def gateway_command(app: App, ready_fd: int | None, check: bool) -> None:
         app.lifecycle.store.data_version()
         sshgate.check(app.settings)
         return
+    if ready_fd is not None:
+        with suppress(OSError):  # after a takeover there is none
+            os.set_inheritable(ready_fd, False)
     sshgate.main(app.settings, app.store, lambda: app.lifecycle, lambda *_: supervisor.report_ready(ready_fd))
 
 
