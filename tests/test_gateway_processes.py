@@ -169,6 +169,28 @@ def test_a_worker_that_is_stuck_holds_up_only_whom_it_has(stage: ProcessStage) -
         os.kill(stopped, signal.SIGCONT)
 
 
+def test_without_an_answering_coordinator_sessions_go_on_and_new_ones_are_refused(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, "from sshgate import remote\nremote.ANSWER_SECONDS = 1.0") as stage:
+        alice = running_person(stage, "alice")
+
+        async def run() -> None:
+            async with alice.connect() as connection:
+                process = await connection.create_process("cat")
+                process.stdin.write("before\n")
+                assert await process.stdout.readline() == "before\n"
+                os.kill(stage.process.pid, signal.SIGSTOP)
+                try:
+                    process.stdin.write("meanwhile\n")
+                    assert await process.stdout.readline() == "meanwhile\n"
+                    with pytest.raises(asyncssh.ChannelOpenError, match="too busy"):
+                        await connection.create_process("cat")
+                finally:
+                    os.kill(stage.process.pid, signal.SIGCONT)
+                assert (await connection.run("echo after")).stdout == "after\n"
+
+        asyncio.run(run())
+
+
 def test_a_second_sigterm_waits_for_nobody(stage: ProcessStage) -> None:
     alice = running_person(stage, "alice")
     with Terminal(alice.line("-tt"), "echo up; read line") as terminal:

@@ -142,7 +142,7 @@ class ProcessStage(GatewayStage):
         """Ask for a takeover; return when the log tells how it went."""
         said = len(re.findall(TOOK_OVER, self.log()))
         self.process.send_signal(signal.SIGHUP)
-        until(lambda: len(re.findall(TOOK_OVER, self.log())) > said, 30, "the takeover")
+        until(lambda: len(re.findall(TOOK_OVER, self.log())) > said, 60, "the takeover")
 
     def kill(self) -> None:
         """As the kernel does when memory is short: without a word."""

@@ -13,7 +13,6 @@ import click
 
 from workspaces import accounts, doctor, guest, settings, supervisor
 from workspaces.cli.common import App, json_option, pass_app, print_json, read_password
-from workspaces.demo import Demo
 from workspaces.engine import engine_chosen, open_engine, revive_engine
 from workspaces.errors import Conflict, UsageError, WorkspacesError
 from workspaces.model import Role
@@ -169,6 +168,8 @@ def _of_state_directory(app: App) -> list[doctor.Finding]:
 @click.option("--end", metavar="DIR", help="End a demonstration that was kept running.")
 def demo_command(keep: bool, end: str | None) -> None:
     """Show the whole story, end to end, on a throw-away state directory."""
+    from workspaces.demo import Demo  # with it comes docker, which would make every process slower to start
+
     demo = Demo(say=click.echo, password=lambda: secrets.token_urlsafe(12))
     status = demo.end(end) if end else demo.run(keep=keep)
     sys.exit(status)
