@@ -1,10 +1,11 @@
 """Answers what people ask inside their workspaces: `snapshot -m TEXT`, `snapshot list`, `snapshot withdraw`.
 
     snapshot ──► agent ──► attendance ──► Asking.answer() in a thread ──► store
-                 one per running workspace, kept by `Attendants`, which looks every few seconds which ones run
+                 one per running workspace, kept by `Attending`, which looks every few seconds which ones run
 
-A workspace is attended although nobody is logged in: a script under nohup may ask too. What is asked is
-hostile text, and comes no faster than a person asks.
+All of it is in the gateway's coordinator, since an agent knows one attendance only; a worker says who begins a
+session where, and waits until that workspace is attended. One is attended although nobody is logged in: a script
+under nohup may ask too. What is asked is hostile text, and comes no faster than a person asks.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sshgate import texts
 from sshgate.limits import Buckets, Rate
+from sshgate.takeover import hold_signals
 from workspaces.errors import GuestError, NotFound, UsageError, WorkspacesError
 from workspaces.guest.client import Ask, Attendance, GuestClient
-from workspaces.model import SnapshotState
+from workspaces.lifecycle import Lifecycle
+from workspaces.model import SnapshotState, Workspace, WorkspaceState
 from workspaces.names import printable
 from workspaces.store import Store
 
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 ASK_RATE = Rate(20, 1)
 LIST_MAX = 50
 OFFER_SECONDS = 2.0
+WATCH_SECONDS = 2.0
+LOOK_SECONDS = 5.0  # for a question that the engine answers from what it knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class Attendants:
     def __init__(self, store: Store, actor: Callable[[int], str]) -> None:
         self._store = store
         self._actor = actor
-        self._pool = ThreadPoolExecutor(1, "asks")
+        self._pool = ThreadPoolExecutor(1, "asks", initializer=hold_signals)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._offers: dict[int, asyncio.Future[None]] = {}
         self._rates = Buckets(ASK_RATE)
@@ -154,3 +159,65 @@ class Attendants:
             loop = asyncio.get_running_loop()
             status, text = await loop.run_in_executor(self._pool, asking.answer, ask.args, self._actor(workspace_id))
         await attendance.answer(ask.id, status, text)
+
+
+class Attending:
+    """Keeps every workspace attended that runs, and knows who asks there. Made on the event loop.
+
+    `last_users`: who began the last session in each workspace.
+    """
+
+    def __init__(self, store: Store, lifecycle: Lifecycle, last_users: Mapping[int, str] | None = None) -> None:
+        self._store = store
+        self._lifecycle = lifecycle
+        self.attendants = Attendants(store, self._member)
+        self._loop = asyncio.get_running_loop()
+        self._looks = ThreadPoolExecutor(2, "look", initializer=hold_signals)
+        self._running: list[Workspace] = []
+        self.last_users = dict(last_users or {})
+        self._task = asyncio.create_task(self._watch())
+
+    async def attend(self, workspace_id: int, socket: Path, user: str) -> None:
+        """`user` begins a session where an agent listens on `socket`; returns when `snapshot` works, or will not."""
+        self.last_users[workspace_id] = user
+        await self.attendants.ensure(workspace_id, socket)
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await self.attendants.close()
+        self._looks.shutdown(wait=False, cancel_futures=True)
+
+    def _member(self, workspace_id: int) -> str:
+        """Who asks inside a workspace, as far as that can be told: whoever logged in last, else its first member."""
+        members = next((w.members for w in self._running if w.id == workspace_id), ())
+        return self.last_users.get(workspace_id) or (members[0] if members else "participant")
+
+    async def _watch(self) -> None:
+        seen: object = None
+        while True:
+            try:
+                version = await self._loop.run_in_executor(self._looks, self._store.data_version)
+                if version != seen:
+                    self._running = await self._loop.run_in_executor(self._looks, self._find_running)
+                    seen = version
+                for workspace in self._running:
+                    if workspace.id not in self.attendants.attended:
+                        await self._look(workspace)
+            except WorkspacesError as error:
+                log.error("the store could not be read: %s", error.message)
+            except Exception:
+                log.exception("watching failed")
+            await asyncio.sleep(WATCH_SECONDS)
+
+    def _find_running(self) -> list[Workspace]:
+        return self._store.workspaces(state=WorkspaceState.RUNNING)
+
+    async def _look(self, workspace: Workspace) -> None:
+        """Attend it if it runs indeed. Starts nothing."""
+        try:
+            looked = self._loop.run_in_executor(self._looks, self._lifecycle.running, workspace)
+            socket = await asyncio.wait_for(looked, LOOK_SECONDS)
+        except (WorkspacesError, TimeoutError):
+            return
+        if socket is not None:
+            self.attendants.begin(workspace.id, socket)

@@ -1,8 +1,9 @@
 """Who is at the other end: public keys and passwords, and what each connection may then open.
 
     key, certificate    probe or signature ──► does it let the account in that logs in? (store, in a thread)
-    password, and code  tries left? tokens left? ──► argon2 (two threads of its own)
+    password, and code  tries left? tokens left? ──► argon2 (a thread of its own)
     auth_completed ──► identity, from the name that asyncssh authenticated; the grant of the proof that completed it
+                   ──► has the account room for one more?
 
 A probe proves nothing: that a key was offered is used for nothing but the answer to it. An account with one-time
 codes has no method "password": keyboard-interactive asks for both in one go, and says as much of a wrong code
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -28,7 +29,7 @@ from asyncssh.constants import (
 from sshgate import texts
 from sshgate.connection import Connection
 from sshgate.grant import PASSWORD, PASSWORD_AND_CODE, Certificate, Grant, judge_certificate, judge_key
-from sshgate.limits import MAX_ACCOUNT_SESSIONS, MAX_SESSIONS
+from sshgate.limits import MAX_SESSIONS
 from sshgate.session import Session
 from workspaces import accounts
 from workspaces.accounts import Verdict
@@ -53,7 +54,6 @@ class Server(asyncssh.SSHServer):
         self.user: str | None = None  # only ever set by auth_completed
         self.wanted: str | None = None  # the workspace asked for with USER+WORKSPACE
         self.sessions: set[Session] = set()
-        self._admitted = False
         self._login: str | None = None
         self._tries = 0
         self._offers = 0
@@ -65,18 +65,15 @@ class Server(asyncssh.SSHServer):
         self.peer = conn.get_extra_info("peername") or ("", 0)
         self.own = conn.get_extra_info("sockname") or ("", 0)
         self.address = str(self.peer[0])
-        self._admitted = not self.gate.draining and self.gate.admission.enter(self.address)
-        if self._admitted:
-            self.gate.servers.add(self)
-        else:
+        self.gate.servers.add(self)
+        if self.gate.draining:
             conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        if self._admitted:
-            self.gate.servers.discard(self)
-            self.gate.admission.leave(self.address, self.user)
-            self.gate.changed()
+        self.gate.servers.discard(self)
+        self.gate.shared.left(self.connection.number)
+        self.gate.changed()
 
     async def begin_auth(self, username: str) -> bool:
         if self._login is not None:
@@ -132,22 +129,22 @@ class Server(asyncssh.SSHServer):
     async def _check(self, username: str, password: str, code: str | None) -> bool:
         self.grant = None
         self._count_try()
-        name, guessing = split_login(username)[0], self.gate.guessing
-        wait = guessing.take(name, self.address)
+        name, shared = split_login(username)[0], self.gate.shared
+        wait = await shared.guess(name, self.address)
         if wait > 0:
             log.info("password try for %s from %s refused for %.0f s", printable(name, 64), self.address, wait)
             self.connection.send_auth_banner(texts.wait_before_password(wait))
             return False
-        if code is not None and guessing.too_many_codes(name):
+        if code is not None and await shared.too_many_codes(name):
             log.warning("too many wrong codes for %s, the last from %s", printable(name, 64), self.address)
             code = ""  # is none; whoever tries learns nothing of the password
         verdict = await self.gate.in_passwords(accounts.check_login, self.gate.store, name, password, code)
         if verdict is not Verdict.RIGHT:
             log.info("%s for %s from %s", _SAID[verdict], printable(name, 64), self.address)
             if verdict is Verdict.WRONG_CODE:
-                guessing.wrong_code(name)
+                shared.wrong_code(name)
             return False
-        guessing.right(name, self.address)
+        shared.right(name, self.address)
         self.grant = PASSWORD if code is None else PASSWORD_AND_CODE
         return True
 
@@ -165,22 +162,37 @@ class Server(asyncssh.SSHServer):
         self.user, self.wanted = split_login(str(self.connection.get_extra_info("username")))
         assert self.grant is not None
         log.info("%s logged in from %s with a %s", self.user, self.address, self.grant.way)
-        if not self.gate.admission.authenticated(self.address, self.user):
-            self.connection.disconnect(DISC_TOO_MANY_CONNECTIONS, texts.TOO_MANY_CONNECTIONS)
+        self.connection.create_task(self._settle(self.user, self.grant))
+
+    async def _settle(self, user: str, grant: Grant) -> None:
+        """End the connection when the account has too many. Its first session is asked for after this."""
+        refusal = await self.gate.shared.authenticated(self.connection.number, user)
+        if refusal is not None:
+            self.connection.disconnect(DISC_TOO_MANY_CONNECTIONS, refusal)
             return
-        self.gate.guessing.remember(self.user, self.address)
-        self.gate.note_login(self.user, self.grant, self.address)
+        self.gate.note_login(user, grant, self.address)
 
     def open_sessions(self) -> int:
         return sum(not session.closed for session in self.sessions)
 
-    def session_requested(self) -> Session:
+    def sessions_changed(self) -> None:
+        """A session ended."""
+        self.gate.shared.fewer(self.connection.number, self.open_sessions())
+
+    def session_requested(self) -> Awaitable[Session]:
         if self.user is None or self.gate.draining:
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, texts.CLOSING)
         if self.open_sessions() >= MAX_SESSIONS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_SESSIONS)
-        if sum(s.open_sessions() for s in self.gate.servers if s.user == self.user) >= MAX_ACCOUNT_SESSIONS:
-            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_ACCOUNT_SESSIONS)
         session = Session(self.gate, self)
         self.sessions.add(session)  # before the channel is confirmed: many requests may come in one packet
+        return self._reserve(session, self.open_sessions())
+
+    async def _reserve(self, session: Session, count: int) -> Session:
+        """`session`, which makes it `count` on this connection, if the account may have it."""
+        refusal = await self.gate.shared.sessions(self.connection.number, count)
+        if refusal is not None:
+            self.sessions.discard(session)
+            self.sessions_changed()
+            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, refusal)
         return session

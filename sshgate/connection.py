@@ -71,6 +71,7 @@ class Connection(userauth.Identified):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions) -> None:
         super().__init__(loop, options)
+        self.number = 0  # the keeper's, for this connection
         self.flows: set[Flow] = set()
         self.blocked = False
         self._full = False

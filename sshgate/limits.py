@@ -5,8 +5,8 @@
 
 A token goes back when the login succeeds, so twenty people behind one address are not held up. Nobody can lock a
 rival out: an account has no bucket of its own but for wrong codes after its right password, a key needs no token, and
-who logged in from an address before is asked for nothing but the token of account+address there. All of it runs on
-the event loop; `clock` is in seconds and only ever grows.
+who logged in from an address before is asked for nothing but the token of account+address there. All of it is in the
+coordinator, on its event loop, and holds for all workers together (keeper.py); `clock` is in seconds and only grows.
 """
 
 from __future__ import annotations
@@ -91,10 +91,17 @@ class Admission:
         ):
             return False
         self._buckets.take(host)
-        self._all += 1
-        self._waiting[host] += 1
-        self._waiting_total += 1
+        self.restore(address, None)
         return True
+
+    def restore(self, address: str, account: str | None) -> None:
+        """Count a connection that is there already, authenticated as `account` unless that is None."""
+        self._all += 1
+        if account is None:
+            self._waiting[network(address)] += 1
+            self._waiting_total += 1
+        else:
+            self._accounts[account] += 1
 
     def authenticated(self, address: str, account: str) -> bool:
         """The connection's login succeeded. False: the account has too many connections; `leave` is still due."""

@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -145,11 +145,15 @@ class Records:
         return killed
 
 
-def end_stale(store: Store, alive: Collection[str]) -> None:
-    """End the sessions of gateway processes that are gone. `alive` are the words (`Records.process`) of those that run.
+def end_sessions(store: Store, process: str | None) -> None:
+    """End the sessions of a gateway process that is gone, by its word (`Records.process`), or of all (None).
 
-    Blocks on the store; raises StoreError.
+    Blocks on the store.
     """
-    count = store.end_sessions_except(alive)
-    if count:
-        log.info("%d sessions of a gateway that was killed are ended", count)
+    try:
+        count = store.end_sessions_of(process)
+    except WorkspacesError as error:
+        log.error("sessions of a gateway that is gone stay open in the record: %s", error.message)
+    else:
+        if count:
+            log.info("%d sessions of a gateway that is gone are ended", count)

@@ -1,6 +1,7 @@
-"""The gateway: listens, knows every connection, watches for accounts that are closed, and drains at the end.
+"""One gateway worker's connections: it knows each, watches for accounts that are closed, and drains at the end.
 
-    serve() ──► Gate ──► one auth.Server for each connection ──► one session.Session for each channel
+    worker.py ──► Gate.take(socket) ──► one auth.Server for each connection ──► one session.Session for each channel
+                   └─► shared: what holds for all workers of the host (keeper.py)
 
 Whatever blocks runs in a pool of its own, so that a hanging engine or a flood of passwords holds up nothing else:
 store (lookups), passwords (argon2), and in start.py the engine's. Nothing is started at import.
@@ -10,80 +11,87 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-import asyncssh
 from asyncssh.constants import DISC_BY_APPLICATION
 
 from sshgate import texts
-from sshgate.attend import Attendants
 from sshgate.auth import Server
 from sshgate.connection import Connection, options
 from sshgate.grant import Grant
-from sshgate.hostkey import HostKeys, load_host_keys
-from sshgate.limits import Admission, Guessing
+from sshgate.hostkey import HostKeys
+from sshgate.keeper import Shared
 from sshgate.places import Place
-from sshgate.records import Record, Records, end_stale
+from sshgate.records import Record, Records
 from sshgate.start import Starter
-from workspaces.errors import HostError, WorkspacesError
+from workspaces.errors import WorkspacesError
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import Workspace, WorkspaceState
-from workspaces.settings import Settings
 from workspaces.store import Store
 
 log = logging.getLogger(__name__)
 
 STORE_THREADS = 4
-PASSWORD_THREADS = 2
+PASSWORD_THREADS = 1  # in each worker, and there is a worker for each core
 WATCH_SECONDS = 2.0
-DRAIN_SECONDS = 30.0
 CLOSE_SECONDS = 1.0  # for the last words to reach the client
-BACKLOG = 512
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 class Gate:
-    """What all connections share. Made and used on the event loop."""
+    """What all connections of this process share. Made and used on the event loop."""
 
-    def __init__(self, store: Store, lifecycle: Lifecycle) -> None:
+    def __init__(self, store: Store, lifecycle: Lifecycle, shared: Shared) -> None:
         self.store = store
         self.starter = Starter(lifecycle)
-        self.attendants = Attendants(store, self._member)
-        self.admission = Admission()
-        self.guessing = Guessing()
+        self.shared = shared
         self.servers: set[Server] = set()
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self._lookups = ThreadPoolExecutor(STORE_THREADS, "store")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
         self.records = Records(store)
-        self._running: list[Workspace] = []
-        self._last_user: dict[int, str] = {}
         self._changed = asyncio.Event()
-        self._listener: asyncio.Server | None = None
-        self._watching: list[asyncio.Task[None]] = []
+        self._choices: Any = None
+        self._arriving: set[asyncio.Task[Any]] = set()
+        self._watching: asyncio.Task[None] | None = None
 
-    async def listen(self, host: str, port: int, keys: HostKeys) -> int:
-        """Start; returns the port. Raises HostError when the address cannot be had."""
-        choices = await options(partial(Server, self), keys)
-        factory = partial(Connection, self._loop, choices)
-        try:
-            self._listener = await self._loop.create_server(factory, host, port, backlog=BACKLOG, reuse_address=True)
-        except OSError as error:
-            raise HostError(
-                f"The gateway cannot listen on {host}:{port}: {error.strerror}.",
-                "Set another address: [gateway] listen in workspaces.toml",
-            ) from error
-        # apart, because a workspace that is slow to answer must not put off the end of a closed account's sessions
-        self._watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._attend())]
-        return int(self._listener.sockets[0].getsockname()[1])
+    async def open(self, keys: HostKeys) -> None:
+        """Make ready for connections; `keys` are what the gateway shows them."""
+        self._choices = await options(partial(Server, self), keys)
+        self._watching = asyncio.create_task(self._watch())
+
+    def take(self, sock: socket.socket, number: int) -> None:
+        """Talk SSH on `sock`, which is non-blocking, connected, and this gate's own from now on."""
+        connection = Connection(self._loop, self._choices)
+        connection.number = number
+        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: connection, sock))
+
+        def arrived(_: object) -> None:
+            self._arriving.discard(task)
+            if task.cancelled() or task.exception() is not None:
+                sock.close()
+                self.shared.left(number)
+            self.changed()
+
+        self._arriving.add(task)
+        task.add_done_callback(arrived)
+
+    async def arrived(self) -> None:
+        """Wait until all that `take` was given are among `servers`."""
+        while self._arriving:
+            await asyncio.wait(self._arriving)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is connected."""
+        return not self.servers and not self._arriving
 
     async def in_store(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run what blocks on the store."""
@@ -107,15 +115,9 @@ class Gate:
 
     def note_session(self, place: Place, kind: str, address: str) -> Record:
         """Write down that a session (`shell`, `exec` or `sftp`) begins; its end is told to `records`."""
-        self._last_user[place.workspace.id] = place.user
         record = Record(place.user, place.workspace.id, kind, address)
         self.records.begin(record)
         return record
-
-    def _member(self, workspace_id: int) -> str:
-        """Who asks inside a workspace, as far as that can be told: whoever logged in last, else its first member."""
-        members = next((w.members for w in self._running if w.id == workspace_id), ())
-        return self._last_user.get(workspace_id) or (members[0] if members else "participant")
 
     # --- watching ---
 
@@ -133,22 +135,8 @@ class Gate:
                 log.exception("watching failed")
             await asyncio.sleep(WATCH_SECONDS)
 
-    async def _attend(self) -> None:
-        while True:
-            for workspace in self._running:
-                if workspace.id in self.attendants.attended:
-                    continue
-                try:
-                    socket = await self.starter.look(workspace)
-                    if socket:
-                        self.attendants.begin(workspace.id, socket)
-                except Exception:
-                    log.exception("attending %s failed", workspace.ref)
-            await asyncio.sleep(WATCH_SECONDS)
-
     async def _look(self) -> None:
-        """See which workspaces run, who may be here no longer, and until when the others may."""
-        self._running = await self.in_store(self.store.workspaces, state=WorkspaceState.RUNNING)
+        """See who may be here no longer, and until when the others may."""
         users = {user.name for user in await self.in_store(self.store.users) if not user.disabled}
         members = {w.id: w.members for w in await self.in_store(self.store.workspaces)}
         closes_at = {c.slug: c.closes_at for c in await self.in_store(self.store.challenges)}
@@ -178,11 +166,15 @@ class Gate:
         """A session or connection ended."""
         self._changed.set()
 
+    async def retire(self) -> None:
+        """Wait until everybody has left, however long that takes. No connection is given to `take` by then."""
+        while not self.empty:
+            self._changed.clear()
+            await self._changed.wait()
+
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more, wait `seconds` for open sessions, then hang up what is left."""
+        """Take nobody more, wait `seconds` for open sessions, then hang up what is left."""
         self.draining = True
-        if self._listener:
-            self._listener.close()
         for server in tuple(self.servers):
             if not server.sessions:
                 server.connection.disconnect(DISC_BY_APPLICATION, texts.CLOSING)
@@ -204,57 +196,14 @@ class Gate:
     async def close(self) -> None:
         """Let go of everything at once. Containers stay as they are."""
         self.draining = True
-        if self._listener:
-            self._listener.close()
-        for task in self._watching:
+        if self._watching:
+            self._watching.cancel()
+        for task in self._arriving:
             task.cancel()
         for server in tuple(self.servers):
             server.connection.abort()
         await self._until(lambda: not self.servers, CLOSE_SECONDS)
-        await self.attendants.close()
         self.starter.close()
         self.records.close()
         for pool in (self._lookups, self._passwords):
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-async def serve(
-    settings: Settings,
-    store: Store,
-    lifecycle: Lifecycle,
-    ready: Callable[[str, int], None],
-    *,
-    drain_seconds: float = DRAIN_SECONDS,
-) -> None:
-    """Run the gateway until SIGTERM or SIGINT; a second one ends it at once. `ready` gets address and port.
-
-    Raises HostError when it cannot start.
-    """
-    asyncssh.set_log_level(logging.WARNING)
-    host, port = settings.gateway_listen
-    gate = Gate(store, lifecycle)
-    stop, stop_now = asyncio.Event(), asyncio.Event()
-
-    def asked_to_stop() -> None:
-        (stop_now if stop.is_set() else stop).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_stop)
-    try:
-        keys = load_host_keys(settings.keys)
-        port = await gate.listen(host, port, keys)
-        await gate.in_store(end_stale, store, [gate.records.process])
-        log.info("listening on %s port %d, host key %s", host, port, keys.current.get_fingerprint())
-        ready(host, port)
-        await stop.wait()
-        log.info("draining")
-        ends = [asyncio.create_task(gate.drain(drain_seconds)), asyncio.create_task(stop_now.wait())]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in ends:
-            task.cancel()
-    finally:
-        await gate.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-    log.info("ended")

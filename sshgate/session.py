@@ -316,7 +316,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         ]
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self.gate.attendants.ensure(number, socket)
+                await self.gate.shared.attend(number, socket, place.user)
                 return await GuestClient(socket).spawn(self._spawn_request(place), self._given, 2 * ANSWER_SECONDS)
         except TimeoutError:
             message = texts.SLOW_TO_ANSWER.format(seconds=ANSWER_SECONDS)
@@ -415,6 +415,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         else:
             self._release()
         self.server.sessions.discard(self)
+        self.server.sessions_changed()
         self.server.connection.flows.discard(self)
         self.gate.changed()
 

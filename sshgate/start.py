@@ -23,7 +23,6 @@ from typing import TypeVar
 from sshgate import texts
 from workspaces.errors import EngineTimeout, WorkspacesError
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +62,6 @@ class Starter:
     def known(self, workspace_id: int) -> Path | None:
         """Where its agent listens, if that is known."""
         return self._known.get(workspace_id)
-
-    async def look(self, workspace: Workspace) -> Path | None:
-        """The same, but asks the lifecycle when it is not known. Starts nothing."""
-        if workspace.id not in self._known and workspace.id not in self._starts:
-            try:
-                path = await self._look(self._lifecycle.running, workspace)
-            except (WorkspacesError, TimeoutError):
-                return None
-            if path is not None:
-                self._known[workspace.id] = path
-        return self._known.get(workspace.id)
 
     async def ensure(self, workspace_id: int, tell: Tell) -> Path:
         """Create and start its container as needed; `tell` gets each new step, also those before it came.

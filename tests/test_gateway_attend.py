@@ -130,7 +130,7 @@ def test_the_list_shows_states_reasons_and_nothing_that_a_terminal_obeys(asking:
 
 def test_asking_too_fast_is_slowed_down_and_holds_up_nobody_else(stage: GatewayStage, person: Person) -> None:
     other = stage.person(f"{person.name}-other")
-    stage.gateway.gate.attendants._rates = Buckets(Rate(5, 0.1))
+    stage.gateway.shared.attending.attendants._rates = Buckets(Rate(5, 0.1))
     begun = time.monotonic()
     asking = subprocess.Popen(
         [*person.line(), inside(person, "for i in 1 2 3 4 5 6 7 8; do snapshot list & done; wait")],

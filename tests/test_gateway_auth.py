@@ -15,7 +15,6 @@ import asyncssh
 import paramiko
 import pytest
 
-from sshgate import limits
 from sshgate.attend import Attendants
 from tests.support.gateway import (
     CHALLENGE,
@@ -51,8 +50,7 @@ def bob(stage: GatewayStage) -> Person:
 
 @pytest.fixture(autouse=True)
 def fresh_limits(stage: GatewayStage) -> None:
-    stage.gateway.gate.admission = limits.Admission()
-    stage.gateway.gate.guessing = limits.Guessing()
+    stage.gateway.forget_limits()
 
 
 def test_key_and_password_let_in(alice: Person) -> None:
@@ -304,7 +302,7 @@ def test_disabling_does_not_wait_for_workspaces_that_do_not_answer(
             await asyncio.to_thread(stage.store.set_disabled, "gina", True, actor="chief")
             return (await asyncio.wait_for(process.wait(), 5)).exit_status
 
-    monkeypatch.setattr(stage.gateway.gate.starter, "look", stuck)
+    monkeypatch.setattr(stage.gateway.shared.attending, "_look", stuck)
     try:
         assert asyncio.run(run()) == 254
     finally:

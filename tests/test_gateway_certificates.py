@@ -11,7 +11,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from sshgate import limits, userauth
+from sshgate import userauth
 from sshgate.grant import forced
 from tests.support.gateway import PASSWORD, GatewayStage, Person, memory_stage, until, whoami
 from tests.support.identities import TOUCHED, VERIFIED, Authority, Pair, SecurityKey, certify, loaded
@@ -56,7 +56,7 @@ def of_brain(stage: GatewayStage) -> Authority:
 
 @pytest.fixture(autouse=True)
 def fresh_limits(stage: GatewayStage) -> None:
-    stage.gateway.gate.admission = limits.Admission()
+    stage.gateway.forget_limits()
 
 
 def with_pair(person: Person, pair: Pair | asyncssh.SSHKeyPair, workspace: str = "alice") -> str:

@@ -170,6 +170,7 @@ def test_twenty_first_logins_at_once_make_one_container(stage: ProcessStage) -> 
         out, err = client.communicate(timeout=60)
         assert (client.returncode, out, err) == (0, f"{i}\n".encode(), b"")
     assert len(stage.containers(bob)) == 1
+    assert len(set(stage.logged_in("bob"))) == 2, "both workers had some of them"
 
 
 def test_a_first_login_on_a_terminal_says_what_goes_on(stage: ProcessStage) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import asyncssh
 import pytest
 
-from sshgate import auth, limits
+from sshgate import auth, keeper, limits
 from tests.support.gateway import GatewayStage, Person, by_password, memory_stage, until, whoami
 from workspaces import accounts
 from workspaces.accounts import Verdict
@@ -34,13 +34,12 @@ def bob(stage: GatewayStage) -> Person:
 
 @pytest.fixture(autouse=True)
 def fresh_limits(stage: GatewayStage) -> None:
-    stage.gateway.gate.admission = limits.Admission()
-    stage.gateway.gate.guessing = limits.Guessing()
+    stage.gateway.forget_limits()
 
 
 def test_six_passwords_on_one_connection(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "GUESS_ACCOUNT", limits.Rate(1000, 1))
-    alice.stage.gateway.gate.guessing = limits.Guessing()
+    alice.stage.gateway.forget_limits()
     tried: list[object] = []
 
     def wrong(*args: object) -> Verdict:
@@ -136,7 +135,7 @@ def test_connections_that_say_nothing_are_few(stage: GatewayStage, alice: Person
 def test_sessions_of_one_account_are_bounded_over_its_connections(
     alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "MAX_ACCOUNT_SESSIONS", 3)
+    monkeypatch.setattr(keeper, "MAX_ACCOUNT_SESSIONS", 3)
 
     async def run() -> str:
         async with alice.connect() as one, alice.connect() as two, bob.connect() as other:

@@ -34,8 +34,7 @@ def alice(stage: GatewayStage) -> Person:
 
 @pytest.fixture(autouse=True)
 def fresh_limits(stage: GatewayStage) -> None:
-    stage.gateway.gate.admission = limits.Admission()
-    stage.gateway.gate.guessing = limits.Guessing()
+    stage.gateway.forget_limits()
 
 
 # security keys

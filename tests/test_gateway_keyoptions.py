@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import asyncssh
 import pytest
 
-from sshgate import limits
 from sshgate.auth import Server
 from sshgate.grant import judge_key
 from tests.support.gateway import GatewayStage, Person, memory_stage, until, whoami
@@ -25,7 +24,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:
 
 @pytest.fixture(autouse=True)
 def fresh_limits(stage: GatewayStage) -> None:
-    stage.gateway.gate.admission = limits.Admission()
+    stage.gateway.forget_limits()
 
 
 def with_options(stage: GatewayStage, options: str) -> Person:

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
-from sshgate import server
-from sshgate.records import Record, Records, end_stale
+from sshgate.records import Record, Records, end_sessions
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from tests.support.terminal import Terminal
-from workspaces import settings
 from workspaces.errors import StoreBusy
 from workspaces.model import Session
 from workspaces.store import Store
@@ -124,32 +122,12 @@ def test_a_process_that_died_left_rows_and_the_next_gateway_ends_them(
     caplog.set_level(logging.INFO)
     mine = settled.store.begin_session("alice", alice.workspace.id, "exec", "::1", "mine", 1.0)
     dead = settled.store.begin_session("alice", alice.workspace.id, "exec", "::1", "dead", 1.0)
-    end_stale(settled.store, ["mine"])
+    end_sessions(settled.store, "dead")
     assert [s.id for s in settled.store.sessions()] == [mine]
     assert settled.store.session(dead).ended_at is not None
-    assert "1 sessions of a gateway that was killed are ended" in caplog.text
-    end_stale(settled.store, [])
+    assert "1 sessions of a gateway that is gone are ended" in caplog.text
+    end_sessions(settled.store, None)
     assert settled.store.sessions() == []
-
-
-def test_a_gateway_that_starts_ends_what_another_left(tmp_path: Path) -> None:
-    with memory_stage(tmp_path) as made:
-        alice = made.person("alice")
-        assert alice.workspace
-        number = made.store.begin_session("alice", alice.workspace.id, "shell", "::1", "dead", 1.0)
-        (made.home / "workspaces.toml").write_text('[gateway]\nlisten = "127.0.0.1:0"\n')
-
-        async def run() -> None:
-            ready = asyncio.Event()
-            serving = asyncio.create_task(
-                server.serve(settings.load(made.home), made.store, made.lifecycle, lambda *_: ready.set())
-            )
-            await asyncio.wait_for(ready.wait(), 10)
-            assert made.store.session(number).ended_at is not None
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-
-        asyncio.run(run())
 
 
 # --- the queue by itself ---

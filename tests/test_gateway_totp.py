@@ -36,8 +36,7 @@ def alice(stage: GatewayStage) -> Person:
 
 @pytest.fixture(autouse=True)
 def fresh_limits(stage: GatewayStage) -> None:
-    stage.gateway.gate.admission = limits.Admission()
-    stage.gateway.gate.guessing = limits.Guessing()
+    stage.gateway.forget_limits()
 
 
 @pytest.fixture
@@ -119,7 +118,7 @@ def test_wrong_codes_after_the_right_password_run_out(
     """From however many addresses: then no code is looked at for a while. Wrong passwords do not count there."""
     monkeypatch.setattr(limits, "GUESS_ACCOUNT", limits.Rate(1000, 1))
     monkeypatch.setattr(limits, "WRONG_CODE", limits.Rate(3, 1e9))
-    alice.stage.gateway.gate.guessing = limits.Guessing()
+    alice.stage.gateway.forget_limits()
     for _ in range(5):
         assert by_asking(alice, "wrong", "000000")[0] == ""
     assert by_asking(alice, PASSWORD, code(secret))[0] == "als/alice alice"

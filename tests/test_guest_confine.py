@@ -51,7 +51,7 @@ REFUSED = "the kernel takes no seccomp filter: Permission denied\n"
 @pytest.mark.skipif(os.getuid() != 0, reason="only root makes a process 1")
 def test_process_1_does_not_run_without_the_filter(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     first = ("unshare", "--pid", "--fork", "--kill-child", *POWERLESS)
-    command = [*first, sanitized_agent(request.config), "init", tmp_path / "socket"]
+    command = [*map(str, first), str(sanitized_agent(request.config)), "init", str(tmp_path / "socket")]
 
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, timeout=10)
 

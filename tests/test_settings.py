@@ -16,15 +16,17 @@ def test_defaults(tmp_path: Path) -> None:
     assert found.web_listen == ("127.0.0.1", 8080)
     assert found.archive_dir == tmp_path / "archive"
     assert found.engine_host == ""
+    assert found.gateway_processes == 0
 
 
 def test_values(tmp_path: Path) -> None:
     (tmp_path / "workspaces.toml").write_text(
-        '[gateway]\nlisten = "[::1]:22"\nhost = "gate.example"\n[web]\nurl = "https://x.example/"\n'
+        '[gateway]\nlisten = "[::1]:22"\nhost = "gate.example"\nprocesses = 3\n[web]\nurl = "https://x.example/"\n'
         '[archive]\nurl = "file:///big/archive"\n'
     )
     found = settings.load(tmp_path)
     assert found.gateway_listen == ("::1", 22)
+    assert found.gateway_processes == 3
     assert found.web_url == "https://x.example"
     assert found.archive_dir == Path("/big/archive")
 
@@ -36,6 +38,9 @@ def test_values(tmp_path: Path) -> None:
         ('listen = "a"', "must be a table"),
         ('[gateway]\nport = "1"', r"\[gateway\] port is not a setting"),
         ("[gateway]\nlisten = 22", "must be text in quotes"),
+        ('[gateway]\nprocesses = "2"', "must be 0 to 256, not '2'"),
+        ("[gateway]\nprocesses = -1", "must be 0 to 256"),
+        ("[gateway]\nprocesses = true", "must be 0 to 256"),
         ('[gateway]\nlisten = "22"', "ADDRESS:PORT"),
         ('[web]\nlisten = "a:99999"', "ADDRESS:PORT"),
         ('[web]\nurl = "ftp://x"', "https://"),

@@ -67,14 +67,14 @@ def test_sessions_of_dead_processes_end_and_those_of_live_ones_stay(store: Store
     dead, live, done = begin(store, process="dead"), begin(store, process="live"), begin(store, process="dead")
     store.end_session(done, 1001.0)
     before = time.time()
-    assert store.end_sessions_except(["live", "another"]) == 1
+    assert store.end_sessions_of("dead") == 1
     ended = store.session(dead).ended_at
     assert ended is not None
     assert ended >= before
     assert store.session(done).ended_at == 1001.0
     assert store.open_session_ids("live") == {live}
     assert store.open_session_ids("dead") == set()
-    assert store.end_sessions_except([]) == 1
+    assert store.end_sessions_of(None) == 1
 
 
 def test_company_is_the_last_shell_and_who_else_is_on(store: Store) -> None:

@@ -129,6 +129,29 @@ def test_the_pause_between_restarts_is_bounded() -> None:
     assert [supervisor.pause(failures) for failures in (0, 1, 2, 3, 10_000)] == [1, 1, 2, 4, supervisor.LONGEST_PAUSE]
 
 
+def test_sighup_renews_all_and_keeps_the_gateway_s_process(home: Path, serve: subprocess.Popen[str]) -> None:
+    (home / "gateway").write_text(
+        'echo $$ >> "$0.pids"; trap "echo renewed > $0.again" HUP; eval "echo ready >&$1"; eval "exec $1>&-"; '
+        "while :; do sleep 0.05; done"
+    )
+    for name in ("web", "worker"):
+        (home / name).write_text(
+            ANSWERS.replace(
+                "exec sleep", f'[ $(wc -l < "$0.pids") -gt 1 ] && echo again > {home}/{name}.again; exec sleep'
+            )
+        )
+    assert line(serve) == "ready"
+    serve.send_signal(signal.SIGHUP)
+    assert (home / "gateway.again").read_text() == "renewed\n"
+    for name in ("web", "worker"):
+        assert (home / f"{name}.again").read_text() == "again\n"
+        first, second = pids(home, name)
+        assert not alive(first)
+        assert alive(second)
+    (gateway,) = pids(home, "gateway")
+    assert alive(gateway)
+
+
 def test_a_child_that_cannot_start_ends_it_with_its_last_words(home: Path, serve: subprocess.Popen[str]) -> None:
     (home / "worker").write_text("echo 'no such port' >&2; exit 3")
     assert line(serve) == "The worker ended while starting."

@@ -26,12 +26,14 @@ from urllib.parse import unquote, urlsplit
 from workspaces.errors import SettingsError
 
 DEFAULT_HOME = "/var/lib/workspaces"
+PROCESSES_MAX = 256
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 # section, name, default, help
-TABLE: tuple[tuple[str, str, str, str], ...] = (
+TABLE: tuple[tuple[str, str, str | int, str], ...] = (
     ("gateway", "listen", "0.0.0.0:2222", "address and port for ssh"),
     ("gateway", "host", "", "host name that participants type, shown in the ssh line; empty: this host's name"),
+    ("gateway", "processes", 0, "worker processes of the gateway; 0: one for each core"),
     ("web", "listen", "127.0.0.1:8080", "address and port for the web application"),
     ("web", "url", "", "public https:// address when a proxy stands in front; makes cookies Secure"),
     ("engine", "host", "", f"container engine; empty: {DOCKER_SOCKET} if it answers, else a private one"),
@@ -41,7 +43,7 @@ TABLE: tuple[tuple[str, str, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one state directory. Values are the text of TABLE's rows, checked."""
+    """All settings of one state directory. Values are those of TABLE's rows, checked."""
 
     home: Path
     gateway_listen: tuple[str, int]
@@ -50,6 +52,7 @@ class Settings:
     web_url: str
     engine_host: str
     archive_dir: Path
+    gateway_processes: int = 0
 
     @property
     def database(self) -> Path:
@@ -103,7 +106,7 @@ def load(home: Path) -> Settings:
 
 def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
     known = {(section, name): default for section, name, default, _ in TABLE}
-    values = dict(known)
+    values: dict[tuple[str, str], Any] = dict(known)
     for section, entries in raw.items():
         if not isinstance(entries, dict):
             raise SettingsError(f"{path}: {section!r} must be a table, written [{section}].")
@@ -111,9 +114,16 @@ def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
             if (section, name) not in known:
                 choices = ", ".join(sorted(f"[{s}] {n}" for s, n in known))
                 raise SettingsError(f"{path}: [{section}] {name} is not a setting.", f"The settings are {choices}.")
-            if not isinstance(value, str):
+            number = isinstance(known[section, name], int)
+            if number and not (type(value) is int and 0 <= value <= PROCESSES_MAX):
+                raise SettingsError(f"{path}: [{section}] {name} must be 0 to {PROCESSES_MAX}, not {value!r}.")
+            if not number and not isinstance(value, str):
                 raise SettingsError(f"{path}: [{section}] {name} must be text in quotes, not {value!r}.")
             values[section, name] = value
+    return _settings(home, path, values)
+
+
+def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Settings:
     web_url = values["web", "url"].rstrip("/")
     if web_url and urlsplit(web_url).scheme not in ("http", "https"):
         raise SettingsError(f"{path}: [web] url must start with https:// or http://.")
@@ -124,6 +134,7 @@ def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
         home=home,
         gateway_listen=_address(path, "[gateway] listen", values["gateway", "listen"]),
         gateway_host=values["gateway", "host"],
+        gateway_processes=values["gateway", "processes"],
         web_listen=_address(path, "[web] listen", values["web", "listen"]),
         web_url=web_url,
         engine_host=values["engine", "host"],

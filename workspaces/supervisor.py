@@ -4,6 +4,8 @@
           ◄─ one line on each pipe when the child answers ─► "ready" with the ssh line and the URL
           ─► a child that ends is started again, later and later (1 s … 30 s)
           ─► SIGTERM or SIGINT: SIGTERM to all, wait for sessions to drain, end
+          ─► SIGHUP, what is installed now takes over: SIGHUP to the gateway, whose open sessions go on; web and worker
+             end and start again. This process itself stays what it was.
 
 Production may run each child as a unit of its own instead; nothing is shared but the state directory.
 """
@@ -43,6 +45,7 @@ class _Child:
     started: float = 0.0
     failures: int = 0
     due: float = field(default=0.0)
+    renewing: bool = False  # told to end so that a new version starts
 
 
 class Supervisor:
@@ -54,6 +57,7 @@ class Supervisor:
         self._children = [_Child(name) for name in CHILDREN]
         self._selector = selectors.DefaultSelector()
         self._stopping = False
+        self._asked_to_renew = False
 
     def run(self) -> None:
         """Start all, announce when they answer, keep them running. Raises HostError when one cannot start."""
@@ -63,6 +67,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
+        signal.signal(signal.SIGHUP, self._ask_to_renew)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         try:
             for child in self._children:
@@ -72,6 +77,8 @@ class Supervisor:
                 self.announce(self.welcome())
             while not self._stopping:
                 self._wait(wake_read, self._next_start())
+                if self._asked_to_renew:
+                    self._renew()
                 self._mend()
         finally:
             self._stop_all()
@@ -91,6 +98,20 @@ class Supervisor:
 
     def _ask_to_stop(self, *_: object) -> None:
         self._stopping = True
+
+    def _ask_to_renew(self, *_: object) -> None:
+        self._asked_to_renew = True
+
+    def _renew(self) -> None:
+        self._asked_to_renew = False
+        for child in self._children:
+            if child.process is None or not child.ready:
+                continue  # it starts as what is installed by then, or did a moment ago
+            if child.name == "gateway":
+                child.process.send_signal(signal.SIGHUP)
+            else:
+                child.renewing = True
+                child.process.terminate()
 
     def _start(self, child: _Child) -> None:
         """Raises HostError when there is no room for a process, its pipe or its log."""
@@ -159,9 +180,13 @@ class Supervisor:
         for child in self._children:
             if child.process is not None and (status := child.process.poll()) is not None:
                 self._forget_pipe(child)
-                child.failures = 0 if now - child.started > LONGEST_PAUSE else child.failures + 1
-                wait = pause(child.failures)
-                log.error("the %s ended with status %s; it starts again in %.0f s", child.name, status, wait)
+                if child.renewing:
+                    wait, child.renewing = 0.0, False
+                    log.info("the %s ended and starts again", child.name)
+                else:
+                    child.failures = 0 if now - child.started > LONGEST_PAUSE else child.failures + 1
+                    wait = pause(child.failures)
+                    log.error("the %s ended with status %s; it starts again in %.0f s", child.name, status, wait)
                 child.process, child.due = None, now + wait
             if child.process is None and child.due <= now and not self._stopping:
                 try:

@@ -18,9 +18,13 @@ from unittest.mock import patch
 
 import asyncssh
 
-from sshgate import server, session
+from sshgate import attend, server, session
+from sshgate.accept import Acceptor, listen_on
+from sshgate.attend import Attending
 from sshgate.environment import environment
 from sshgate.hostkey import NAME, load_host_keys
+from sshgate.keeper import Keeper
+from sshgate.limits import Admission, Guessing
 from sshgate.server import Gate
 from workspaces import accounts, guest
 from workspaces.engine.base import Engine, ImageConfig
@@ -36,8 +40,33 @@ CHALLENGE = "als"
 IMAGE = "debian-test:12"
 
 
+class LocalKeeper:
+    """`keeper.Shared` without processes: a worker, the keeper and the attending of workspaces on one event loop."""
+
+    def __init__(self, store: Store, lifecycle: Lifecycle) -> None:
+        self.keeper = Keeper()
+        self.attending = Attending(store, lifecycle)
+        self.right, self.wrong_code = self.keeper.right, self.keeper.wrong_code
+        self.fewer, self.left = self.keeper.fewer, self.keeper.left
+
+    async def authenticated(self, number: int, account: str) -> str | None:
+        return self.keeper.authenticated(number, account)
+
+    async def sessions(self, number: int, count: int) -> str | None:
+        return self.keeper.sessions(number, count)
+
+    async def guess(self, account: str, address: str) -> float:
+        return self.keeper.guess(account, address)
+
+    async def too_many_codes(self, account: str) -> bool:
+        return self.keeper.too_many_codes(account)
+
+    async def attend(self, workspace_id: int, socket: Path, user: str) -> None:
+        await self.attending.attend(workspace_id, socket, user)
+
+
 class GatewayThread:
-    """A Gate on an event loop in a thread, so that clients may block."""
+    """A Gate and what it shares, on an event loop in a thread, so that clients may block."""
 
     def __init__(self, store: Store, lifecycle: Lifecycle, keys: Path) -> None:
         self._home = keys.parent / "home"
@@ -46,6 +75,7 @@ class GatewayThread:
         self._stop: asyncio.Event
         self.loop: asyncio.AbstractEventLoop
         self.gate: Gate
+        self.shared: LocalKeeper
         self._thread = threading.Thread(target=self._main, args=(store, lifecycle, keys), name="gateway")
         self._thread.start()
         self.port = self._started.result(10)
@@ -55,19 +85,25 @@ class GatewayThread:
             asyncssh.set_log_level("WARNING")
             self.loop = asyncio.get_running_loop()
             self._stop = asyncio.Event()
-            self.gate = Gate(store, lifecycle)
             try:
-                port = await self.gate.listen("127.0.0.1", 0, load_host_keys(keys))
+                self.shared = LocalKeeper(store, lifecycle)
+                self.gate = Gate(store, lifecycle, self.shared)
+                await self.gate.open(load_host_keys(keys))
+                acceptor = Acceptor(listen_on("127.0.0.1", 0), self.shared.keeper, self.gate.take)
             except BaseException as error:
                 self._started.set_exception(error)
                 raise
-            self._started.set_result(port)
+            acceptor.resume()
+            self._started.set_result(acceptor.sockets[0].getsockname()[1])
             await self._stop.wait()
+            acceptor.close()
             await self.gate.close()
+            await self.shared.attending.close()
 
         with (
             patch.object(session, "environment", self._environment),
             patch.object(server, "WATCH_SECONDS", 0.1),
+            patch.object(attend, "WATCH_SECONDS", 0.1),
             patch.object(server, "CLOSE_SECONDS", 0.2),
         ):
             asyncio.run(run())
@@ -87,6 +123,11 @@ class GatewayThread:
     def wait(self, coroutine: Coroutine[Any, Any, T], seconds: float = 10) -> T:
         """Run `coroutine` on the gateway's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
+
+    def forget_limits(self) -> None:
+        """Nobody connected, nobody guessed."""
+        self.shared.keeper.admission = Admission()
+        self.shared.keeper.guessing = Guessing()
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self._stop.set)

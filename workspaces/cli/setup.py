@@ -6,14 +6,13 @@ import logging
 import os
 import secrets
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import click
 
 from workspaces import accounts, doctor, guest, settings, supervisor
 from workspaces.cli.common import App, json_option, pass_app, print_json, read_password
-from workspaces.demo import Demo
 from workspaces.engine import engine_chosen, open_engine, revive_engine
 from workspaces.errors import Conflict, UsageError, WorkspacesError
 from workspaces.model import Role
@@ -74,13 +73,21 @@ _ready_fd = click.option("--ready-fd", type=int, hidden=True)
 
 @click.command("gateway")
 @_ready_fd
+@click.option("--check", is_flag=True, hidden=True)
 @pass_app
-def gateway_command(app: App, ready_fd: int | None) -> None:
-    """Run the ssh gateway."""
+def gateway_command(app: App, ready_fd: int | None, check: bool) -> None:
+    """Run the ssh gateway. SIGHUP: a new version takes over, and open sessions go on."""
     import sshgate
 
     _log("gateway")
-    sshgate.main(app.settings, app.store, app.lifecycle, lambda *_: supervisor.report_ready(ready_fd))
+    if check:
+        app.lifecycle.store.data_version()
+        sshgate.check(app.settings)
+        return
+    if ready_fd is not None:
+        with suppress(OSError):  # after a takeover there is none
+            os.set_inheritable(ready_fd, False)
+    sshgate.main(app.settings, app.store, lambda: app.lifecycle, lambda *_: supervisor.report_ready(ready_fd))
 
 
 @click.command("web")
@@ -108,9 +115,8 @@ def worker_command(app: App, ready_fd: int | None) -> None:
 
 
 def _log(name: str) -> None:
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    line = f"%(asctime)s {name}[%(process)d] %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, stream=sys.stderr)
 
 
 @click.command("doctor")
@@ -162,6 +168,8 @@ def _of_state_directory(app: App) -> list[doctor.Finding]:
 @click.option("--end", metavar="DIR", help="End a demonstration that was kept running.")
 def demo_command(keep: bool, end: str | None) -> None:
     """Show the whole story, end to end, on a throw-away state directory."""
+    from workspaces.demo import Demo  # with it comes docker, which would make every process slower to start
+
     demo = Demo(say=click.echo, password=lambda: secrets.token_urlsafe(12))
     status = demo.end(end) if end else demo.run(keep=keep)
     sys.exit(status)

@@ -10,9 +10,7 @@ ended are kept, of each kind so many, and the others go.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Collection
 
 from workspaces.errors import Conflict
 from workspaces.model import Session
@@ -67,13 +65,13 @@ class Sessions(Workspaces):
             self._record(actor, "session.killed", found.workspace, data=data)
             return self.session(session_id)
 
-    def end_sessions_except(self, processes: Collection[str]) -> int:
-        """End the open sessions of all gateway processes but these, which are alive; how many those were."""
+    def end_sessions_of(self, process: str | None) -> int:
+        """End the open sessions of a gateway process that is gone, or of all (None); how many those were."""
         with self._write() as db:
             done = db.execute(
-                "UPDATE sessions SET ended_at = ? "
-                "WHERE ended_at IS NULL AND process NOT IN (SELECT value FROM json_each(?))",
-                [time.time(), json.dumps(list(processes))],
+                "UPDATE sessions SET ended_at = :now "
+                "WHERE ended_at IS NULL AND (:process IS NULL OR process = :process)",
+                {"now": time.time(), "process": process},
             )
             return int(done.rowcount)
 

@@ -1,0 +1,254 @@
+"""What the gateway's workers share: counts by connection, questions without answer, and a new coordinator's report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sshgate import accept, keeper, limits, remote, texts
+from sshgate.accept import Acceptor, listen_on
+from sshgate.keeper import Keeper
+from sshgate.link import Link, Message, pair
+from sshgate.remote import Remote
+from workspaces.errors import HostError
+
+
+def entered(keeper: Keeper, address: str = "192.0.2.1") -> int:
+    number = keeper.enter(address)
+    assert number is not None
+    return number
+
+
+def logged_in(keeper: Keeper, account: str, address: str = "192.0.2.1") -> int:
+    number = entered(keeper, address)
+    assert keeper.authenticated(number, account) is None
+    return number
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Keeper:
+    monkeypatch.setattr(keeper, "MAX_ACCOUNT_SESSIONS", 3)
+    monkeypatch.setattr(limits, "MAX_ACCOUNT_CONNECTIONS", 2)
+    return Keeper()
+
+
+def test_sessions_are_counted_for_the_account(few: Keeper) -> None:
+    one, two, other = logged_in(few, "alice"), logged_in(few, "alice"), logged_in(few, "bob")
+    assert few.sessions(one, 1) is None
+    assert few.sessions(one, 2) is None
+    assert few.sessions(two, 1) is None
+    assert few.sessions(two, 2) == texts.TOO_MANY_ACCOUNT_SESSIONS
+    assert few.sessions(other, 3) is None
+    few.fewer(one, 1)
+    assert few.sessions(two, 2) is None
+
+
+def test_what_a_connection_had_is_free_when_it_ends(few: Keeper) -> None:
+    one, two = logged_in(few, "alice"), logged_in(few, "alice")
+    assert few.sessions(one, 3) is None
+    few.left(one)
+    few.left(one)
+    assert few.sessions(two, 3) is None
+    logged_in(few, "alice")
+
+
+def test_a_connection_too_many_has_no_sessions_and_is_counted_until_it_ends(few: Keeper) -> None:
+    logged_in(few, "alice")
+    logged_in(few, "alice")
+    third = entered(few)
+    assert few.authenticated(third, "alice") == texts.TOO_MANY_CONNECTIONS
+    assert few.sessions(third, 1) == texts.UNSETTLED
+    few.left(third)
+
+
+def test_nobody_has_sessions_before_the_login_or_after_the_end(few: Keeper) -> None:
+    number = entered(few)
+    assert few.sessions(number, 1) == texts.UNSETTLED
+    few.left(number)
+    assert few.authenticated(number, "alice") == texts.UNSETTLED
+    assert few.sessions(number, 1) == texts.UNSETTLED
+
+
+def test_an_account_is_settled_once(few: Keeper) -> None:
+    number = logged_in(few, "alice")
+    assert few.authenticated(number, "bob") == texts.UNSETTLED
+
+
+def test_restored_connections_count(few: Keeper) -> None:
+    few.restore(1, "192.0.2.1", "alice", 2)
+    few.restore(2, "192.0.2.1", "alice", 1)
+    few.restore(2, "192.0.2.1", "alice", 1)
+    assert few.authenticated(1, "alice") is None, "the worker had no answer, and asks once more"
+    assert few.sessions(1, 2) is None
+    assert few.sessions(1, 3) == texts.TOO_MANY_ACCOUNT_SESSIONS
+    for number in (1, 2):
+        few.left(number)
+    few.restore(3, "192.0.2.1", None, 0)
+    assert few.authenticated(3, "alice") is None
+    assert few.sessions(3, 3) is None
+
+
+def talk(run: Callable[[Remote, Other], Any]) -> None:
+    """A worker's keeper and, in the same process, the other end of its link."""
+
+    async def go() -> None:
+        ours, theirs = pair()
+        far = Other(theirs)
+        near = Link(ours, lambda message, _: worker.answered(message), lambda: None)
+        worker = Remote(near)
+        await run(worker, far)
+        near.close()
+        far.link.close()
+
+    asyncio.run(go())
+
+
+class Other:
+    """A coordinator that answers when the test says so."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.heard: asyncio.Queue[Message] = asyncio.Queue()
+        self.link = Link(sock, lambda message, _: self.heard.put_nowait(message), lambda: None)
+
+    def answer(self, message: Message, answer: object) -> None:
+        self.link.send(**{"do": "answer", "id": message["id"], "is": answer})
+
+
+def test_answers_find_their_questions() -> None:
+    async def run(worker: Remote, far: Other) -> None:
+        asked = [asyncio.create_task(worker.sessions(n, n)) for n in (1, 2)]
+        messages = [await far.heard.get() for _ in asked]
+        assert [message["n"] for message in messages] == [1, 2]
+        far.answer(messages[1], "no")
+        far.answer(messages[0], None)
+        assert await asyncio.gather(*asked) == [None, "no"]
+
+    talk(run)
+
+
+def test_without_an_answer_everything_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.05)
+
+    async def run(worker: Remote, far: Other) -> None:
+        assert await worker.authenticated(1, "alice") == texts.UNSETTLED
+        assert await worker.sessions(1, 1) == texts.UNSETTLED
+        assert await worker.guess("alice", "192.0.2.1") > 0
+        late = await far.heard.get()
+        far.answer(late, None)
+        far.answer({"id": 10_000}, None)
+        assert await worker.sessions(1, 1) == texts.UNSETTLED
+
+    talk(run)
+
+
+def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "WAITING_MAX", 3)
+
+    async def run(worker: Remote, far: Other) -> None:
+        asked = [asyncio.create_task(worker.sessions(n, 1)) for n in range(3)]
+        await far.heard.get()
+        assert await worker.sessions(4, 1) == texts.UNSETTLED
+        for task in asked:
+            task.cancel()
+
+    talk(run)
+
+
+def test_a_report_has_all_connections_and_every_open_question() -> None:
+    async def run(worker: Remote, far: Other) -> None:
+        asked = asyncio.create_task(worker.sessions(7, 1))
+        first = await far.heard.get()
+        rows = [(n, "192.0.2.1", "alice" if n % 2 else None, 0) for n in range(250)]
+        worker.report(rows)
+        seen: list[object] = []
+        while (message := await far.heard.get())["do"] == "rows":
+            seen += [tuple(row) for row in message["rows"]]
+        assert seen == rows
+        assert message == {"do": "reported"}
+        again = await far.heard.get()
+        assert again == first
+        far.answer(again, None)
+        assert await asked is None
+
+    talk(run)
+
+
+def test_what_the_other_end_has_no_room_for_waits_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        ours, theirs = pair()
+        far = Link(ours, lambda *_: None, lambda: None)
+        read_end, write_end = os.pipe()
+        for n in range(20_000):
+            far.send(do="connection", n=n, fd=read_end if n == 19_999 else None)
+        heard: list[int] = []
+        done = asyncio.Event()
+
+        def handle(message: Message, descriptors: list[int]) -> None:
+            heard.append(message["n"])
+            for descriptor in descriptors:
+                os.close(descriptor)
+                done.set()
+
+        near = Link(theirs, handle, lambda: None)
+        await far.flushed()
+        await asyncio.wait_for(done.wait(), 10)
+        os.close(read_end)
+        os.close(write_end)
+        assert heard == list(range(20_000))
+        near.close()
+        far.close()
+
+    asyncio.run(run())
+
+
+def test_the_end_of_the_other_end_is_told_once() -> None:
+    async def run() -> None:
+        ours, theirs = pair()
+        lost = asyncio.Event()
+        near = Link(ours, lambda *_: None, lost.set)
+        theirs.close()
+        await asyncio.wait_for(lost.wait(), 10)
+        near.send(do="ready")
+        near.close()
+
+    asyncio.run(run())
+
+
+def test_accepting_goes_on_after_descriptors_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accept, "PAUSE_SECONDS", 0.05)
+
+    class Short:
+        """A listening socket whose process has no descriptors left, once."""
+
+        def __init__(self, inner: socket.socket) -> None:
+            self.inner = inner
+            self.fails = [True]
+            self.fileno, self.close, self.setblocking = inner.fileno, inner.close, inner.setblocking
+
+        def accept(self) -> Any:
+            if self.fails:
+                self.fails.pop()
+                raise OSError(24, os.strerror(24))
+            return self.inner.accept()
+
+    async def run() -> None:
+        (listener,) = listen_on("127.0.0.1", 0)
+        taken: asyncio.Queue[socket.socket] = asyncio.Queue()
+        short: Any = Short(listener)
+        acceptor = Acceptor([short], Keeper(), lambda sock, _: taken.put_nowait(sock))
+        acceptor.resume()
+        with socket.create_connection(listener.getsockname()):
+            (await asyncio.wait_for(taken.get(), 10)).close()
+        acceptor.close()
+
+    asyncio.run(run())
+
+
+def test_an_address_that_is_none() -> None:
+    with pytest.raises(HostError, match=r"cannot listen on 192\.0\.2\.77:2222"):
+        listen_on("192.0.2.77", 2222)

@@ -1,0 +1,260 @@
+"""The gateway's processes: limits that hold over all workers, workers that die, drain, and no process left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from tests.support.gateway import by_password, until, whoami
+from tests.support.gatewayprocess import (
+    FEW,
+    ProcessStage,
+    ended,
+    memory_process_stage,
+    running_person,
+    wait_for,
+)
+from tests.support.terminal import Terminal
+from workspaces.engine.memory import MemoryEngine
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[ProcessStage]:
+    with memory_process_stage(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Iterator[ProcessStage]:
+    with memory_process_stage(tmp_path, FEW) as made:
+        yield made
+
+
+@contextmanager
+def silent(stage: ProcessStage, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that say nothing."""
+    opened = [socket.create_connection(("127.0.0.1", stage.port), timeout=10) for _ in range(count)]
+    try:
+        yield opened
+    finally:
+        for sock in opened:
+            sock.close()
+
+
+def greeted(sock: socket.socket) -> bool:
+    """Whether an SSH server is there, or else nobody at all."""
+    with suppress(ConnectionResetError):
+        return sock.recv(100).startswith(b"SSH-2.0-")
+    return False
+
+
+def test_connections_go_to_the_worker_with_the_fewest(stage: ProcessStage) -> None:
+    alice = running_person(stage, "alice")
+
+    async def run() -> None:
+        async with alice.connect(), alice.connect(), alice.connect(), alice.connect():
+            pass
+
+    asyncio.run(run())
+    landed = stage.logged_in("alice")
+    assert sorted(landed.count(pid) for pid in set(landed)) == [2, 2]
+    assert set(landed) == set(stage.children())
+
+
+def test_an_address_has_few_unauthenticated_connections_over_all_workers(few: ProcessStage) -> None:
+    with silent(few, 20) as opened:
+        admitted = [sock for sock in opened if greeted(sock)]
+        assert len(admitted) == 6
+        killed = next(iter(few.children()))
+        handles = ended([killed])
+        os.kill(killed, signal.SIGKILL)
+        wait_for(handles)
+        gone = select.select(admitted, [], [], 0)[0]
+        assert 0 < len(gone) < 6
+        until(lambda: len(few.children()) == 2, what="another worker")
+        with silent(few, 6) as more:
+            assert sum(greeted(sock) for sock in more) == len(gone), "what the killed worker held is free, and no more"
+
+
+class Told(asyncssh.SSHClient):
+    """Why the connection ended."""
+
+    ended: Exception | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        Told.ended = exc
+
+
+def test_connections_and_sessions_of_an_account_over_all_workers(few: ProcessStage) -> None:
+    alice, bob = running_person(few, "alice"), running_person(few, "bob")
+
+    async def run() -> None:
+        async with alice.connect() as one, alice.connect() as two:
+            first = await one.create_process("cat")
+            await one.create_process("cat")
+            await two.create_process("cat")
+            for connection in (one, two):
+                with pytest.raises(asyncssh.ChannelOpenError, match="Too many sessions of this account"):
+                    await connection.create_process("cat")
+            async with bob.connect() as other:
+                assert (await other.run("echo fine")).stdout == "fine\n"
+            first.stdin.write_eof()
+            await first.wait_closed()
+            assert (await two.run("echo again")).stdout == "again\n"
+            async with alice.connect(), alice.connect(), alice.connect(client_factory=Told) as extra:
+                await extra.wait_closed()
+
+    asyncio.run(run())
+    assert "Too many connections of this account" in str(Told.ended)
+    assert len(set(few.logged_in("alice"))) == 2
+
+
+def test_guesses_are_counted_over_all_workers(stage: ProcessStage) -> None:
+    alice = running_person(stage, "alice", password=True)
+    for _ in range(8):
+        with pytest.raises(asyncssh.PermissionDenied):
+            by_password(alice, "wrong")
+    tried = [line.split("gateway-worker[")[1].split("]")[0] for line in stage.log().splitlines() if ": wrong " in line]
+    assert len(tried) == 6
+    assert len(set(tried)) == 2
+    with pytest.raises(asyncssh.PermissionDenied):
+        by_password(alice)
+    assert whoami(alice) == "als/alice alice"
+
+
+def test_what_a_killed_worker_had_not_taken_goes_to_another(stage: ProcessStage) -> None:
+    alice = running_person(stage, "alice")
+    stopped, _ = stage.children()
+    os.kill(stopped, signal.SIGSTOP)
+    with silent(stage, 2) as (one, two):
+        waiting = two if select.select([one, two], [], [], 10)[0] == [one] else one
+        os.kill(stopped, signal.SIGKILL)
+        assert greeted(waiting)
+    assert [whoami(alice) for _ in range(5)] == ["als/alice alice"] * 5
+    until(lambda: len(stage.children()) == 2, what="another worker")
+    assert stopped not in stage.children()
+
+
+def test_with_one_worker_who_comes_while_it_is_replaced_waits(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, workers=1) as stage:
+        alice = running_person(stage, "alice")
+        (first,) = stage.children()
+        (handle,) = ended([first])
+        os.kill(first, signal.SIGKILL)
+        wait_for([handle])
+        assert whoami(alice) == "als/alice alice"
+        assert stage.logged_in("alice") != [first]
+
+
+def test_a_worker_that_is_stuck_holds_up_only_whom_it_has(stage: ProcessStage) -> None:
+    alice = running_person(stage, "alice")
+    stopped, _ = stage.children()
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        with silent(stage, 2):
+            assert [whoami(alice) for _ in range(3)] == ["als/alice alice"] * 3
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
+def test_without_an_answering_coordinator_sessions_go_on_and_new_ones_are_refused(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, "from sshgate import remote\nremote.ANSWER_SECONDS = 1.0") as stage:
+        alice = running_person(stage, "alice")
+
+        async def run() -> None:
+            async with alice.connect() as connection:
+                process = await connection.create_process("cat")
+                process.stdin.write("before\n")
+                assert await process.stdout.readline() == "before\n"
+                os.kill(stage.process.pid, signal.SIGSTOP)
+                try:
+                    process.stdin.write("meanwhile\n")
+                    assert await process.stdout.readline() == "meanwhile\n"
+                    with pytest.raises(asyncssh.ChannelOpenError, match="too busy"):
+                        await connection.create_process("cat")
+                finally:
+                    os.kill(stage.process.pid, signal.SIGCONT)
+                assert (await connection.run("echo after")).stdout == "after\n"
+
+        asyncio.run(run())
+
+
+def test_a_second_sigterm_waits_for_nobody(stage: ProcessStage) -> None:
+    alice = running_person(stage, "alice")
+    with Terminal(alice.line("-tt"), "echo up; read line") as terminal:
+        terminal.expect(rb"up")
+        handles = ended(list(stage.children()))
+        stage.process.send_signal(signal.SIGTERM)
+        terminal.expect(rb"closes this connection")
+        stage.process.send_signal(signal.SIGTERM)
+        assert stage.process.wait(20) == 0
+    wait_for(handles)
+
+
+def test_a_port_in_use_is_told(stage: ProcessStage) -> None:
+    done = subprocess.run(
+        [*stage.command(), "gateway"], env=stage.environment(), capture_output=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-2:] == [
+        f"workspaces: The gateway cannot listen on 127.0.0.1:{stage.port}: Address already in use.",
+        "Set another address: [gateway] listen in workspaces.toml",
+    ]
+
+
+def test_a_worker_that_cannot_start_is_told(stage: ProcessStage) -> None:
+    stage.process.terminate()
+    stage.process.wait()
+    key = stage.home / "keys" / "ssh_host_ed25519_key"
+    key.chmod(0o644)
+    done = subprocess.run(
+        [*stage.command(), "gateway"], env=stage.environment(), capture_output=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert f"workspaces: Others can read the host key {key}." in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_snapshot_is_asked_for_in_the_first_session_whichever_worker_has_it(stage: ProcessStage) -> None:
+    engine = stage.engine
+    assert isinstance(engine, MemoryEngine)
+    for name in ("alice", "bob"):
+        somebody = running_person(stage, name)
+        assert somebody.workspace
+        place = engine.rootfs(stage.lifecycle.container_name(somebody.workspace))
+        done = somebody.run(f"cd {place} && snapshot -m 'by {name}'")
+        assert done.returncode == 0, done.stderr
+        (asked,) = stage.store.snapshots(somebody.workspace.id)
+        assert (asked.message, asked.requested_by) == (f"by {name}", name)
+
+
+def test_sessions_in_the_record_end_with_the_process_that_carried_them(stage: ProcessStage) -> None:
+    def on() -> set[int]:
+        return {session.id for session in stage.store.sessions()}
+
+    alice = running_person(stage, "alice")
+    with Terminal(alice.line("-tt")) as first, Terminal(alice.line("-tt")) as second:
+        for terminal in (first, second):
+            terminal.expect(rb"[#$] $")
+        until(lambda: len(on()) == 2)
+        before = on()
+        stage.renew()
+        assert on() == before, "a takeover ends nobody's session"
+        os.kill(stage.logged_in("alice")[0], signal.SIGKILL)
+        until(lambda: len(on()) == 1)
+        stage.kill()
+        assert len(on()) == 1
+        stage.start()
+        assert on() == set()
