@@ -123,7 +123,7 @@ def main(home: Path, descriptor: int) -> None:
             engine = open_engine(found, store.instance, start=False)
             stack.callback(engine.close)
         except WorkspacesError as error:
-            sock.send(json.dumps({"do": "failed", "message": error.message, "hint": error.hint}).encode("ascii"))
+            sock.send(json.dumps([{"do": "failed", "message": error.message, "hint": error.hint}]).encode("ascii"))
             sys.exit(error.exit_status)
         asyncio.run(run())
 
