@@ -83,6 +83,7 @@ class Coordinator:
         self._loop = asyncio.get_running_loop()
         self._keeper = Keeper(kept.next_number if kept else 1)
         self._workers: set[Worker] = set()
+        self._nobodys: list[tuple[socket.socket, int]] = []  # connections that no worker is there for
         self._slots = [Slot() for _ in range(settings.gateway_processes or len(os.sched_getaffinity(0)))]
         self._opening = ThreadPoolExecutor(1, "open")
         self._attending: asyncio.Future[Attending] = self._loop.create_future()
@@ -250,8 +251,7 @@ class Coordinator:
     def _hand(self, sock: socket.socket, number: int) -> None:
         takers = self._takers()
         if not takers:
-            sock.close()
-            self._keeper.left(number)
+            self._nobodys.append((sock, number))
             return
         worker = min(takers, key=lambda taker: (len(taker.untaken), len(taker.numbers), taker.handed))
         worker.handed += 1
@@ -262,6 +262,9 @@ class Coordinator:
     def _see_who_accepts(self) -> None:
         self._changed.set()
         if self._takers() and not self._renewed:
+            nobodys, self._nobodys = self._nobodys, []
+            for sock, number in nobodys:
+                self._hand(sock, number)
             self._acceptor.resume()
         else:
             self._acceptor.pause()

@@ -1,9 +1,11 @@
 """One end of the socket pair between the gateway's coordinator and a worker.
 
-    send(do="connection", n=7, fd=…) ──► one packet of JSON, perhaps with a descriptor ──► handle(message, descriptors)
+    send(do="sessions", n=7, count=1) ──► what was said in one turn of the loop is one packet, a JSON list ──► handle
+    send(do="connection", n=8, fd=…)  ──► a packet of its own, with a descriptor
 
-Packets keep their borders and their order, so a process that replaces itself finds no half message. Both ends are
-this program, of two versions perhaps during a takeover: what an end does not know it ignores.
+Each packet wakes a process, which costs more than what is in it; so news that can wait for 20 ms are sent with the next
+that cannot. Packets keep their borders and their order, so a process that replaces itself finds no half message.
+Both ends are this program, of two versions perhaps during a takeover: what an end does not know it ignores.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 
 PACKET_MAX = 64 << 10  # bytes
 BUFFER = 1 << 20  # bytes that may wait in the kernel for the other end
-PACKETS = 64  # taken in one turn of the loop, so that others get theirs
+LAZY_SECONDS = 0.02
 
 Message = dict[str, Any]
 
@@ -44,7 +46,10 @@ class Link:
         self._handle = handle
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[tuple[bytes, list[int]]] = deque()
+        self._said: list[bytes] = []  # messages of the next packet
+        self._soon: asyncio.Handle | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._queue: deque[tuple[bytes, list[int]]] = deque()  # packets that the other end had no room for
         self._empty = asyncio.Event()
         self._empty.set()
         self.closed = False
@@ -54,20 +59,53 @@ class Link:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, *, fd: int | None = None, **message: Any) -> None:
-        """Never waits; `fd` must stay open until the other end says that it has it. Nothing happens when it is gone."""
+    def send(self, *, fd: int | None = None, lazy: bool = False, **message: Any) -> None:
+        """Never waits; `fd` must stay open until the other end says that it has it. Nothing happens when it is gone.
+
+        `lazy`: it is enough if the other end knows in 20 ms. Messages keep their order all the same.
+        """
         if self.closed:
             return
-        packet = json.dumps(message, separators=(",", ":")).encode("ascii"), [] if fd is None else [fd]
-        if self._queue or not self._put(*packet):
+        text = json.dumps(message, separators=(",", ":")).encode("ascii")
+        if fd is not None:
+            self.flush()
+            self._transmit(b"[%b]" % text, [fd])
+            return
+        self._said.append(text)
+        if lazy:
+            if self._soon is None and self._later is None:
+                self._later = self._loop.call_later(LAZY_SECONDS, self.flush)
+        elif self._soon is None:
+            self._soon = self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what was said."""
+        for handle in (self._soon, self._later):
+            if handle is not None:
+                handle.cancel()
+        self._soon = self._later = None
+        said, self._said = self._said, []
+        while said and not self.closed:
+            size, count = 0, 0
+            while count < len(said) and (count == 0 or size + len(said[count]) < PACKET_MAX // 2):
+                size += len(said[count])
+                count += 1
+            self._transmit(b"[%b]" % b",".join(said[:count]), [])
+            del said[:count]
+
+    def _transmit(self, packet: bytes, fds: list[int]) -> None:
+        if self._queue or not self._put(packet, fds):
             if not self._queue:
                 self._loop.add_writer(self._socket, self._writable)
-            self._queue.append(packet)
+            self._queue.append((packet, fds))
             self._empty.clear()
 
     def _put(self, packet: bytes, fds: list[int]) -> bool:
         try:
-            socket.send_fds(self._socket, [packet], fds, socket.MSG_NOSIGNAL)
+            if fds:
+                socket.send_fds(self._socket, [packet], fds, socket.MSG_NOSIGNAL)
+            else:
+                self._socket.send(packet, socket.MSG_NOSIGNAL)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
@@ -82,22 +120,20 @@ class Link:
             self._empty.set()
 
     def _readable(self) -> None:
-        for _ in range(PACKETS):
-            if self.closed:
-                return
+        try:
+            packet, fds, _flags, _address = socket.recv_fds(self._socket, PACKET_MAX, 1, socket.MSG_CMSG_CLOEXEC)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            packet, fds = b"", []
+        self.taken += 1
+        if not packet:
+            self.close()
+            self._lost()
+            return
+        for message in json.loads(packet):
             try:
-                packet, fds, _flags, _address = socket.recv_fds(self._socket, PACKET_MAX, 1, socket.MSG_CMSG_CLOEXEC)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                packet, fds = b"", []
-            self.taken += 1
-            if not packet:
-                self.close()
-                self._lost()
-                return
-            try:
-                self._handle(json.loads(packet), list(fds))
+                self._handle(message, list(fds))
             except Exception:
                 log.exception("a message was not understood")
 
@@ -110,11 +146,13 @@ class Link:
                 self.close()
 
     async def flushed(self) -> None:
-        """Wait until the other end has room for all."""
+        """Send what was said, and wait until the other end has room for all."""
+        self.flush()
         await self._empty.wait()
 
     def close(self) -> None:
         if not self.closed:
+            self.flush()
             self.closed = True
             self._empty.set()
             self._loop.remove_reader(self._socket)

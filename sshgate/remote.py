@@ -34,7 +34,7 @@ class Remote:
         self._waiting: dict[int, tuple[Message, asyncio.Future[Any]]] = {}
 
     async def authenticated(self, number: int, account: str) -> str | None:
-        answer: str | None = await self._ask(texts.UNSETTLED, do="authenticated", n=number, account=account)
+        answer: str | None = await self._ask(texts.UNSETTLED, lazy=True, do="authenticated", n=number, account=account)
         return answer
 
     async def sessions(self, number: int, count: int) -> str | None:
@@ -57,10 +57,10 @@ class Remote:
         self._link.send(do="wrong_code", account=account[:64])
 
     def fewer(self, number: int, count: int) -> None:
-        self._link.send(do="fewer", n=number, count=count)
+        self._link.send(lazy=True, do="fewer", n=number, count=count)
 
     def left(self, number: int) -> None:
-        self._link.send(do="left", n=number)
+        self._link.send(lazy=True, do="left", n=number)
 
     def answered(self, message: Message) -> None:
         """The coordinator's answer came. Nothing happens when nobody waits for it any more."""
@@ -77,7 +77,7 @@ class Remote:
         for message, _ in self._waiting.values():
             self._link.send(**message)
 
-    async def _ask(self, otherwise: object, **message: Any) -> Any:
+    async def _ask(self, otherwise: object, lazy: bool = False, **message: Any) -> Any:
         """The answer, or `otherwise` when none comes."""
         if len(self._waiting) >= WAITING_MAX:
             return otherwise
@@ -86,7 +86,7 @@ class Remote:
         self._waiting[number] = {"id": number, **message}, future
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                self._link.send(**self._waiting[number][0])
+                self._link.send(lazy=lazy, **self._waiting[number][0])
                 return await future
         except TimeoutError:
             return otherwise

@@ -59,7 +59,9 @@ class Worker:
     def _heard(self, message: Message, descriptors: list[int]) -> None:
         match message["do"]:
             case "connection":
-                self._gate.take(socket.socket(fileno=descriptors[0]), message["n"])
+                sock = socket.socket(fileno=descriptors[0])
+                sock.setblocking(False)
+                self._gate.take(sock, message["n"])
                 self._link.send(do="taken", n=message["n"])
             case "answer":
                 self._remote.answered(message)
@@ -126,7 +128,7 @@ def main(home: Path, descriptor: int) -> None:
             engine = open_engine(found, store.instance, start=False)
             stack.callback(engine.close)
         except WorkspacesError as error:
-            sock.send(json.dumps({"do": "failed", "message": error.message, "hint": error.hint}).encode("ascii"))
+            sock.send(json.dumps([{"do": "failed", "message": error.message, "hint": error.hint}]).encode("ascii"))
             sys.exit(error.exit_status)
         asyncio.run(run())
 

@@ -206,6 +206,22 @@ def test_what_the_other_end_has_no_room_for_waits_in_order(monkeypatch: pytest.M
     asyncio.run(run())
 
 
+def test_news_that_can_wait_come_with_what_cannot_and_in_order() -> None:
+    async def run(worker: Remote, far: Other) -> None:
+        worker.left(1)
+        asked = asyncio.create_task(worker.sessions(2, 1))
+        worker.left(3)
+        messages = [await far.heard.get() for _ in range(3)]
+        assert [message["n"] for message in messages] == [1, 3, 2]
+        assert far.link.taken == 1
+        far.answer(messages[2], None)
+        assert await asked is None
+        worker.left(4)
+        assert (await asyncio.wait_for(far.heard.get(), 10))["n"] == 4
+
+    talk(run)
+
+
 def test_the_end_of_the_other_end_is_told_once() -> None:
     async def run() -> None:
         ours, theirs = pair()

@@ -19,10 +19,12 @@ from tests.support.gateway import by_password, until, whoami
 from tests.support.gatewayprocess import (
     FEW,
     ProcessStage,
+    descriptors,
     ended,
     memory_process_stage,
     running_person,
     wait_for,
+    when_free,
 )
 from tests.support.terminal import Terminal
 from workspaces.engine.memory import MemoryEngine
@@ -112,7 +114,7 @@ def test_connections_and_sessions_of_an_account_over_all_workers(few: ProcessSta
                 assert (await other.run("echo fine")).stdout == "fine\n"
             first.stdin.write_eof()
             await first.wait_closed()
-            assert (await two.run("echo again")).stdout == "again\n"
+            await (await when_free(two)).wait_closed()
             async with alice.connect(), alice.connect(), alice.connect(client_factory=Told) as extra:
                 await extra.wait_closed()
 
@@ -151,9 +153,14 @@ def test_with_one_worker_who_comes_while_it_is_replaced_waits(tmp_path: Path) ->
     with memory_process_stage(tmp_path, workers=1) as stage:
         alice = running_person(stage, "alice")
         (first,) = stage.children()
-        (handle,) = ended([first])
-        os.kill(first, signal.SIGKILL)
-        wait_for([handle])
+        handles = ended([first])
+        os.kill(first, signal.SIGSTOP)
+        before = descriptors(stage.process.pid)
+        with silent(stage, 1) as (waiting,):
+            until(lambda: descriptors(stage.process.pid) > before, what="the connection to be handed over")
+            os.kill(first, signal.SIGKILL)
+            wait_for(handles)
+            assert greeted(waiting)
         assert whoami(alice) == "als/alice alice"
         assert stage.logged_in("alice") != [first]
 

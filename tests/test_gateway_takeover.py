@@ -22,6 +22,7 @@ from tests.support.gatewayprocess import (
     memory_process_stage,
     running_person,
     wait_for,
+    when_free,
 )
 from tests.support.terminal import Terminal
 from workspaces.engine.memory import MemoryEngine
@@ -89,7 +90,7 @@ def test_limits_count_what_workers_of_before_hold(few: ProcessStage) -> None:
                     await old.create_process("cat")
                 last.stdin.write_eof()
                 await last.wait_closed()
-                held.append(await old.create_process("cat"))
+                held.append(await when_free(old, "cat"))
                 for process in held:
                     process.stdin.write("still here\n")
                     assert await process.stdout.readline() == "still here\n"

@@ -7,6 +7,7 @@ writes there besides is what "another version of the program" means.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import select
@@ -18,6 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import asyncssh
 
 from sshgate.hostkey import NAME, ensure_host_key
 from tests.support.gateway import CHALLENGE, GatewayStage, GatewayThread, Person, memory_engine, until
@@ -231,3 +235,13 @@ def descriptors(pid: int) -> int:
     """How many sockets, pipes and processes another process has open."""
     links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     return sum(link.startswith(("socket:", "pipe:", "anon_inode:[pidfd]")) for link in links)
+
+
+async def when_free(connection: asyncssh.SSHClientConnection, command: str = "true") -> Any:
+    """A process, as soon as the account may have one more session: the end of another is known in milliseconds."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await connection.create_process(command)
+            except asyncssh.ChannelOpenError:
+                await asyncio.sleep(0.01)
