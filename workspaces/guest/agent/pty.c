@@ -41,7 +41,7 @@ struct pty {
 	struct buffer to_tty, from_tty;
 };
 
-static void arrange(struct pty *pty);
+static bool arrange(struct pty *pty);
 
 static int open_slave(int master)
 {
@@ -206,8 +206,8 @@ static void master_ready(struct watch *watch, uint32_t events)
 	arrange(pty);
 }
 
-/* Asks epoll for exactly what can go on. */
-static void arrange(struct pty *pty)
+/* Waits for exactly what can go on. False with errno: it cannot be waited for, which the first time tells. */
+static bool arrange(struct pty *pty)
 {
 	uint32_t master = 0;
 
@@ -215,9 +215,9 @@ static void arrange(struct pty *pty)
 		master |= EPOLLIN;
 	if (!pty->finishing && !empty(&pty->to_tty))
 		master |= EPOLLOUT;
-	watch_set(&pty->master, master);
-	watch_set(&pty->output, empty(&pty->from_tty) ? EPOLLERR : EPOLLOUT);
-	watch_set(&pty->input, !pty->finishing && empty(&pty->to_tty) ? EPOLLIN : 0);
+	return watch_set(&pty->master, master) &&
+	       watch_set(&pty->output, empty(&pty->from_tty) ? EPOLLERR : EPOLLOUT) &&
+	       watch_set(&pty->input, !pty->finishing && empty(&pty->to_tty) ? EPOLLIN : 0);
 }
 
 struct pty *pty_open(const struct message *message, int input, int output, int *slave)
@@ -243,16 +243,20 @@ struct pty *pty_open(const struct message *message, int input, int output, int *
 	watch_start(&pty->master, master, master_ready);
 	watch_start(&pty->input, input, input_ready);
 	watch_start(&pty->output, output, output_ready);
-	arrange(pty);
-	return pty;
+	if (arrange(pty))
+		return pty;
 failed:
 	error = errno;
+	if (pty) {
+		watch_set(&pty->master, 0);
+		watch_set(&pty->input, 0);
+		watch_set(&pty->output, 0);
+		loop_free(pty);
+	}
 	if (*slave >= 0)
 		close(*slave);
 	if (master >= 0)
 		close(master);
-	if (pty)
-		loop_free(pty);
 	errno = error;
 	return NULL;
 }
