@@ -36,6 +36,7 @@ struct pty {
 	struct watch master, input, output;
 	struct timer eof;
 	unsigned eof_ms; /* until the next try */
+	pid_t foreground; /* the process group at the time of the hang-up, 0 if there was none */
 	bool finishing;
 	size_t drained;
 	struct buffer to_tty, from_tty;
@@ -165,6 +166,13 @@ static void input_ready(struct watch *watch, uint32_t events)
 	arrange(pty);
 }
 
+static void close_master(struct pty *pty)
+{
+	if (pty->master.fd >= 0)
+		ioctl(pty->master.fd, TIOCGPGRP, &pty->foreground);
+	watch_close(&pty->master);
+}
+
 static void output_ready(struct watch *watch, uint32_t events)
 {
 	struct pty *pty = CONTAINER_OF(watch, struct pty, output);
@@ -174,7 +182,7 @@ static void output_ready(struct watch *watch, uint32_t events)
 	else if ((events & EPOLLERR) || !flush(&pty->output, &pty->from_tty)) {
 		/* Nobody will see it any more: the terminal is gone, which the kernel tells the session. */
 		watch_close(&pty->output);
-		watch_close(&pty->master);
+		close_master(pty);
 		pty->from_tty.start = pty->from_tty.end = 0;
 	}
 	arrange(pty);
@@ -276,11 +284,12 @@ void pty_finish(struct pty *pty)
 	arrange(pty);
 }
 
-void pty_close(struct pty *pty)
+pid_t pty_close(struct pty *pty)
 {
 	timer_clear(&pty->eof);
 	watch_close(&pty->input);
 	watch_close(&pty->output);
-	watch_close(&pty->master);
+	close_master(pty);
 	loop_free(pty);
+	return pty->foreground > 0 ? pty->foreground : -1;
 }
