@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.guest import Agent, Raw, in_loop, module_agent, start, wait_for
 from workspaces.guest import protocol
-from workspaces.guest.client import SpawnRequest
+from workspaces.guest.client import SpawnRequest, TermSize
 
 IGNORING = """
 import os, signal
@@ -76,3 +77,34 @@ async def test_what_ignores_the_hang_up_stays_however_many_groups_it_has(agent: 
     wait_for(lambda: not alive(killed.process.pid), "what catches the hang-up and stays was not killed")
     assert alive(pid)
     os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@in_loop
+async def test_jobs_of_the_background_that_the_shell_does_not_hang_up_stay(agent: Agent) -> None:
+    """As on any host: the kernel and the shell tell the foreground job, and the shell all but those it has disowned."""
+    catching = "trap : HUP; echo pid=$$ >/dev/tty; while :; do sleep 0.1; done"
+    bash = await start(agent, SpawnRequest(argv=(b"bash", b"--norc", b"-i"), pty=TermSize(80, 24)))
+    pids = []
+    await bash.write(f"quiet() {{ sh -c '{catching}' 2>/dev/null; }}; stty -echo; PS1=\n".encode())
+    for line in (
+        "sh -c 'echo pid=$$ >/dev/tty; exec sleep 114' & disown",
+        "quiet & disown",
+        "sh -c 'echo pid=$$ >/dev/tty; exec sleep 115' &",
+        "quiet",
+    ):
+        await bash.write(line.encode() + b"\n")
+        seen = b""
+        while not (found := re.search(rb"pid=(\d+)\r", seen)):
+            seen += await bash.read()
+        pids.append(int(found[1]))
+    disowned, catching_disowned, background, foreground = pids
+
+    bash.close()
+
+    wait_for(lambda: not alive(background), "the shell did not hang up its job")
+    wait_for(lambda: not alive(foreground), "the foreground job catches the hang-up and was not killed")
+    assert alive(disowned)
+    assert alive(catching_disowned)
+    os.kill(disowned, signal.SIGKILL)
+    os.kill(catching_disowned, signal.SIGKILL)

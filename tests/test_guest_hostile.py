@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import signal
@@ -107,11 +108,12 @@ def test_two_or_three_descriptors_must_fit_the_terminal(agent: Agent) -> None:
 
 
 def test_files_as_the_ends_of_a_terminal_are_refused(agent: Agent) -> None:
-    """epoll takes no regular files: the session must end, not hang."""
+    """epoll takes no regular files."""
     message = protocol.Spawn(2, "root", "", (b"cat",), (), Terminal(TermSize(80, 24)))
     with Path(__file__).open() as file, Raw(agent) as raw:
         raw.send(message, [file.fileno(), file.fileno()])
-        assert raw.receive() is not None
+        answer = raw.receive()
+    assert answer == protocol.Failed(errno.EPERM, "The workspace gives no terminal: Operation not permitted.")
     agent.settle()
 
 

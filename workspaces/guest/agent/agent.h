@@ -109,7 +109,7 @@ struct pty;
 struct pty *pty_open(const struct message *message, int input, int output, int *slave);
 void pty_resize(struct pty *pty, const struct term_size *size);
 void pty_finish(struct pty *pty); /* the session's process has ended: what it wrote goes out, then end-of-file */
-void pty_close(struct pty *pty); /* hang up */
+pid_t pty_close(struct pty *pty); /* hang up; gives the process group that had the foreground, or -1 */
 
 /* --- sockets (relay.c) --- */
 
@@ -149,7 +149,11 @@ int resolve(const char *host, uint16_t port, struct sockaddr_storage *addresses,
 
 /* --- processes (process.c) --- */
 
-void hang_up(pid_t session); /* SIGHUP now, SIGKILL later for what neither left nor ignores SIGHUP */
+/*
+ * SIGHUP now, SIGKILL later for what neither left nor ignores SIGHUP; of a session with a terminal only its leader's
+ * group and the one in the foreground, which is 0 without a terminal.
+ */
+void hang_up(pid_t session, pid_t foreground);
 void hang_up_forget(pid_t session); /* the number names a new session */
 void signal_all(int signal); /* every process of the container, or below the agent in a test */
 

@@ -1,7 +1,13 @@
-/* See loop.h. Few timers run at a time, so a sorted list holds them. */
+/*
+ * See loop.h. Few timers run at a time, so a sorted list holds them.
+ *
+ * What epoll holds is counted for each user of the host, and the roots of all containers may be the same one there: a
+ * hostile workspace can use up the room of the others. What epoll has no room for is polled, together with epoll.
+ */
 #include "loop.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -13,7 +19,11 @@ struct garbage {
 	max_align_t block[];
 };
 
+enum { AT_ONCE = 64, POLLED_MAX = 4096 }; /* more than connections, sessions, relays and listeners can be */
+
 static int epoll = -1;
+static struct watch *polled[POLLED_MAX];
+static int polled_count;
 static bool running;
 static struct timer *timers;
 static struct garbage *garbage;
@@ -79,9 +89,30 @@ static int run_timers(void)
 	return timers ? (int)(timers->at - now) + 1 : -1;
 }
 
+/* What is ready, as epoll_wait gives it. */
+static int wait_for_events(struct epoll_event events[POLLED_MAX + AT_ONCE], int timeout)
+{
+	static struct pollfd fds[POLLED_MAX + 1];
+	int count = 0;
+	int more;
+
+	if (!polled_count)
+		return epoll_wait(epoll, events, AT_ONCE, timeout);
+	for (int i = 0; i < polled_count; i++)
+		fds[i] = (struct pollfd){.fd = polled[i]->fd, .events = (short)polled[i]->events};
+	fds[polled_count] = (struct pollfd){.fd = epoll, .events = POLLIN};
+	if (poll(fds, (nfds_t)polled_count + 1, timeout) < 0)
+		return -1;
+	for (int i = 0; i < polled_count; i++)
+		if (fds[i].revents)
+			events[count++] = (struct epoll_event){.events = (uint32_t)fds[i].revents, .data.ptr = polled[i]};
+	more = epoll_wait(epoll, events + count, AT_ONCE, 0);
+	return more < 0 ? more : count + more;
+}
+
 void loop_run(void)
 {
-	struct epoll_event events[64];
+	static struct epoll_event events[POLLED_MAX + AT_ONCE];
 
 	running = true;
 	while (running) {
@@ -91,9 +122,9 @@ void loop_run(void)
 		collect();
 		if (!running)
 			break;
-		count = epoll_wait(epoll, events, 64, wait);
+		count = wait_for_events(events, wait);
 		if (count < 0 && errno != EINTR) {
-			perror("agent: epoll_wait");
+			perror("agent: waiting for events");
 			exit(1);
 		}
 		for (int i = 0; i < count; i++) {
@@ -114,19 +145,33 @@ void watch_start(struct watch *watch, int fd, void (*ready)(struct watch *, uint
 	watch->ready = ready;
 }
 
+/* False when it was not polled. */
+static bool stop_polling(const struct watch *watch)
+{
+	for (int i = 0; i < polled_count; i++) {
+		if (polled[i] == watch) {
+			polled[i] = polled[--polled_count];
+			return true;
+		}
+	}
+	return false;
+}
+
 bool watch_set(struct watch *watch, uint32_t events)
 {
 	struct epoll_event event = {.events = events, .data.ptr = watch};
-	int operation = EPOLL_CTL_MOD;
+	bool in_epoll;
+	int operation;
 
 	if (watch->fd < 0 || watch->events == events)
 		return true;
-	if (!events)
-		operation = EPOLL_CTL_DEL;
-	else if (!watch->events)
-		operation = EPOLL_CTL_ADD;
-	if (epoll_ctl(epoll, operation, watch->fd, &event))
-		return false;
+	in_epoll = watch->events && !stop_polling(watch);
+	operation = !in_epoll ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
+	if ((in_epoll || events) && epoll_ctl(epoll, operation, watch->fd, &event)) {
+		if (operation != EPOLL_CTL_ADD || (errno != ENOSPC && errno != ENOMEM) || polled_count >= POLLED_MAX)
+			return false;
+		polled[polled_count++] = watch;
+	}
 	watch->events = events;
 	return true;
 }

@@ -11,7 +11,7 @@
 
 struct watch {
 	int fd; /* owned; -1 when closed */
-	uint32_t events; /* what epoll was asked for, 0 when it was not */
+	uint32_t events; /* waited for, 0 when none are */
 	void (*ready)(struct watch *watch, uint32_t events);
 };
 

@@ -16,12 +16,12 @@
 enum { KILL_MS = 5000, HANGUPS_MAX = 1024, PROCESSES_MAX = 65536 };
 
 struct process {
-	pid_t pid, parent, session;
+	pid_t pid, parent, group, session;
 	bool ignores_hangup;
 };
 
 struct hangup {
-	pid_t session;
+	pid_t session, foreground; /* foreground: 0 without a terminal */
 	struct timer deadline;
 	struct hangup *next;
 };
@@ -63,7 +63,7 @@ static bool read_process(pid_t pid, struct process *process)
 	after = strrchr(buffer, ')');
 	if (!after || sscanf(after + 1, FIELDS, &parent, &group, &session, &ignored) != 4)
 		return false;
-	*process = (struct process){pid, parent, session, ignored & (1UL << (SIGHUP - 1))};
+	*process = (struct process){pid, parent, group, session, ignored & (1UL << (SIGHUP - 1))};
 	return true;
 }
 
@@ -84,9 +84,11 @@ static void each_process(void (*see)(const struct process *process, void *contex
 
 static void kill_if_left(const struct process *process, void *context)
 {
-	const pid_t *session = context;
+	const struct hangup *hangup = context;
+	/* A job of the background is its shell's, which has hung it up too, unless it was disowned. */
+	bool told = !hangup->foreground || process->group == hangup->session || process->group == hangup->foreground;
 
-	if (process->session == *session && !process->ignores_hangup)
+	if (process->session == hangup->session && told && !process->ignores_hangup)
 		kill(process->pid, SIGKILL);
 }
 
@@ -107,11 +109,11 @@ static void hangup_late(struct timer *timer)
 {
 	struct hangup *hangup = CONTAINER_OF(timer, struct hangup, deadline);
 
-	each_process(kill_if_left, &hangup->session);
+	each_process(kill_if_left, hangup);
 	hangup_end(hangup);
 }
 
-void hang_up(pid_t session)
+void hang_up(pid_t session, pid_t foreground)
 {
 	struct hangup *hangup = hangup_count < HANGUPS_MAX ? loop_alloc(sizeof(*hangup)) : NULL;
 
@@ -120,6 +122,7 @@ void hang_up(pid_t session)
 	if (!hangup)
 		return;
 	hangup->session = session;
+	hangup->foreground = foreground;
 	hangup->next = hangups;
 	hangups = hangup;
 	hangup_count++;

@@ -36,12 +36,13 @@ struct pty {
 	struct watch master, input, output;
 	struct timer eof;
 	unsigned eof_ms; /* until the next try */
+	pid_t foreground; /* the process group at the time of the hang-up, 0 if there was none */
 	bool finishing;
 	size_t drained;
 	struct buffer to_tty, from_tty;
 };
 
-static void arrange(struct pty *pty);
+static bool arrange(struct pty *pty);
 
 static int open_slave(int master)
 {
@@ -165,6 +166,13 @@ static void input_ready(struct watch *watch, uint32_t events)
 	arrange(pty);
 }
 
+static void close_master(struct pty *pty)
+{
+	if (pty->master.fd >= 0)
+		ioctl(pty->master.fd, TIOCGPGRP, &pty->foreground);
+	watch_close(&pty->master);
+}
+
 static void output_ready(struct watch *watch, uint32_t events)
 {
 	struct pty *pty = CONTAINER_OF(watch, struct pty, output);
@@ -174,7 +182,7 @@ static void output_ready(struct watch *watch, uint32_t events)
 	else if ((events & EPOLLERR) || !flush(&pty->output, &pty->from_tty)) {
 		/* Nobody will see it any more: the terminal is gone, which the kernel tells the session. */
 		watch_close(&pty->output);
-		watch_close(&pty->master);
+		close_master(pty);
 		pty->from_tty.start = pty->from_tty.end = 0;
 	}
 	arrange(pty);
@@ -206,8 +214,8 @@ static void master_ready(struct watch *watch, uint32_t events)
 	arrange(pty);
 }
 
-/* Asks epoll for exactly what can go on. */
-static void arrange(struct pty *pty)
+/* Waits for exactly what can go on. False with errno: it cannot be waited for, which the first time tells. */
+static bool arrange(struct pty *pty)
 {
 	uint32_t master = 0;
 
@@ -215,9 +223,9 @@ static void arrange(struct pty *pty)
 		master |= EPOLLIN;
 	if (!pty->finishing && !empty(&pty->to_tty))
 		master |= EPOLLOUT;
-	watch_set(&pty->master, master);
-	watch_set(&pty->output, empty(&pty->from_tty) ? EPOLLERR : EPOLLOUT);
-	watch_set(&pty->input, !pty->finishing && empty(&pty->to_tty) ? EPOLLIN : 0);
+	return watch_set(&pty->master, master) &&
+	       watch_set(&pty->output, empty(&pty->from_tty) ? EPOLLERR : EPOLLOUT) &&
+	       watch_set(&pty->input, !pty->finishing && empty(&pty->to_tty) ? EPOLLIN : 0);
 }
 
 struct pty *pty_open(const struct message *message, int input, int output, int *slave)
@@ -243,16 +251,20 @@ struct pty *pty_open(const struct message *message, int input, int output, int *
 	watch_start(&pty->master, master, master_ready);
 	watch_start(&pty->input, input, input_ready);
 	watch_start(&pty->output, output, output_ready);
-	arrange(pty);
-	return pty;
+	if (arrange(pty))
+		return pty;
 failed:
 	error = errno;
+	if (pty) {
+		watch_set(&pty->master, 0);
+		watch_set(&pty->input, 0);
+		watch_set(&pty->output, 0);
+		loop_free(pty);
+	}
 	if (*slave >= 0)
 		close(*slave);
 	if (master >= 0)
 		close(master);
-	if (pty)
-		loop_free(pty);
 	errno = error;
 	return NULL;
 }
@@ -272,11 +284,12 @@ void pty_finish(struct pty *pty)
 	arrange(pty);
 }
 
-void pty_close(struct pty *pty)
+pid_t pty_close(struct pty *pty)
 {
 	timer_clear(&pty->eof);
 	watch_close(&pty->input);
 	watch_close(&pty->output);
-	watch_close(&pty->master);
+	close_master(pty);
 	loop_free(pty);
+	return pty->foreground > 0 ? pty->foreground : -1;
 }

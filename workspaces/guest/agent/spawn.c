@@ -28,17 +28,16 @@ static int session_count;
 static void session_closed(struct conn *conn)
 {
 	struct session *session = conn->owner;
+	pid_t foreground = session->pty ? pty_close(session->pty) : 0;
 
 	session_count--;
 	if (session->child.pid) {
 		child_forget(&session->child);
 		if (session->status.fd >= 0)
 			kill(session->id, SIGKILL); /* perhaps not even the user's program yet */
-		hang_up(session->id);
+		hang_up(session->id, foreground);
 	}
 	watch_close(&session->status);
-	if (session->pty)
-		pty_close(session->pty);
 	loop_free(session);
 }
 
