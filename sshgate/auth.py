@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 from asyncssh.constants import (
@@ -28,6 +28,7 @@ from asyncssh.constants import (
 
 from sshgate import texts
 from sshgate.connection import Connection
+from sshgate.forwarding import Forwarding
 from sshgate.grant import PASSWORD, PASSWORD_AND_CODE, Certificate, Grant, judge_certificate, judge_key
 from sshgate.limits import MAX_SESSIONS
 from sshgate.session import Session
@@ -54,6 +55,7 @@ class Server(asyncssh.SSHServer):
         self.user: str | None = None  # only ever set by auth_completed
         self.wanted: str | None = None  # the workspace asked for with USER+WORKSPACE
         self.sessions: set[Session] = set()
+        self.forwarding = Forwarding(gate, self)
         self._login: str | None = None
         self._tries = 0
         self._offers = 0
@@ -71,6 +73,7 @@ class Server(asyncssh.SSHServer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
+        self.forwarding.close()
         self.gate.servers.discard(self)
         self.gate.shared.left(self.connection.number)
         self.gate.changed()
@@ -175,6 +178,10 @@ class Server(asyncssh.SSHServer):
     def open_sessions(self) -> int:
         return sum(not session.closed for session in self.sessions)
 
+    @property
+    def in_use(self) -> bool:
+        return bool(self.sessions) or self.forwarding.in_use
+
     def sessions_changed(self) -> None:
         """A session ended."""
         self.gate.shared.fewer(self.connection.number, self.open_sessions())
@@ -196,3 +203,18 @@ class Server(asyncssh.SSHServer):
             self.sessions_changed()
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, refusal)
         return session
+
+    # --- forwarding: asyncssh has looked at the key's options by then ---
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:
+        del orig_host, orig_port
+        return self.forwarding.connect((dest_host, dest_port))
+
+    def unix_connection_requested(self, dest_path: str) -> Any:
+        return self.forwarding.connect(dest_path)
+
+    def server_requested(self, listen_host: str, listen_port: int) -> Any:
+        return self.forwarding.listen((listen_host, listen_port))
+
+    def unix_server_requested(self, listen_path: str) -> Any:
+        return self.forwarding.listen(listen_path)

@@ -4,15 +4,14 @@
                ▲ held back by the channel's window (asyncssh)
                ▲ held back by `Connection.blocked`: transport buffer full, or a key exchange under way
 
-This file, with userauth.py for all that concerns identity, is the only one that leans on asyncssh's internals;
-`tests/test_gateway_connection.py` fails when they change:
+This file, with channels.py for channels and forwarding and userauth.py for all that concerns identity, is the only one
+that leans on asyncssh's internals; `tests/test_gateway_connection.py` fails when they change:
 - the transport's back-pressure reaches the sessions, and a client that does not read is dropped;
-- what arrives before authentication, replies that nobody reads, and what waits for a slow process, are bounded;
+- what arrives before authentication, and replies that nobody reads, are bounded;
 - short messages are acknowledged at once: OpenSSH's client leaves Nagle's algorithm on, which costs a login 40 ms;
 - no MSG_IGNORE before each packet: that guards CBC ciphers, which are not offered, and costs a third of the throughput;
 - a command is bytes, as in sshd; environment requests are filtered and bounded as they arrive;
 - a channel is aborted also when its exit status waits for a client that reads nothing;
-- a session learns of the client's close although reading is paused with data buffered;
 - the authentication service may be asked for again, as paramiko does before each attempt, and as sshd allows;
 - an unexpected exception is logged.
 """
@@ -29,10 +28,11 @@ from types import TracebackType
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_WINDOW_ADJUST, MSG_IGNORE, MSG_SERVICE_REQUEST
-from asyncssh.packet import SSHPacket, UInt32
+from asyncssh.constants import MSG_IGNORE, MSG_SERVICE_REQUEST
+from asyncssh.packet import SSHPacket
 
 from sshgate import userauth
+from sshgate.channels import ForwardingConnection, SessionChannel
 from sshgate.hostkey import HostKeys
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ UNAUTHENTICATED_MAX = 64 << 10  # bytes that may wait unparsed before authentica
 SMALL = 4 << 10  # bytes: a read so short is acknowledged at once, for a client whose next message waits for that
 BLOCKED_SECONDS = 60.0  # a client that accepts no byte for so long is dropped
 WINDOW = 1 << 20  # bytes that a client may send ahead of what the process has read
-PIECE = 16 << 10  # bytes below which pieces that wait for the process are put together
 ENV_NAMES = frozenset(
     b"LANG TERM COLORTERM TZ GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL".split()
 )
@@ -60,13 +59,7 @@ class Flow(Protocol):
     def flow_changed(self) -> None: ...
 
 
-class Session(Protocol):
-    """The one callback of ours that asyncssh's sessions do not have."""
-
-    def close_received(self, *, input_waits: bool) -> None: ...
-
-
-class Connection(userauth.Identified):
+class Connection(ForwardingConnection, userauth.Identified):
     """One client's connection. `flows` are told whenever `blocked` changes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions) -> None:
@@ -145,7 +138,7 @@ class Connection(userauth.Identified):
         super()._process_service_request(pkttype, pktid, packet)
 
     _packet_handlers = {  # noqa: RUF012
-        **asyncssh.SSHServerConnection._packet_handlers,
+        **ForwardingConnection._packet_handlers,
         MSG_SERVICE_REQUEST: _process_service_request,
     }
 
@@ -167,37 +160,14 @@ class Connection(userauth.Identified):
         return Channel(self, self._loop, True, False, False, 0, 0, None, "strict", window or self._window, max_pktsize)
 
 
-class Channel(asyncssh.SSHServerChannel[bytes]):
+class Channel(SessionChannel):
     """One session's channel."""
-
-    def packet_size(self) -> int:
-        """The most bytes that the client takes in one packet."""
-        return self._send_pktsize
 
     def abort(self) -> None:
         """Close at once, discarding what waits; asyncssh does not when the channel is to close after that."""
         if self._send_state == "close_pending":
             self._close_send()
         super().abort()
-
-    def _accept_data(self, data: bytes, datatype: int | None = None) -> None:
-        """The same, but many small pieces that wait become few large ones: each has a cost of its own."""
-        waiting = self._recv_buf
-        if self._recv_paused and waiting and waiting[-1][1] == datatype and len(waiting[-1][0]) < PIECE:
-            if data and self._send_state not in ("close_pending", "closed"):
-                self._recv_window -= len(data)
-                waiting[-1] = waiting[-1][0] + data, datatype
-            return
-        super()._accept_data(data, datatype)
-
-    def _deliver_data(self, data: bytes, datatype: int | None) -> None:
-        """Opens the window by what was taken; asyncssh opens it whole although data waits, which then grows."""
-        wanted = self._init_recv_window - self._recv_window - sum(len(piece) for piece, _ in self._recv_buf)
-        if wanted >= self._init_recv_window / 2:
-            self._recv_window += wanted
-            self.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(wanted))
-        if self._session is not None:
-            self._session.data_received(data, datatype)
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         name, value = packet.get_string(), packet.get_string()
@@ -213,15 +183,6 @@ class Channel(asyncssh.SSHServerChannel[bytes]):
         command = packet.get_string()
         packet.check_end()
         return b"\0" not in command and self._start_session(command=command.decode("utf-8", "surrogateescape"))
-
-    def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
-        super()._process_close(pkttype, pktid, packet)
-        cast(Session, self._session).close_received(input_waits=bool(self._recv_buf))
-
-    _packet_handlers = {  # noqa: RUF012
-        **asyncssh.SSHServerChannel._packet_handlers,
-        MSG_CHANNEL_CLOSE: _process_close,
-    }
 
 
 async def options(server_factory: Callable[[], asyncssh.SSHServer], keys: HostKeys) -> Any:

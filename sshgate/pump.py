@@ -1,4 +1,4 @@
-"""Copies bytes between a pipe and a channel, without blocking and without a buffer that grows.
+"""Copies bytes between a pipe, or half a socket, and a channel, without blocking and without a buffer that grows.
 
     process ──stdout pipe──► Output ──► channel.write()   paused: nothing is read, the pipe fills, the process waits
     channel ──► Input ──stdin pipe──► process             pipe full: the channel is paused, its window closes,
@@ -29,15 +29,24 @@ def pipe() -> tuple[int, int]:
 
 
 class Output:
-    """Reads `fd` (owned from now on, closed at the end) and hands every piece to `write`, then calls `ended` once."""
+    """Reads `fd` and hands every piece to `write`, then calls `ended` once.
+
+    `fd` is owned from now on and given to `close` at the end, which for half a socket is another than os.close.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, fd: int, write: Callable[[bytes], None], ended: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        write: Callable[[bytes], None],
+        ended: Callable[[], None],
+        close: Callable[[int], None] = os.close,
     ) -> None:
         self._loop = loop
         self._fd = fd
         self._write = write
         self._ended = ended
+        self._close = close
         self._reading = False
         self.size = READ_SIZE  # bytes read at a time
         os.set_blocking(fd, False)
@@ -60,14 +69,16 @@ class Output:
         """Stop and close the pipe; the process that goes on writing gets SIGPIPE. Does not call `ended`."""
         self.pause()
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            self._close(fd)
 
     def _readable(self) -> None:
         try:
             data = os.read(self._fd, self.size)
         except BlockingIOError:
             return
+        except OSError:  # a socket whose other end went away with bytes unread
+            data = b""
         if data:
             self._write(data)
         else:
@@ -76,12 +87,22 @@ class Output:
 
 
 class Input:
-    """Writes what it is fed to `fd` (owned from now on). `hold(True)` asks the feeder to stop, False to go on."""
+    """Writes what it is fed to `fd`, which is given to `close` at the end.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, hold: Callable[[bool], None]) -> None:
+    `hold(True)` asks the feeder to stop, False to go on.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        hold: Callable[[bool], None],
+        close: Callable[[int], None] = os.close,
+    ) -> None:
         self._loop = loop
         self._fd = fd
         self._hold = hold
+        self._close = close
         self._waiting: deque[memoryview] = deque()
         self._eof = False
         os.set_blocking(fd, False)
@@ -116,8 +137,8 @@ class Input:
         if self._waiting:
             self._loop.remove_writer(self._fd)
             self._waiting.clear()
-        os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        self._close(fd)
 
     def _put(self, data: memoryview) -> memoryview | None:
         """Write what goes; returns the rest, or None when there is none or nobody to read it."""

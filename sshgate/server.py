@@ -24,6 +24,7 @@ from sshgate import texts
 from sshgate.auth import Server
 from sshgate.connection import Connection, options
 from sshgate.grant import Grant
+from sshgate.hangups import Hangups
 from sshgate.hostkey import HostKeys
 from sshgate.keeper import Shared
 from sshgate.places import Place
@@ -54,6 +55,7 @@ class Gate:
         self.servers: set[Server] = set()
         self.draining = False
         self._loop = asyncio.get_running_loop()
+        self.hangups = Hangups(self._loop)
         self._lookups = ThreadPoolExecutor(STORE_THREADS, "store")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
         self.records = Records(store)
@@ -119,6 +121,10 @@ class Gate:
         self.records.begin(record)
         return record
 
+    def note_forward(self, place: Place) -> None:
+        """Write down that somebody came for a forwarded connection alone."""
+        self.records.add(partial(self.store.touch_login, place.workspace.id))
+
     # --- watching ---
 
     async def _watch(self) -> None:
@@ -150,6 +156,11 @@ class Gate:
                 elif session.place and session.clocks:
                     slug = session.place.challenge.slug
                     session.clocks.closes(closes_at.get(slug), slug)
+            for place in server.forwarding.places():
+                if place.user not in members.get(place.workspace.id, ()):
+                    server.forwarding.end(place.workspace.id)
+                    if not server.sessions:
+                        self._dismiss(server, texts.MEMBERSHIP_ENDED.format(ref=place.workspace.ref))
         killed = await self.in_store(self.records.killed)
         for session in [s for server in self.servers for s in server.sessions if s.record in killed]:
             session.end(texts.SESSION_KILLED)
@@ -176,12 +187,12 @@ class Gate:
         """Take nobody more, wait `seconds` for open sessions, then hang up what is left."""
         self.draining = True
         for server in tuple(self.servers):
-            if not server.sessions:
+            if not server.in_use:
                 server.connection.disconnect(DISC_BY_APPLICATION, texts.CLOSING)
             for session in server.sessions:
                 if session.place:
                     session.announce(texts.draining(seconds))
-        await self._until(lambda: not any(server.sessions for server in self.servers), seconds)
+        await self._until(lambda: not any(server.in_use for server in self.servers), seconds)
         for server in tuple(self.servers):
             self._dismiss(server, texts.CLOSING)
         await self._until(lambda: not self.servers, 2 * CLOSE_SECONDS)
@@ -204,6 +215,7 @@ class Gate:
             server.connection.abort()
         await self._until(lambda: not self.servers, CLOSE_SECONDS)
         self.starter.close()
+        self.hangups.close()
         self.records.close()
         for pool in (self._lookups, self._passwords):
             pool.shutdown(wait=False, cancel_futures=True)

@@ -24,14 +24,16 @@ import asyncssh
 from sshgate import texts
 from sshgate.clocks import Clocks
 from sshgate.connection import Channel
+from sshgate.doors import SessionDoors
 from sshgate.environment import environment, sftp_argv, signal_name, terminal_name
 from sshgate.grant import forced
 from sshgate.greeting import greeting
 from sshgate.places import Place, find
 from sshgate.pump import READ_SIZE, Input, Output, pipe
+from sshgate.reach import ANSWER_SECONDS, ended, reach
 from sshgate.records import Record
 from workspaces.engine.guestsocket import accepts
-from workspaces.errors import EngineError, EngineTimeout, GuestUnavailable, WorkspacesError
+from workspaces.errors import GuestUnavailable, WorkspacesError
 from workspaces.guest.client import ExitStatus, GuestClient, Process, SpawnRequest, TermSize
 from workspaces.names import printable
 
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 60.0  # for an agent that answers in 2 ms, unless a commit pauses its container
-MEND_SECONDS = 10.0  # of its silence, after which the lifecycle looks whether the container was left paused
 LATE_SECONDS = 0.12  # of looking for the workspace, after which a person at a terminal is told what goes on
 PATIENCE_SECONDS = 1.0  # of silence, after which a person at a terminal is told why
 WAITING_SECONDS = 15.0
@@ -62,6 +62,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.place: Place | None = None
         self.record: Record | None = None  # once the process runs
         self.clocks: Clocks | None = None
+        self.doors = SessionDoors(server)
         self.closed = False  # both ways, so it no longer counts as one of the connection's sessions
         self._loop = asyncio.get_running_loop()
         self._pty: TermSize | None = None
@@ -120,6 +121,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._shell = self._shell and command is None
         if self._request.argv:
             self._pty = None
+        self.doors.settle()
         try:
             stdin_read, stdin_write = pipe()
             self._given.append(stdin_read)
@@ -239,6 +241,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._shell and self._pty:
             for line in await self.gate.in_store(greeting, self.gate.store, place):
                 self._tell(line)
+        if self._pty:
+            for notice in self.server.forwarding.take_notices():
+                self._tell(notice)
         self._process, socket = await self._start(place)
         self._close_given()
         if self._pty:
@@ -249,10 +254,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
             status = await self._process.wait()
         except GuestUnavailable:
             await self._last_output(LAST_OUTPUT_SECONDS)
-            raise await self._ended(place) from None
+            raise await ended(self.gate, place) from None
         await self._last_output(LAST_OUTPUT_SECONDS if self._pty else None)
         if status.code != 0 and not accepts(socket):
-            raise await self._ended(place)  # the agent listens no more: it ended the process, not the process itself
+            raise await ended(self.gate, place)  # the agent listens no more: it ended the process
         return status
 
     def _begin(self, place: Place) -> None:
@@ -264,10 +269,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _moved(self) -> int:
         return self._copied + self._taken
-
-    async def _ended(self, place: Place) -> EngineError:
-        workspace = place.workspace
-        return EngineError(texts.ended(workspace.ref, await self.gate.starter.diagnose(workspace.id)))
 
     async def _last_output(self, patience: float | None) -> None:
         """Wait until the process's output has ended: at end of file, or after `patience` seconds without a byte.
@@ -286,44 +287,26 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     async def _start(self, place: Place) -> tuple[Process, Path]:
         """A process in the workspace, which is started as needed, and its agent's socket. Raises WorkspacesError."""
-        workspace = place.workspace
-        socket = self.gate.starter.known(workspace.id)
-        if socket is not None:
-            try:
-                return await self._spawn(place, socket), socket
-            except GuestUnavailable as error:
-                log.info("%s: %s", workspace.ref, error.message)
+        return await reach(self.gate, place, partial(self._spawn, place), partial(self._ensure, place.workspace.id))
+
+    async def _ensure(self, workspace_id: int) -> Path:
         late = self._loop.call_later(LATE_SECONDS, self._tell_starting)
         waiting = asyncio.create_task(self._keep_telling())
         try:
-            socket = await self.gate.starter.ensure(workspace.id, self._tell_step)
-            return await self._spawn(place, socket), socket
-        except GuestUnavailable:
-            raise await self._ended(place) from None
+            return await self.gate.starter.ensure(workspace_id, self._tell_step)
         finally:
             late.cancel()
             waiting.cancel()
 
-    async def _spawn(self, place: Place, socket: Path) -> Process:
-        """Ask the agent, once: asked again, one that was only paused would run the command twice.
-
-        Raises GuestUnavailable when no agent is there, EngineTimeout when it does not answer.
-        """
-        number = place.workspace.id
-        timers = [
-            self._loop.call_later(PATIENCE_SECONDS, self._tell, texts.BUSY),
-            self._loop.call_later(MEND_SECONDS, self.gate.starter.mend, number),
-        ]
+    async def _spawn(self, place: Place, client: GuestClient) -> Process:
+        patience = self._loop.call_later(PATIENCE_SECONDS, self._tell, texts.BUSY)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self.gate.shared.attend(number, socket, place.user)
-                return await GuestClient(socket).spawn(self._spawn_request(place), self._given, 2 * ANSWER_SECONDS)
-        except TimeoutError:
-            message = texts.SLOW_TO_ANSWER.format(seconds=ANSWER_SECONDS)
-            raise EngineTimeout(message, texts.SLOW_TO_ANSWER_HINT) from None
+            request = self._spawn_request(place)
+            added = await self.doors.open(client, place, request.env, self._complain)
+            request = replace(self._spawn_request(place), env={**request.env, **added})
+            return await client.spawn(request, self._given, 2 * ANSWER_SECONDS)
         finally:
-            for timer in timers:
-                timer.cancel()
+            patience.cancel()
 
     def _spawn_request(self, place: Place) -> SpawnRequest:
         """The request as the terminal is by now."""
@@ -358,6 +341,13 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """A line on the terminal; nothing without one, so that programs read what programs wrote."""
         if self._pty and not self.channel.is_closing():
             self.channel.write(f"{text}\r\n".encode())
+
+    def _complain(self, text: str) -> None:
+        """The same, and on standard error without a terminal."""
+        if self._pty:
+            self._tell(text)
+        elif not self.channel.is_closing():
+            self.channel.write_stderr(f"{text}\n".encode())
 
     def _tell_starting(self) -> None:
         if self.place and not self._told_starting:
@@ -437,6 +427,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._process:
             self._process.close()
             self._process = None
+        self.doors.close()
         if self._input:
             self._input.close()
         for output in self._outputs:

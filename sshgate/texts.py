@@ -26,6 +26,13 @@ INTERNAL = "The gateway made a mistake, which is logged."
 INTERNAL_HINT = "Try again; if it happens again, tell the organisers the time."
 NO_SFTP = "Neither the image of this workspace nor its host has an sftp-server."
 NO_SFTP_HINT = "Inside the workspace: apt-get install openssh-sftp-server   Or: ssh … cat FILE > FILE, or scp -O"
+TOO_MANY_STREAMS = "Too many forwarded connections on this connection"
+TOO_MANY_ACCOUNT_STREAMS = "Too many forwarded connections of this account"
+TOO_MANY_ALL_STREAMS = "The gateway carries too many forwarded connections; try again in a minute"
+TOO_MANY_LISTENERS = "Too many ports are forwarded on this connection."
+NO_TEXT = "That is not a host name or path"
+KEY_FORBIDS = "Your key does not allow that."
+NO_XAUTH = "X11 is not forwarded: the image has no xauth. Inside the workspace: apt-get install xauth"
 WAITING = "Still waiting for the container engine …"
 BUSY = "The workspace does not answer at once; a snapshot may be under way. Waiting …"
 SLOW_TO_ANSWER = "The workspace did not answer within {seconds:.0f} s."
@@ -79,6 +86,16 @@ def _left(seconds: float) -> str:
 def ended(ref: str, reason: str) -> str:
     """`reason` is Lifecycle.diagnose()'s."""
     return f"The workspace {ref} ended: {reason.rstrip('.')}. Log in again to start it."
+
+
+def not_allowed(challenge: str, kind: str) -> str:
+    """`kind` is model.Forwarding's."""
+    what = {"local": "-L, -D and -W", "remote": "-R", "agent": "forwarding of the agent", "x11": "forwarding of X11"}
+    return f"The challenge {challenge} does not allow {what[kind]}."
+
+
+def not_forwarded(what: str, reason: str) -> str:
+    return f"{what} is not forwarded: {reason}"
 
 
 def draining(seconds: float) -> str:

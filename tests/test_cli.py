@@ -160,6 +160,24 @@ def test_hostile_names_are_refused(ready: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "kinds"),
+    [
+        ("local,agent", ["agent", "local"]),
+        ("none", []),
+        ("Local, remote,agent,x11", ["agent", "local", "remote", "x11"]),
+    ],
+)
+def test_what_a_challenge_forwards(ready: Run, said: str, kinds: list[str]) -> None:
+    assert ready("challenge", "show", "als").out.splitlines()[2] == "forwarding agent, local, remote, x11"
+    assert ready("challenge", "set", "als", "--forwarding", said).status == 0
+    assert ready("challenge", "show", "als", "--json").json["forwarding"] == kinds  # type: ignore[index]
+    assert ready("challenge", "list", "--json").json[0]["forwarding"] == kinds  # type: ignore[index]
+    assert ready("challenge", "show", "als").out.splitlines()[2] == f"forwarding {', '.join(kinds) or 'none'}"
+    assert ready("challenge", "add", "two", "--image", "debian-ds:12", "--forwarding", said).status == 0
+    assert ready("challenge", "show", "two", "--json").json["forwarding"] == kinds  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("--memory", "lots"),
@@ -170,6 +188,9 @@ def test_hostile_names_are_refused(ready: Run, name: str) -> None:
         ("--mount", "/nonexistent-directory:/data"),
         ("--mount", "/tmp:/dev/x"),
         ("--closes", "tomorrow"),
+        ("--forwarding", "local,everything"),
+        ("--forwarding", "none,local"),
+        ("--forwarding", ","),
     ],
 )
 def test_bad_options_of_a_challenge(ready: Run, arguments: tuple[str, str]) -> None:

@@ -17,10 +17,15 @@ import pytest
 from asyncssh.constants import MSG_IGNORE
 from asyncssh.packet import String
 
-from sshgate import connection
+from sshgate import channels, connection
 from tests.support.gateway import GatewayStage, Person, memory_stage
 
 pytestmark = pytest.mark.slow
+
+FORWARDING_ADDS = {
+    *("tcp_channel", "unix_channel", "agent_channel", "x11_channel", "_size"),
+    *("forget_listener", "permitted", "_as_text", "_or_refuse"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,10 @@ def test_small_pieces_that_wait_are_put_together(stage: GatewayStage, alice: Per
     ("ours", "theirs", "added"),
     [
         (connection.Connection, asyncssh.SSHServerConnection, {"_flow_changed", "_never_reads"}),
-        (connection.Channel, asyncssh.SSHServerChannel, {"packet_size"}),
+        (connection.Channel, asyncssh.SSHServerChannel, set()),
+        (channels.Windowed, asyncssh.SSHServerChannel, {"packet_size"}),
+        (channels.SessionChannel, asyncssh.SSHServerChannel, {"_answer"}),
+        (channels.ForwardingConnection, asyncssh.SSHServerConnection, FORWARDING_ADDS),
     ],
 )
 def test_what_is_overridden_is_still_there(ours: type, theirs: type, added: set[str]) -> None:

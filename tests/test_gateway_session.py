@@ -306,7 +306,7 @@ def pty_request() -> list[bytes]:
 
 
 @pytest.mark.parametrize("request_name", ["x11-req", "auth-agent-req@openssh.com", "nonsense", "break"])
-def test_requests_that_are_not_granted(alice: Person, request_name: str) -> None:
+def test_requests_that_are_not_granted_once_the_process_runs(alice: Person, request_name: str) -> None:
     packet = asyncssh.packet
     bodies = {
         "x11-req": [packet.Boolean(False), packet.String("MIT-MAGIC-COOKIE-1"), packet.String("00"), packet.UInt32(0)],
@@ -319,20 +319,6 @@ def test_requests_that_are_not_granted(alice: Person, request_name: str) -> None
             return await process.channel._make_request(request_name.encode(), *bodies.get(request_name, []))
 
     assert asyncio.run(run()) is False
-
-
-def test_forwarding_is_refused_for_now(alice: Person) -> None:
-    async def run() -> None:
-        async with alice.connect() as connection:
-            with pytest.raises(asyncssh.ChannelOpenError):
-                await connection.open_connection("127.0.0.1", alice.stage.port)
-            with pytest.raises(asyncssh.ChannelListenError):
-                await connection.start_server(lambda *_: None, "127.0.0.1", 0)
-            with pytest.raises(asyncssh.ChannelOpenError):
-                await connection.open_unix_connection("/var/run/docker.sock")
-            assert (await connection.run("echo still")).stdout == "still\n"
-
-    asyncio.run(run())
 
 
 def test_a_nul_in_a_command_is_refused(alice: Person) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sshgate import session, start
+from sshgate import reach, session, start
 from tests.support.faulty_engine import FaultyEngine
 from tests.support.gateway import GatewayStage, Person, memory_engine, memory_stage, until
 from tests.support.terminal import Terminal
@@ -205,7 +205,7 @@ def test_a_person_is_told_when_the_workspace_does_not_answer_at_once(
 def test_a_silent_agent_runs_a_command_once(
     person: Person, monkeypatch: pytest.MonkeyPatch, engine: FaultyEngine, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(session, "MEND_SECONDS", 0.1)
+    monkeypatch.setattr(reach, "MEND_SECONDS", 0.1)
     pid = int(person.run("echo $PPID").stdout)
     engine.calls.clear()
     freeze(pid)
@@ -219,7 +219,7 @@ def test_a_silent_agent_runs_a_command_once(
 
 
 def test_an_agent_that_stays_silent(person: Person, monkeypatch: pytest.MonkeyPatch, engine: FaultyEngine) -> None:
-    monkeypatch.setattr(session, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(reach, "ANSWER_SECONDS", 0.3)
     pid = int(person.run("echo $PPID").stdout)
     freeze(pid)
     try:

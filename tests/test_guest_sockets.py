@@ -201,6 +201,33 @@ async def test_listen_unix_leaves_no_file(agent: Agent, tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_a_private_socket_has_a_directory_of_its_own_which_goes_with_it(agent: Agent, tmp_path: Path) -> None:
+    path = tmp_path / "ssh-x" / "agent"
+    listener = await agent.client().listen(str(path), private=True)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(GuestError, match="File exists"):
+        await agent.client().listen(str(path), private=True)
+    assert path.exists()
+    listener.close()
+    wait_for(lambda: not path.parent.exists(), "the directory is left")
+    with pytest.raises(GuestError, match="File name too long"):
+        await agent.client().listen(f"{tmp_path}/{'x' * 120}/agent", private=True)
+    assert os.listdir(tmp_path) == []
+
+
+@in_loop
+async def test_a_private_sockets_directory_stays_when_something_else_is_in_it(agent: Agent, tmp_path: Path) -> None:
+    path = tmp_path / "ssh-y" / "agent"
+    listener = await agent.client().listen(str(path), private=True)
+    (path.parent / "mine").touch()
+    listener.close()
+    wait_for(lambda: not path.exists(), "the socket's file is left")
+    agent.settle()
+    assert (path.parent / "mine").exists()
+
+
+@in_loop
 async def test_a_port_in_use_is_said(agent: Agent) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

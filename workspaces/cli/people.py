@@ -22,8 +22,8 @@ from workspaces.cli.common import (
     when,
 )
 from workspaces.errors import EngineError, InvalidInput, UsageError
-from workspaces.model import Limits, Mount, Network, Role
-from workspaces.names import amount, check_image, span
+from workspaces.model import Forwarding, Limits, Mount, Network, Role
+from workspaces.names import amount, check_image, printable, span
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -49,6 +49,19 @@ def parse_mount(text: str) -> Mount:
     return Mount(source, target)
 
 
+def parse_forwarding(text: str) -> tuple[Forwarding, ...]:
+    """`local,agent` or `none` as the kinds that are allowed. Raises InvalidInput."""
+    words = [word.strip() for word in text.lower().split(",") if word.strip()]
+    kinds = {kind.value: kind for kind in Forwarding}
+    if words == ["none"]:
+        return ()
+    wrong = next((word for word in words if word not in kinds), None)
+    if wrong is not None or not words:
+        shown = printable(text if wrong is None else wrong, 64)
+        raise InvalidInput(f"{shown!r} is no kind of forwarding.", f"Write some of {','.join(kinds)}, or none.")
+    return tuple(kinds[word] for word in dict.fromkeys(words))
+
+
 @click.group("challenge")
 def challenge_command() -> None:
     """Challenges: image, limits, network, data and dates."""
@@ -72,6 +85,9 @@ def _challenge_options(command: Any) -> Any:
         click.option(
             "--login-user", help="Account inside that a login gets (default root, which is unprivileged outside)."
         ),
+        click.option(
+            "--forwarding", help="What ssh may forward: some of local,remote,agent,x11 (default all), or none."
+        ),
         click.option("--opens", help="First moment of logins, e.g. 2026-05-01T09:00 (UTC without a zone)."),
         click.option("--closes", help="Last moment of logins; open sessions end then."),
         click.option("--idle", help="End sessions in which nothing moves for so long, e.g. 2h (default never)."),
@@ -87,8 +103,9 @@ def _challenge_options(command: Any) -> Any:
 @_challenge_options
 @pass_app
 def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: str | None, pids: int | None,
-                  network: str | None, mounts: tuple[str, ...], login_user: str | None, opens: str | None,
-                  closes: str | None, idle: str | None, session: str | None) -> None:  # fmt: skip
+                  network: str | None, mounts: tuple[str, ...], login_user: str | None, forwarding: str | None,
+                  opens: str | None, closes: str | None, idle: str | None,
+                  session: str | None) -> None:  # fmt: skip
     """Add a challenge."""
     app.store.add_challenge(
         slug,
@@ -99,8 +116,9 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
         login_user or "root",
         parse_time(opens),
         parse_time(closes),
-        idle_seconds=parse_duration(idle),
-        session_seconds=parse_duration(session),
+        tuple(Forwarding) if forwarding is None else parse_forwarding(forwarding),
+        parse_duration(idle),
+        parse_duration(session),
         actor=app.actor,
     )
     click.echo(f"Challenge {slug} is there. Add people with: workspaces user add NAME --challenge {slug}")
@@ -119,8 +137,9 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
 @_challenge_options
 @pass_app
 def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, memory: str | None, pids: int | None,
-                  network: str | None, mounts: tuple[str, ...], login_user: str | None, opens: str | None,
-                  closes: str | None, idle: str | None, session: str | None) -> None:  # fmt: skip
+                  network: str | None, mounts: tuple[str, ...], login_user: str | None, forwarding: str | None,
+                  opens: str | None, closes: str | None, idle: str | None,
+                  session: str | None) -> None:  # fmt: skip
     """Change a challenge. Containers that exist keep what they were made with until they are reset."""
     changes: dict[str, Any] = {}
     if image:
@@ -133,6 +152,8 @@ def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, me
         changes["mounts"] = tuple(parse_mount(m) for m in mounts)
     if login_user:
         changes["login_user"] = login_user
+    if forwarding is not None:
+        changes["forwarding"] = parse_forwarding(forwarding)
     if opens is not None:
         changes["opens_at"] = parse_time(opens)
     if closes is not None:
@@ -182,6 +203,7 @@ def challenge_show(app: App, slug: str, as_json: bool) -> None:
     limits = challenge.limits
     click.echo(f"{challenge.slug}: image {challenge.image}, network {challenge.network}, login {challenge.login_user}")
     click.echo(f"limits: {limits.cpus:g} cpus, {amount(limits.memory)} memory, {limits.pids} processes")
+    click.echo(f"forwarding {', '.join(challenge.forwarding) or 'none'}")
     click.echo(f"opens {when(challenge.opens_at)}, closes {when(challenge.closes_at)}")
     idle, longest = (
         "no limit" if limit is None else span(limit) for limit in (challenge.idle_seconds, challenge.session_seconds)

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -218,13 +218,16 @@ class Listener(_Stream):
     def _item(self, message: Message) -> object:
         if not isinstance(message, protocol.Incoming):
             raise out_of_turn(message)
-        if self._queue.qsize() >= INBOX_MAX:
+        try:
+            if self._queue.qsize() >= INBOX_MAX:
+                raise OSError
+            ours, theirs = socket.socketpair()
+        except OSError:  # or no descriptor is left: the next one may be luckier
             try:
                 self._connection.send(protocol.Reject(message.id))
             except GuestUnavailable as exc:
                 raise GuestProtocolError("The workspace's agent tells of connections and takes no answer.") from exc
             return None
-        ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
             try:
@@ -294,14 +297,18 @@ class GuestClient:
             raise
         return ours
 
-    async def listen(self, target: tuple[str, int] | str, timeout: float = 10, *, user: str = "root") -> Listener:
+    async def listen(
+        self, target: tuple[str, int] | str, timeout: float = 10, *, user: str = "root", private: bool = False
+    ) -> Listener:
         """Listen on (host, port) or a new unix socket in the container, with `user`'s rights; raises as `spawn` does.
 
-        Host empty or `*` is every address, port 0 a free one.
+        Host empty or `*` is every address, port 0 a free one. With `private`, the unix socket's directory is made
+        for it, must not exist before, is open to `user` alone, and goes with the socket.
         """
-        connection, listening = await self._open(
-            protocol.Listen(*_target(target, user)), (), protocol.Listening, timeout
-        )
+        message = protocol.Listen(*_target(target, user))
+        if private:
+            message = replace(message, kind=protocol.TargetKind.PRIVATE)
+        connection, listening = await self._open(message, (), protocol.Listening, timeout)
         return Listener(connection, listening.port)
 
     async def attend(self, timeout: float = 10) -> Attendance:

@@ -37,6 +37,7 @@ class SpawnKind(IntEnum):
 class TargetKind(IntEnum):
     TCP = 0
     UNIX = 1
+    PRIVATE = 2  # a unix socket to listen on in a directory that is made for it, of mode 0700, and goes with it
 
 
 class Message:
@@ -95,7 +96,7 @@ class _Target(Message):
     def check(self) -> str | None:
         if self.kind not in tuple(TargetKind):
             return "The kind of target is unknown."
-        return "A unix socket has no port." if self.kind == TargetKind.UNIX and self.port else None
+        return "A unix socket has no port." if self.kind != TargetKind.TCP and self.port else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,9 +153,9 @@ static void read_target(struct reader *reader, struct message *message)
 	message->user = read_string(reader);
 	message->host = read_string(reader);
 	message->port = read_u16(reader);
-	if (!reader->error && message->kind > TARGET_UNIX)
+	if (!reader->error && message->kind > TARGET_PRIVATE)
 		fail(reader, "the kind of target is unknown");
-	if (!reader->error && message->kind == TARGET_UNIX && message->port != 0)
+	if (!reader->error && message->kind != TARGET_TCP && message->port != 0)
 		fail(reader, "a unix socket has no port");
 }
 

@@ -47,7 +47,7 @@ enum message_type {
 };
 
 enum spawn_kind { SPAWN_LOGIN, SPAWN_COMMAND, SPAWN_ARGV };
-enum target_kind { TARGET_TCP, TARGET_UNIX };
+enum target_kind { TARGET_TCP, TARGET_UNIX, TARGET_PRIVATE };
 
 struct term_size {
 	uint16_t columns, rows, xpixels, ypixels;

@@ -36,7 +36,7 @@ static int failed(struct helper_result *result, int error, const char *what, con
 {
 	result->error = error;
 	snprintf(result->text, sizeof(result->text), "%s %.200s%s: %s.", what, target->host,
-		 target->kind == TARGET_UNIX ? "" : " in the workspace", error_text(error));
+		 target->kind == TARGET_TCP ? " in the workspace" : "", error_text(error));
 	return -1;
 }
 
@@ -77,7 +77,7 @@ int connect_work(const void *argument, struct helper_result *result)
 	int error = EHOSTUNREACH;
 	int count;
 
-	if (target->kind == TARGET_UNIX)
+	if (target->kind != TARGET_TCP)
 		return connect_unix(target, result);
 	count = resolve(target->host, target->port, addresses, ADDRESSES_MAX);
 	if (count == 0) {

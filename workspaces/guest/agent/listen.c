@@ -1,6 +1,7 @@
 /*
  * `listen`: a helper child binds, with the user's rights, in the container; each connection accepted is announced to
- * the gateway, which answers with a socket to relay it to, or refuses it. Closing the gateway's connection ends it.
+ * the gateway, which answers with a socket to relay it to, or refuses it. Closing the gateway's connection ends it,
+ * and takes away a unix socket's file, and the directory that was made for a private one.
  */
 #include "agent.h"
 
@@ -46,7 +47,7 @@ static int listener_count;
 static int bind_failed(struct helper_result *result, const struct target *target)
 {
 	result->error = errno;
-	if (target->kind == TARGET_UNIX)
+	if (target->kind != TARGET_TCP)
 		snprintf(result->text, sizeof(result->text), "Listening on %.200s: %s.", target->host, error_text(errno));
 	else
 		snprintf(result->text, sizeof(result->text), "Listening on %.200s port %d: %s.", target->host, target->port,
@@ -85,6 +86,37 @@ static int bind_any(uint16_t port)
 	return fd;
 }
 
+/* The directory that a private socket lies in. */
+static void directory_of(const struct target *target, char directory[sizeof(target->host)])
+{
+	char *slash;
+
+	strcpy(directory, target->host);
+	slash = strrchr(directory, '/');
+	if (slash)
+		*slash = 0;
+}
+
+static int bind_path(const struct target *target)
+{
+	char directory[sizeof(target->host)];
+	struct sockaddr_un path;
+	int fd, error;
+
+	if (!unix_address(target->host, &path))
+		return -1;
+	directory_of(target, directory);
+	if (target->kind == TARGET_PRIVATE && mkdir(directory, 0700))
+		return -1;
+	umask(0177);
+	fd = bind_to((struct sockaddr *)&path, sizeof(path), false);
+	error = errno;
+	if (fd < 0 && target->kind == TARGET_PRIVATE)
+		rmdir(directory);
+	errno = error;
+	return fd;
+}
+
 int listen_work(const void *argument, struct helper_result *result)
 {
 	const struct target *target = argument;
@@ -92,11 +124,8 @@ int listen_work(const void *argument, struct helper_result *result)
 	socklen_t size = sizeof(address);
 	int fd;
 
-	if (target->kind == TARGET_UNIX) {
-		struct sockaddr_un path;
-
-		umask(0177);
-		fd = unix_address(target->host, &path) ? bind_to((struct sockaddr *)&path, sizeof(path), false) : -1;
+	if (target->kind != TARGET_TCP) {
+		fd = bind_path(target);
 		return fd < 0 ? bind_failed(result, target) : fd;
 	}
 	if (!target->host[0] || strcmp(target->host, "*") == 0) {
@@ -119,11 +148,15 @@ int listen_work(const void *argument, struct helper_result *result)
 int unlink_work(const void *argument, struct helper_result *result)
 {
 	const struct target *target = argument;
+	char directory[sizeof(target->host)];
 	struct stat status;
 
 	(void)result;
 	if (lstat(target->host, &status) == 0 && S_ISSOCK(status.st_mode))
 		unlink(target->host);
+	directory_of(target, directory);
+	if (target->kind == TARGET_PRIVATE)
+		rmdir(directory);
 	return -1;
 }
 
@@ -169,7 +202,7 @@ static void listener_closed(struct conn *conn)
 	listener_count--;
 	helper_cancel(&listener->helper);
 	timer_clear(&listener->pause);
-	if (listener->watch.fd >= 0 && listener->target.kind == TARGET_UNIX)
+	if (listener->watch.fd >= 0 && listener->target.kind != TARGET_TCP)
 		clean_path(listener);
 	watch_close(&listener->watch);
 	for (int i = 0; i < PENDING_MAX; i++) {

@@ -1,0 +1,189 @@
+"""What may be forwarded: by challenge and key, while a person is a member, and until the gateway drains."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
+
+from sshgate.forwarding import may_listen
+from tests.support.forwards import (
+    BIG,
+    alice,
+    all_gone,
+    answer_at_end,
+    ask,
+    listens,
+    newcomer,
+    only,
+    refused_with,
+    stage,
+    tcp_service,
+)
+from tests.support.gateway import GatewayStage, Person, memory_stage, until
+from workspaces.model import Forwarding
+
+__all__ = ["alice", "all_gone", "newcomer", "only", "stage"]
+
+
+# --- what is allowed ---
+
+
+def test_a_challenge_without_local_forwarding(alice: Person, only: Any) -> None:
+    only(Forwarding.REMOTE)
+    reason = "The challenge als does not allow -L, -D and -W."
+
+    async def run() -> None:
+        async with alice.connect() as client:
+            for opening in (client.open_connection("127.0.0.1", 1), client.open_unix_connection("/x")):
+                with pytest.raises(asyncssh.ChannelOpenError) as error:
+                    await opening
+                refused_with(error, OPEN_ADMINISTRATIVELY_PROHIBITED, reason)
+            assert await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
+
+    asyncio.run(run())
+
+
+def test_a_challenge_without_remote_forwarding(alice: Person, only: Any, tmp_path: Path) -> None:
+    only(Forwarding.LOCAL)
+
+    async def run() -> None:
+        async with tcp_service() as port, alice.connect() as client:
+            with pytest.raises(asyncssh.ChannelListenError):
+                await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
+            with pytest.raises(asyncssh.ChannelListenError):
+                await client.start_unix_server(lambda: answer_at_end, str(tmp_path / "s"), encoding=None)
+            assert await ask(await client.open_connection("127.0.0.1", port), b"x") == b"got x"
+
+    asyncio.run(run())
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "local", "path", "remote"),
+    [
+        ({}, True, True, True),
+        ({"no-port-forwarding": True}, False, False, False),
+        ({"permitopen": {("127.0.0.1", 1)}}, False, False, True),
+        ({"permitopen": {("127.0.0.1", None)}}, True, False, True),
+        ({"permitlisten": ["1"]}, True, True, False),
+        ({"permitlisten": ["127.0.0.1:*"]}, True, True, True),
+    ],
+    ids=["none", "no-port-forwarding", "another port", "any port", "another listen", "any listen"],
+)
+def test_the_keys_options_hold(
+    stage: GatewayStage, alice: Person, tmp_path: Path, options: Any, local: bool, path: bool, remote: bool
+) -> None:
+    async def run() -> None:
+        async with (
+            tcp_service() as port,
+            await asyncio.start_unix_server(answer_at_end, tmp_path / "s"),
+            alice.connect() as client,
+        ):
+            (server,) = stage.gateway.gate.servers
+            server.connection._key_options = options
+            for allowed, opening in (
+                (local, client.open_connection("127.0.0.1", port)),
+                (path, client.open_unix_connection(str(tmp_path / "s"))),
+            ):
+                if allowed:
+                    assert await ask(await opening, b"x") == b"got x"
+                else:
+                    with pytest.raises(asyncssh.ChannelOpenError) as error:
+                        await opening
+                    assert error.value.code == OPEN_ADMINISTRATIVELY_PROHIBITED
+            listening = client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
+            if remote:
+                assert await listening
+            else:
+                with pytest.raises(asyncssh.ChannelListenError):
+                    await listening
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("permitted", "target", "allowed"),
+    [
+        (["8080"], ("localhost", 8080), True),
+        (["8080"], ("", 8080), True),
+        (["8080"], ("localhost", 8081), False),
+        (["localhost:8080"], ("localhost", 8080), True),
+        (["localhost:8080"], ("127.0.0.1", 8080), False),
+        (["localhost:*"], ("localhost", 1), True),
+        (["*:8080"], ("", 8080), True),
+        (["[::1]:8080"], ("::1", 8080), True),
+        (["a:1", "b:2"], ("b", 2), True),
+        ([], ("b", 2), False),
+        (["*:*"], "/tmp/socket", False),
+    ],
+)
+def test_permitlisten(permitted: list[str], target: Any, allowed: bool) -> None:
+    assert may_listen(permitted, target) is allowed
+
+
+# --- the end ---
+
+
+@pytest.mark.parametrize("with_session", [False, True])
+def test_a_membership_that_ends_ends_its_forwards(stage: GatewayStage, newcomer: Person, with_session: bool) -> None:
+    workspace = newcomer.workspace
+    assert workspace
+
+    async def run() -> None:
+        async with tcp_service() as port:
+            client = await newcomer.connect()
+            process = await client.create_process("cat") if with_session else None
+            reader, _ = await client.open_connection("127.0.0.1", port)
+            listener = await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
+            await asyncio.to_thread(stage.store.remove_member, workspace.id, newcomer.name, actor="chief")
+            assert await reader.read() == b""
+            await asyncio.to_thread(until, lambda: not listens(listener.get_port()))
+            if process:
+                assert (await process.wait()).stderr.startswith("You are no longer a member of als/")
+                client.close()
+            await client.wait_closed()
+
+    asyncio.run(run())
+
+
+def test_a_disabled_account_loses_its_forwards(stage: GatewayStage, newcomer: Person) -> None:
+    async def run() -> None:
+        async with tcp_service() as port:
+            client = await newcomer.connect()
+            reader, _ = await client.open_connection("127.0.0.1", port)
+            await asyncio.to_thread(stage.store.set_disabled, newcomer.name, True, actor="chief")
+            with suppress(asyncssh.Error):
+                assert await reader.read() == b""
+            await client.wait_closed()
+
+    asyncio.run(run())
+
+
+@pytest.mark.slow
+def test_draining_waits_for_open_forwards_and_takes_no_new_one(tmp_path: Path) -> None:
+    with memory_stage(tmp_path) as stage:
+        alice = stage.person("alice")
+
+        async def run() -> None:
+            async with tcp_service() as port:
+                client, idler = await alice.connect(), await alice.connect()
+                pair = await client.open_connection("127.0.0.1", port)
+                ending = asyncio.create_task(asyncio.to_thread(stage.gateway.wait, stage.gateway.gate.drain(10), 20))
+                await idler.wait_closed()
+                with pytest.raises(asyncssh.ChannelOpenError) as error:
+                    await client.open_connection("127.0.0.1", port)
+                assert error.value.code == OPEN_ADMINISTRATIVELY_PROHIBITED
+                with pytest.raises(asyncssh.ChannelListenError):
+                    await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0)
+                assert not ending.done()
+                assert await ask(pair, BIG) == b"got " + BIG
+                await client.wait_closed()
+                await ending
+
+        asyncio.run(run())
