@@ -13,6 +13,7 @@ This is the only file that leans on asyncssh's internals; `tests/test_gateway_co
 - a session learns of the client's close although reading is paused with data buffered;
 - a password is the text that was typed: asyncssh's SASLprep ends the connection at an emoji, and alters other letters;
 - the authentication service may be asked for again, as paramiko does before each attempt, and as sshd allows;
+- a client may guess the key exchange, as dropbear does: asyncssh takes a guess for right that RFC 4253 calls wrong;
 - an unexpected exception is logged.
 """
 
@@ -28,7 +29,13 @@ from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh import auth
-from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_WINDOW_ADJUST, MSG_IGNORE, MSG_SERVICE_REQUEST
+from asyncssh.constants import (
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_WINDOW_ADJUST,
+    MSG_IGNORE,
+    MSG_KEXINIT,
+    MSG_SERVICE_REQUEST,
+)
 from asyncssh.packet import SSHPacket, UInt32
 
 log = logging.getLogger(__name__)
@@ -136,8 +143,20 @@ class Connection(asyncssh.SSHServerConnection):
             self._next_service = b"ssh-userauth"
         super()._process_service_request(pkttype, pktid, packet)
 
+    async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """The same, but a packet that was sent on a guess counts only if both sides prefer the same (section 7.1)."""
+        await super()._process_kexinit(pkttype, pktid, packet)
+        hello = SSHPacket(self._client_kexinit)
+        hello.get_bytes(17)  # type and cookie
+        exchanges, host_keys, *_ = (hello.get_namelist() for _ in range(10))
+        if hello.get_boolean():
+            assert self._server_host_key_algs
+            ours = self._kex_algs[0], self._server_host_key_algs[0]
+            self._ignore_first_kex = (exchanges[0], host_keys[0]) != ours
+
     _packet_handlers = {  # noqa: RUF012
         **asyncssh.SSHServerConnection._packet_handlers,
+        MSG_KEXINIT: _process_kexinit,
         MSG_SERVICE_REQUEST: _process_service_request,
     }
 
@@ -234,7 +253,8 @@ async def options(server_factory: Callable[[], asyncssh.SSHServer], key: asyncss
         server_version="Workspaces",
         kex_algs=["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"],
         encryption_algs=["aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr"],
-        mac_algs=["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"],
+        # the last two for dropbear and for libssh2 before 1.11, which have neither GCM nor encrypt-then-MAC
+        mac_algs=["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"],
         compression_algs=None,
         encoding=None,
         line_editor=False,

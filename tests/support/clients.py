@@ -1,7 +1,7 @@
 """A participant's own computer for the tests with other people's programs: keys and settings as a person has them.
 
-    stage (gateway process, Docker) ──► alice (account, running container) ──► laptop (ssh_config with `Host gate`, keys)
-                                                                          └─► nothing_left, after each test
+    stage (gateway process, Docker) ──► alice (account, container) ──► laptop (ssh_config with `Host gate`, keys)
+                                                                 └──► nothing_left, after each test
 
 Modules import the fixtures; each module gets a gateway and a container of its own.
 """
