@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -136,6 +137,26 @@ def test_tar_through_a_pipe_up_and_down(laptop: Laptop) -> None:
     (laptop.home / "back").mkdir()
     laptop.run("sh", "-c", f"ssh -F {laptop.config} gate tar cz tree | tar xz -C back")
     assert tree(laptop.home / "back/tree") == sent
+
+
+@pytest.fixture
+def no_sftp_server(laptop: Laptop) -> Iterator[None]:
+    server = laptop.root / "usr/lib/openssh/sftp-server"
+    server.rename(server.with_name("aside"))
+    yield
+    server.with_name("aside").rename(server)
+
+
+@pytest.mark.usefixtures("no_sftp_server")
+def test_an_image_without_sftp_server_says_what_to_do(laptop: Laptop) -> None:
+    source = random_file(laptop.home / "source", 100_000)
+    for command in (["sftp", "-F", str(laptop.config), "gate"], ["scp", "-F", str(laptop.config), "source", "gate:"]):
+        done = laptop.run(*command, status=255)
+        assert b"The image of this workspace has no sftp-server." in done.stderr
+        assert b"apt-get install openssh-sftp-server" in done.stderr
+    scp(laptop, "-O", "source", "gate:by-scp")
+    laptop.run(*laptop.ssh("gate", "cat > by-cat"), stdin=source.read_bytes())
+    assert digest(laptop.there("by-scp")) == digest(laptop.there("by-cat")) == digest(source)
 
 
 # --- commands ---

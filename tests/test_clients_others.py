@@ -129,6 +129,22 @@ def test_dbclient_on_a_terminal(laptop: Laptop, dropbear: list[str]) -> None:
         assert terminal.wait() == 5
 
 
+@pytest.mark.parametrize("command", ["yes", "echo up; exec cat > /dev/null", "echo up; exec sleep 1000"])
+def test_clients_that_are_killed_in_the_midst(
+    laptop: Laptop, putty: list[str], dropbear: list[str], command: str
+) -> None:
+    """What is left of them is looked at after the test."""
+    putty[putty.index("-i") + 1] = str(laptop.home / "id.ppk")
+    for line in (["plink", *putty, laptop.address], [*dropbear, laptop.address], laptop.ssh("gate")):
+        with laptop.popen(*line, command) as client:
+            assert client.stdin
+            assert client.stdout
+            assert client.stdout.read(1)
+            os.set_blocking(client.stdin.fileno(), False)
+            os.write(client.stdin.fileno(), bytes(60_000))
+            client.kill()
+
+
 # --- paramiko ---
 
 
