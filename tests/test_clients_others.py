@@ -331,3 +331,17 @@ def test_libssh2_carries_files_by_sftp_and_scp(laptop: Laptop) -> None:
         while len(back) < len(data):
             back += channel.read(min(65536, len(data) - len(back)))[1]
     assert back == data == laptop.there("by-sftp").read_bytes() == laptop.there("by-scp").read_bytes()
+
+
+@pytest.mark.parametrize("protocol", ["sftp", "scp"])
+def test_curl_carries_files(laptop: Laptop, protocol: str) -> None:
+    """Debian's curl has a libssh2 from before encrypt-then-MAC."""
+    source = random_file(laptop.home / "source", 3_000_000)
+    public = laptop.home / "id.pub"
+    public.write_bytes(laptop.run("ssh-keygen", "-y", "-f", str(laptop.person.key)).stdout)
+    identity = ["--key", str(laptop.person.key), "--pubkey", str(public), "-u", f"{laptop.person.name}:"]
+    trust = ["--hostpubsha256", laptop.host_key.removeprefix("SHA256:")]
+    url = f"{protocol}://127.0.0.1:{laptop.port}/root/by-curl"
+    laptop.run("curl", "-sS", *identity, *trust, "-T", "source", url)
+    laptop.run("curl", "-sS", *identity, *trust, "-o", "back", url)
+    assert digest(laptop.home / "back") == digest(laptop.there("by-curl")) == digest(source)

@@ -137,7 +137,7 @@ def test_what_is_sent_after_the_end_of_input_ends_that_connection_only(alice: Pe
 
 
 def test_a_rekey_each_megabyte_while_both_sides_send(alice: Person) -> None:
-    data = bytes(range(256)) * 4096 * 8
+    data = bytes(range(256)) * 4096 * 4
 
     async def run() -> bytes:
         async with alice.connect(rekey_bytes=1 << 20) as client:

@@ -80,6 +80,7 @@ TABLE = (
                  _program("plink", "pscp", "psftp", "puttygen"), "test"),
     Prerequisite("dropbear", "is one of the clients that the tests use", ("dropbear-bin",),
                  _program("dbclient", "dropbearconvert"), "test"),
+    Prerequisite("curl", "is one of the clients that the tests use", ("curl",), _program("curl"), "test"),
     Prerequisite("sshfs", "is one of the clients that the tests use", ("sshfs",), _program("sshfs"), "test"),
     Prerequisite("git", "is one of the clients that the tests use", ("git",), _program("git"), "test"),
 )  # fmt: skip

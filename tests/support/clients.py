@@ -139,7 +139,8 @@ def alice(stage: ProcessStage) -> Person:
 
 @pytest.fixture(scope="module")
 def quiet(stage: ProcessStage, alice: Person) -> Leftovers:
-    """How gateway and container are when nobody is logged in."""
+    """How gateway and container are when nobody is logged in, but the gateway attends the workspace."""
+    assert alice.run("snapshot list").returncode == 0
     return Leftovers(stage.process.pid, stage.port, process_one(stage, alice))
 
 
