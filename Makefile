@@ -1,6 +1,7 @@
 # make demo      the whole story on this machine, from nothing; KEEP=1 leaves it running
 # make test      lint, types and every test
-.PHONY: install demo test test-install test-fast lint bench clean
+# make test-long what make test tries with less: gigabytes, for some minutes
+.PHONY: install demo test test-install test-fast test-long lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,10 +24,13 @@ lint: test-install
 # The tests with an engine share one, so they run in one process; a file's tests stay together in the others.
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser"
-	$(BIN)/pytest -m "docker or browser"
+	$(BIN)/pytest -m "(docker or browser) and not long"
 
 test-fast: test-install
 	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not slow"
+
+test-long: test-install
+	$(BIN)/pytest -m long
 
 bench: install
 	$(BIN)/python -m bench

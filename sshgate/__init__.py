@@ -38,6 +38,6 @@ def main(
 def check(settings: Settings) -> None:
     """Raise what would keep the gateway's processes from starting."""
     from sshgate import coordinator, worker  # noqa: F401 - that they can be imported is half of it
-    from sshgate.hostkey import load_host_key
+    from sshgate.hostkey import load_host_keys
 
-    load_host_key(settings.keys)
+    load_host_keys(settings.keys)

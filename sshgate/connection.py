@@ -13,6 +13,7 @@ that leans on asyncssh's internals; `tests/test_gateway_connection.py` fails whe
 - a command is bytes, as in sshd; environment requests are filtered and bounded as they arrive;
 - a channel is aborted also when its exit status waits for a client that reads nothing;
 - the authentication service may be asked for again, as paramiko does before each attempt, and as sshd allows;
+- a client may guess the key exchange, as dropbear does: asyncssh takes a guess for right that RFC 4253 calls wrong;
 - an unexpected exception is logged.
 """
 
@@ -28,7 +29,7 @@ from types import TracebackType
 from typing import Any, Protocol, cast
 
 import asyncssh
-from asyncssh.constants import MSG_IGNORE, MSG_SERVICE_REQUEST
+from asyncssh.constants import MSG_IGNORE, MSG_KEXINIT, MSG_SERVICE_REQUEST
 from asyncssh.packet import SSHPacket
 
 from sshgate import userauth
@@ -137,8 +138,20 @@ class Connection(ForwardingConnection, userauth.Identified):
             self._next_service = b"ssh-userauth"
         super()._process_service_request(pkttype, pktid, packet)
 
+    async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """The same, but a packet that was sent on a guess counts only if both sides prefer the same (section 7.1)."""
+        await super()._process_kexinit(pkttype, pktid, packet)
+        hello = SSHPacket(self._client_kexinit)
+        hello.get_bytes(17)  # type and cookie
+        exchanges, host_keys, *_ = (hello.get_namelist() for _ in range(10))
+        if hello.get_boolean():
+            assert self._server_host_key_algs
+            ours = self._kex_algs[0], self._server_host_key_algs[0]
+            self._ignore_first_kex = (exchanges[0], host_keys[0]) != ours
+
     _packet_handlers = {  # noqa: RUF012
         **ForwardingConnection._packet_handlers,
+        MSG_KEXINIT: _process_kexinit,
         MSG_SERVICE_REQUEST: _process_service_request,
     }
 
@@ -196,7 +209,8 @@ async def options(server_factory: Callable[[], asyncssh.SSHServer], keys: HostKe
         server_version="Workspaces",
         kex_algs=["mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"],
         encryption_algs=["aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr"],
-        mac_algs=["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"],
+        # the last two for dropbear and for libssh2 before 1.11, which have neither GCM nor encrypt-then-MAC
+        mac_algs=["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"],
         compression_algs=None,
         encoding=None,
         line_editor=False,

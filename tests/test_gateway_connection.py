@@ -14,8 +14,8 @@ from typing import Any
 
 import asyncssh
 import pytest
-from asyncssh.constants import MSG_IGNORE
-from asyncssh.packet import String
+from asyncssh.constants import MSG_IGNORE, MSG_KEX_FIRST, MSG_KEXINIT
+from asyncssh.packet import Boolean, Byte, String, UInt32
 
 from sshgate import channels, connection
 from tests.support.gateway import GatewayStage, Person, memory_stage
@@ -114,6 +114,32 @@ def test_what_is_overridden_is_still_there(ours: type, theirs: type, added: set[
     methods = {name for name, value in vars(ours).items() if callable(value)} - added - {"__init__"}
     assert methods
     assert not {name for name in methods if not hasattr(theirs, name)}
+
+
+@pytest.mark.parametrize(("exchange", "right"), [("curve25519-sha256", False), ("mlkem768x25519-sha256", True)])
+def test_a_client_that_guesses_the_key_exchange(
+    alice: Person, exchange: str, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As dropbear does: its first packet follows at once, and is void unless both sides like the same one best."""
+
+    class Guessing(asyncssh.SSHClientConnection):
+        def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
+            if pkttype != MSG_KEXINIT:
+                super().send_packet(pkttype, *args, handler=handler)
+                return
+            body = args[0][:-5] + Boolean(True) + UInt32(0)
+            self._client_kexinit = Byte(MSG_KEXINIT) + body
+            super().send_packet(pkttype, body)
+            if not right:
+                super().send_packet(MSG_KEX_FIRST, String(bytes(32)))
+
+    monkeypatch.setattr(asyncssh.connection, "SSHClientConnection", Guessing)
+
+    async def run() -> object:
+        async with alice.connect(kex_algs=[exchange]) as client:
+            return (await client.run("echo in")).stdout
+
+    assert asyncio.run(asyncio.wait_for(run(), 10)) == "in\n"
 
 
 def until_acknowledged(client: Any) -> float:

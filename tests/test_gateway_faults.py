@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import random
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,6 +28,7 @@ from tests.support.gateway import GatewayStage, Person, descriptors, memory_stag
 pytestmark = pytest.mark.slow
 
 HUGE = 0xFFFFFFFF
+SO_ATTACH_FILTER = 26  # socket(7)
 
 
 @pytest.fixture(scope="module")
@@ -330,3 +333,52 @@ def test_packets_of_one_byte_do_not_stop_others(stage: GatewayStage, alice: Pers
             return said
 
     assert asyncio.run(run()) == "quick\n"
+
+
+def black_hole(link: socket.socket) -> None:
+    """The kernel drops all that comes in on it, acknowledgements too: a filter of one instruction, "return 0"."""
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+    link.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(instruction)))
+
+
+@pytest.mark.parametrize("command", ["echo up; exec sleep 1000", "yes"])
+def test_a_client_behind_a_black_hole_is_reaped(stage: GatewayStage, alice: Person, command: str) -> None:
+    async def run() -> None:
+        client = await alice.connect()
+        process = await client.create_process(command, encoding=None)
+        await process.stdout.read(1)
+        link = only_server(stage).connection
+        assert 0 < link._keepalive_interval <= 60
+        stage.gateway.call(lambda: link.set_keepalive(0.1, 3))
+        black_hole(link.get_extra_info("socket"))
+        await asyncio.to_thread(idle, stage)
+        client.abort()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("packet", [b"\xff" * 1000, bytes(1000), b"\0\x10\0\0" + bytes(1000)])
+def test_a_packet_of_impossible_length_ends_that_connection_only(
+    stage: GatewayStage, alice: Person, packet: bytes
+) -> None:
+    async def run() -> str:
+        async with alice.connect() as other:
+            client = await alice.connect(encryption_algs=["aes128-gcm@openssh.com"])  # whose length is not encrypted
+            process = await client.create_process("echo up; exec sleep 1000")
+            await process.stdout.readline()
+            client._transport.write(packet)
+            await client.wait_closed()
+            return str((await other.run("echo fine")).stdout)
+
+    assert asyncio.run(run()) == "fine\n"
+
+
+def test_a_channel_that_takes_no_packet_ends_that_connection_only(stage: GatewayStage, alice: Person) -> None:
+    async def run() -> str:
+        async with alice.connect() as other:
+            client = await alice.connect()
+            client.send_packet(MSG_CHANNEL_OPEN, String(b"session"), UInt32(0), UInt32(1 << 20), UInt32(0))
+            await client.wait_closed()
+            return str((await other.run("echo fine")).stdout)
+
+    assert asyncio.run(run()) == "fine\n"

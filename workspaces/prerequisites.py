@@ -87,6 +87,13 @@ TABLE = (
     Prerequisite("chromium", "is the browser that the tests drive", ("chromium",), _program("chromium"), "test"),
     Prerequisite("skopeo", "reads archives independently", ("skopeo",), _program("skopeo"), "test"),
     Prerequisite("rsync", "is one of the clients that the tests use", ("rsync",), _program("rsync"), "test"),
+    Prerequisite("putty", "is one of the clients that the tests use", ("putty-tools",),
+                 _program("plink", "pscp", "psftp", "puttygen"), "test"),
+    Prerequisite("dropbear", "is one of the clients that the tests use", ("dropbear-bin",),
+                 _program("dbclient", "dropbearconvert"), "test"),
+    Prerequisite("curl", "is one of the clients that the tests use", ("curl",), _program("curl"), "test"),
+    Prerequisite("sshfs", "is one of the clients that the tests use", ("sshfs",), _program("sshfs"), "test"),
+    Prerequisite("git", "is one of the clients that the tests use", ("git",), _program("git"), "test"),
 )  # fmt: skip
 
 
