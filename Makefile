@@ -1,5 +1,6 @@
 # make demo      the whole story on this machine, from nothing; KEEP=1 leaves it running
 # make test      lint, types and every test
+# make bench     measures against what people would use instead, and writes docs/performance.md
 .PHONY: install demo test test-install test-fast lint bench clean
 
 PYTHON ?= python3
@@ -28,7 +29,8 @@ test: lint
 test-fast: test-install
 	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not slow"
 
-bench: install
+bench:
+	@$(PYTHON) -I workspaces/prerequisites.py install --bench
 	$(BIN)/python -m bench
 
 clean:

@@ -1,0 +1,103 @@
+"""What a run says: on the terminal while it goes, and as a page of docs with the table between two marks.
+
+The page's other text is kept: only what stands between BEGIN and END is written anew.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.peers import COLUMNS, EXEC, FORCED, LEFT_OUT
+from bench.rows import Goal, Results, Row
+from workspaces.errors import HostError
+
+BEGIN = "<!-- what `make bench` found: begin -->"
+END = "<!-- what `make bench` found: end -->"
+PLOTS = {
+    "ratios": "The gateway, docker exec and bare sshd relative to sshd + docker exec; shorter is better",
+    "bulk": "Throughput with each cipher",
+    "crowd": "How many of the logins at once had ended after so many seconds",
+    "memory": "Memory of an idle session",
+}
+
+
+def number(value: float | None) -> str:
+    """Three digits, and a dash for what was not measured."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def goal_text(row: Row, goal: Goal) -> str:
+    """`≤ 0.3 × sshd + docker exec: reached`."""
+    limit = f"≤ {goal.limit:g}" + (f" × {goal.than}" if goal.than else "")
+    return f"{limit}: {({None: 'not known', True: 'reached', False: '**not reached**'})[row.reached(goal)]}"
+
+
+def lines(rows: list[Row]) -> list[str]:
+    """Rows for the terminal: the gateway's value, then every other peer's with the gateway's ratio to it."""
+    said = []
+    for row in rows:
+        cells = []
+        for name in COLUMNS:
+            if name in row.values:
+                ratio = row.ratio(name)
+                of = f" ({ratio:.2f} ×)" if ratio is not None and name != COLUMNS[0] else ""
+                cells.append(f"{name} {number(row.values[name])} {row.unit}{of}".rstrip())
+        said.append(f"  {row.figure}, {row.way}: " + " · ".join(cells))
+        said += [f"      {goal_text(row, goal).replace('**', '')}" for goal in row.goals]
+    return said
+
+
+def table(results: Results) -> str:
+    """The markdown of one run: machine, table, plots, what is missing and why."""
+    head = ["figure", "way", *COLUMNS, f"÷ {FORCED}", f"÷ {EXEC}", "goal"]
+    text = [f"{machine()}.", "", _cells(head), _cells(["---"] * 2 + ["---:"] * (len(COLUMNS) + 2) + ["---"])]
+    for row in results.rows:
+        values = [
+            f"{number(row.values.get(name))} {row.unit if name in row.values else ''}".strip() for name in COLUMNS
+        ]
+        ratios = [_ratio(row.ratio(FORCED)), _ratio(row.ratio(EXEC))]
+        goals = "; ".join(goal_text(row, goal) for goal in row.goals)
+        text.append(_cells([row.figure, row.way, *values, *ratios, goals]))
+    text += ["", *(f"![{alt}](bench/{name}.svg)" for name, alt in PLOTS.items()), ""]
+    text += [f"{figure} was not measured: {reason}" for figure, reason in results.failures.items()]
+    text += [f"{peer} is left out: {reason}." for peer, reason in LEFT_OUT.items()]
+    return "\n".join(text)
+
+
+def _ratio(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _cells(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def machine() -> str:
+    """When and on what this run was, in one line."""
+    engine = _said(["docker", "--version"]).removeprefix("Docker version ").partition(",")[0]
+    client = _said(["ssh", "-V"]).partition(" ")[0].partition(",")[0]
+    cores = len(os.sched_getaffinity(0))
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    python = platform.python_version()
+    return f"{day}, {cores} cores, Linux {platform.release()}, Docker {engine}, {client}, Python {python}"
+
+
+def _said(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip()
+
+
+def write(page: Path, results: Results) -> None:
+    """Put the table between the marks of `page`. Raises HostError when it has none."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise HostError(f"{page} has no place for the table.", f"Put in two lines: {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,116 @@
+"""What is measured on: a throw-away state directory with an engine of its own, people with containers, the peers.
+
+world() ─► the demonstration's stage up to a first login ─► more people ─► two sshd ─► World
+        ◄─ whatever happens: sshd, gateway, containers, engine and directory are removed again
+"""
+
+from __future__ import annotations
+
+import resource
+import secrets
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.peers import BARE, CIPHERS, EXEC, FORCED, GATEWAY, ExecPeer, Peer, Person, SshPeer
+from bench.servers import Servers
+from bench.sshd import Sshd, separation
+from workspaces.demo import story
+from workspaces.demo.stage import MARK, Stage, free_port, tear_down
+from workspaces.engine.base import LABEL_WORKSPACE
+from workspaces.engine.private import PrivateEngine
+
+CONTAINERS = 10  # as many people share what the figures with many sessions open, since an account may open 64
+FILES = 8192  # descriptors: three for each session
+INSIDE = "/root"  # a directory of the container
+STEPS = 6  # of the demonstration: up to a first login
+
+
+@dataclass
+class World:
+    """The peers, by name, and what their servers take. `scratch` is a directory of this host for files."""
+
+    stage: Stage
+    peers: dict[str, Peer]
+    servers: Servers
+    scratch: Path
+    people: tuple[Person, ...]
+
+    @property
+    def gateway(self) -> Peer:
+        return self.peers[GATEWAY]
+
+    def others(self, *names: str) -> dict[str, Peer]:
+        """The peers of these names, in the order of the columns."""
+        return {name: peer for name, peer in self.peers.items() if name in names}
+
+    def everybody(self) -> int:
+        """Give every person a running container. Returns how many there are."""
+        for number in range(len(self.people)):
+            subprocess.run(
+                self.gateway.line("true", person=number), stdin=subprocess.DEVNULL, capture_output=True, check=True
+            )
+        return len(self.people)
+
+    def inside(self, script: str) -> None:
+        """Run a script in the first person's container; nobody measures it."""
+        subprocess.run(self.peers[EXEC].line(script), stdin=subprocess.DEVNULL, capture_output=True, check=True)
+
+
+def _people(stage: Stage) -> tuple[Person, ...]:
+    """alice, and others with a key of their own in the same challenge."""
+    names = [f"person{number}" for number in range(1, CONTAINERS)]
+    for name in names:
+        key = stage.home / f"{name}_ed25519"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        stage.command("user", "add", name, "--challenge", "als", "--key", f"{key}.pub")
+    with stage.engine() as engine:
+        example = engine.containers({LABEL_WORKSPACE: "als/alice"})[0].name
+    alice = Person("alice", stage.home / "alice_ed25519", example)
+    others = [Person(name, stage.home / f"{name}_ed25519", example.removesuffix("alice") + name) for name in names]
+    return (alice, *others)
+
+
+@contextmanager
+def world(say: Callable[[str], None]) -> Iterator[World]:
+    """Everything that is measured, started; removed at the end. Raises WorkspacesError or StepFailed when it cannot."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES if hard == resource.RLIM_INFINITY else min(FILES, hard), hard))
+    with ExitStack() as ends:
+        home = Path(tempfile.mkdtemp(prefix="workspaces-bench-", dir="/var/tmp"))
+        (home / MARK).write_text("{}", encoding="ascii")
+        ends.callback(tear_down, home)
+        stage = Stage(home, say, lambda: secrets.token_urlsafe(12))
+        private = PrivateEngine(home / "engine")  # never the host's own: what it takes could not be told apart
+        private.start()
+        for name, step in story.STEPS[:STEPS]:
+            begun = time.monotonic()
+            step(stage)
+            say(f"[{time.monotonic() - begun:6.1f} s] {name}")
+        people = _people(stage)
+        ends.enter_context(separation())
+        servers = {
+            FORCED: Sshd(home / "forced", free_port(), private.host),
+            BARE: Sshd(home / "bare", free_port()),
+        }
+        known = home / "known_hosts"
+        for server in servers.values():
+            with known.open("a", encoding="ascii") as file:
+                file.write(f"[127.0.0.1]:{server.port} {server.host_key}")
+            server.admit(people)
+            ends.callback(server.stop)
+            server.start()
+        scratch = home / "scratch"
+        scratch.mkdir()
+        peers: dict[str, Peer] = {
+            GATEWAY: SshPeer(GATEWAY, stage.ssh_port, known, people, INSIDE, ciphers=CIPHERS[:3]),
+            FORCED: SshPeer(FORCED, servers[FORCED].port, known, people, INSIDE, user="root"),
+            EXEC: ExecPeer(EXEC, private.host, people, INSIDE),
+            BARE: SshPeer(BARE, servers[BARE].port, known, people, str(scratch), user="root"),
+        }
+        roots = {int((home / "serve.pid").read_text(encoding="ascii")), *(server.pid for server in servers.values())}
+        yield World(stage, peers, Servers(lambda: roots, str(private.run_dir)), scratch, people)
