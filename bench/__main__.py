@@ -1,7 +1,7 @@
 """`python -m bench`: starts all that is compared, measures in turns, prints ratios, removes all again.
 
 Status 0 when every figure was measured, 1 when one failed; a goal that is not reached is said and fails nothing,
-since a busy machine misses it too. Only a whole run, and no failed one, is written into the docs.
+since a busy machine misses it too. Only a whole run is written into the docs, with what failed in it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ def measure(on: World, names: tuple[str, ...], size: figures.Size) -> Results:
         begun, had = time.monotonic(), len(results.rows)
         try:
             FIGURES[name](on, size, results)
-        except (Failed, TimeoutError, OSError, SubprocessError, WorkspacesError) as problem:
-            results.failures[name] = str(problem)
-            click.echo(f"[{time.monotonic() - begun:6.1f} s] FAILED: {name}: {problem}")
+        except Exception as problem:  # whatever it is, the other figures are still worth having
+            known = isinstance(problem, Failed | OSError | SubprocessError | WorkspacesError)
+            del results.rows[had:]
+            results.failures[name] = str(problem) if known else repr(problem)
+            click.echo(f"[{time.monotonic() - begun:6.1f} s] FAILED: {name}: {results.failures[name]}")
             continue
         click.echo(f"[{time.monotonic() - begun:6.1f} s] {name}: {(FIGURES[name].__doc__ or '').splitlines()[0]}")
         for line in report.lines(results.rows[had:]):
@@ -65,9 +67,12 @@ def main(names: tuple[str, ...], quick: bool, docs: Path | None) -> None:
     """Measure the gateway against what people would use instead."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
-    whole = not names and not quick
+    into = docs or (DOCS if not names and not quick else None)
+    page = into / "performance.md" if into else None
     begun = time.monotonic()
     try:
+        if page:
+            report.place(page)
         with world(click.echo) as on:
             results = measure(on, names or tuple(FIGURES), QUICK if quick else FULL)
     except (WorkspacesError, StepFailed, OSError, SubprocessError) as problem:
@@ -75,11 +80,10 @@ def main(names: tuple[str, ...], quick: bool, docs: Path | None) -> None:
     for peer, reason in LEFT_OUT.items():
         click.echo(f"  {peer} is left out: {reason}.")
     click.echo(f"{time.monotonic() - begun:.0f} s. Nothing is left behind.")
-    if docs or (whole and not results.failures):
-        into = docs or DOCS
-        report.write(into / "performance.md", results)
+    if into and page:
+        report.write(page, results)
         plots.draw(into / "bench", results)
-        click.echo(f"Written: {into}/performance.md and {into}/bench/")
+        click.echo(f"Written: {page} and {into}/bench/")
     sys.exit(1 if results.failures else 0)
 
 

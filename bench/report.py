@@ -93,11 +93,17 @@ def _said(command: list[str]) -> str:
     return (done.stdout or done.stderr).strip()
 
 
-def write(page: Path, results: Results) -> None:
-    """Put the table between the marks of `page`. Raises HostError when it has none."""
-    text = page.read_text(encoding="utf-8")
+def place(page: Path) -> tuple[str, str]:
+    """What stands before and after the table in `page`. Raises HostError when it has no place for one."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise HostError(f"{page} has no place for the table.", f"Put in two lines: {BEGIN} and {END}")
+    return before, after
+
+
+def write(page: Path, results: Results) -> None:
+    """Put the table into its place in `page`, and keep the rest. Raises HostError when there is none."""
+    before, after = place(page)
     page.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")

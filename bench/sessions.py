@@ -69,8 +69,8 @@ def idle(world: World, size: Size, results: Results) -> None:
         finally:
             for client in clients:
                 client.close()
-        for person in range(people):  # docker exec leaves the shell behind when its client goes
-            timed(world.peers[EXEC].line("pkill -KILL -x bash || true", person=person))
+            for person in range(people):  # docker exec leaves the shell behind when its client goes
+                timed(world.peers[EXEC].line("pkill -KILL -x bash || true", person=person))
         world.servers.settled(count)
     label = f"{size.idle} idle sessions"
     results.rows += [

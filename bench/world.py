@@ -84,6 +84,7 @@ def world(say: Callable[[str], None]) -> Iterator[World]:
         home = Path(tempfile.mkdtemp(prefix="workspaces-bench-", dir="/var/tmp"))
         (home / MARK).write_text("{}", encoding="ascii")
         ends.callback(tear_down, home)
+        say(f"A throw-away workspace host in {home}")
         stage = Stage(home, say, lambda: secrets.token_urlsafe(12))
         private = PrivateEngine(home / "engine")  # never the host's own: what it takes could not be told apart
         private.start()

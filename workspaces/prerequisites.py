@@ -78,7 +78,7 @@ TABLE = (
                  lambda: _program("clang")() and _sanitizers(), "test"),
     Prerequisite("chromium", "is the browser that the tests drive", ("chromium",), _program("chromium"), "test"),
     Prerequisite("skopeo", "reads archives independently", ("skopeo",), _program("skopeo"), "test"),
-    Prerequisite("rsync", "is one of the clients that tests and measurements use", ("rsync",), _program("rsync"), "bench"),
+    Prerequisite("rsync", "copies files, in tests and measurements", ("rsync",), _program("rsync"), "bench"),
     Prerequisite("sshd", "is what the measurements compare with", ("openssh-server",), _program("sshd"), "bench"),
 )  # fmt: skip
 
@@ -196,7 +196,7 @@ def install_environment(extra: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`install [--tests | --bench]`: prepare this checkout. Ends with 1 and a sentence when the host does not allow it."""
+    """`install [--tests | --bench]`: prepare this checkout. Ends with 1 and a sentence when the host is not fit."""
     if arguments[:1] != ["install"] or tuple(arguments[1:]) not in PURPOSES:
         print("usage: prerequisites.py install [--tests | --bench]", file=sys.stderr)
         return 2
