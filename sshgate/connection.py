@@ -31,6 +31,8 @@ from asyncssh import auth
 from asyncssh.constants import MSG_CHANNEL_CLOSE, MSG_CHANNEL_WINDOW_ADJUST, MSG_IGNORE, MSG_SERVICE_REQUEST
 from asyncssh.packet import SSHPacket, UInt32
 
+from sshgate import packets
+
 log = logging.getLogger(__name__)
 
 WRITE_HIGH = 256 << 10  # bytes in the transport's buffer from which sessions are held back
@@ -59,7 +61,7 @@ class Session(Protocol):
     def close_received(self, *, input_waits: bool) -> None: ...
 
 
-class Connection(asyncssh.SSHServerConnection):
+class Connection(packets.QuickConnection):
     """One client's connection. `flows` are told whenever `blocked` changes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions) -> None:
@@ -159,7 +161,7 @@ class Connection(asyncssh.SSHServerConnection):
         return Channel(self, self._loop, True, False, False, 0, 0, None, "strict", window or self._window, max_pktsize)
 
 
-class Channel(asyncssh.SSHServerChannel[bytes]):
+class Channel(packets.QuickChannel):
     """One session's channel."""
 
     def packet_size(self) -> int:
@@ -228,6 +230,7 @@ class _Password(auth._ServerPasswordAuth):
 async def options(server_factory: Callable[[], asyncssh.SSHServer], key: asyncssh.SSHKey) -> Any:
     """The gateway's choices for every connection. Algorithms: what is both current and fast here."""
     auth._server_auth_handlers[b"password"] = _Password
+    packets.install()
     return await asyncssh.SSHServerConnectionOptions.construct(
         server_factory=server_factory,
         server_host_keys=[key],
