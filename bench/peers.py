@@ -56,7 +56,7 @@ class SshPeer:
     name: str
     port: int
     known_hosts: Path
-    people: tuple[Person, ...]
+    people: list[Person]
     directory: str  # where files may be put
     user: str | None = None
     ciphers: tuple[str, ...] = CIPHERS
@@ -99,7 +99,7 @@ class ExecPeer:
 
     name: str
     engine: str  # unix://…
-    people: tuple[Person, ...]
+    people: list[Person]
     directory: str
     ciphers: tuple[str, ...] = ()
 

@@ -82,15 +82,13 @@ class Sshd:
         assert self._process is not None
         return self._process.pid
 
-    def admit(self, people: tuple[Person, ...]) -> None:
-        """Let these people in, with their keys."""
+    def admit(self, person: Person) -> None:
+        """Let one more person in, with their key."""
         home = self._directory / "home"  # empty: the start-up files of this host's root would be measured too
-        home.mkdir()
-        lines = []
-        for person in people:
-            key = person.key.with_suffix(".pub").read_text(encoding="ascii")
-            lines.append(f'environment="HOME={home}",environment="CONTAINER={person.container}" {key}')
-        (self._directory / "keys").write_text("".join(lines), encoding="ascii")
+        home.mkdir(exist_ok=True)
+        key = person.key.with_suffix(".pub").read_text(encoding="ascii")
+        with (self._directory / "keys").open("a", encoding="ascii") as file:
+            file.write(f'environment="HOME={home}",environment="CONTAINER={person.container}" {key}')
 
     def start(self) -> None:
         """Return when it answers. Raises StepFailed with its last words."""

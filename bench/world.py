@@ -1,6 +1,6 @@
 """What is measured on: a throw-away state directory with an engine of its own, people with containers, the peers.
 
-world() ─► the demonstration's stage up to a first login ─► more people ─► two sshd ─► World
+world() ─► the demonstration's stage up to a first login ─► two sshd ─► World
         ◄─ whatever happens: sshd, gateway, containers, engine and directory are removed again
 """
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from bench.peers import BARE, CIPHERS, EXEC, FORCED, GATEWAY, ExecPeer, Peer, Person, SshPeer
 from bench.servers import Servers
 from bench.sshd import Sshd, separation
+from bench.turns import timed
 from workspaces.demo import story
 from workspaces.demo.stage import MARK, Stage, free_port, tear_down
 from workspaces.engine.base import LABEL_WORKSPACE
@@ -38,41 +39,30 @@ class World:
     peers: dict[str, Peer]
     servers: Servers
     scratch: Path
-    people: tuple[Person, ...]
+    people: list[Person]
+    sshd: tuple[Sshd, ...]
 
     @property
     def gateway(self) -> Peer:
         return self.peers[GATEWAY]
 
-    def others(self, *names: str) -> dict[str, Peer]:
-        """The peers of these names, in the order of the columns."""
-        return {name: peer for name, peer in self.peers.items() if name in names}
-
     def everybody(self) -> int:
-        """Give every person a running container. Returns how many there are."""
-        for number in range(len(self.people)):
-            subprocess.run(
-                self.gateway.line("true", person=number), stdin=subprocess.DEVNULL, capture_output=True, check=True
-            )
+        """Let more people in, each with a running container. Returns how many there are, alice with them."""
+        while len(self.people) < CONTAINERS:
+            name = f"person{len(self.people)}"
+            key = self.stage.home / f"{name}_ed25519"
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+            self.stage.command("user", "add", name, "--challenge", "als", "--key", f"{key}.pub")
+            person = Person(name, key, self.people[0].container.removesuffix("alice") + name)
+            for server in self.sshd:
+                server.admit(person)
+            self.people.append(person)
+            timed(self.gateway.line("true", person=len(self.people) - 1))
         return len(self.people)
 
     def inside(self, script: str) -> None:
         """Run a script in the first person's container; nobody measures it."""
-        subprocess.run(self.peers[EXEC].line(script), stdin=subprocess.DEVNULL, capture_output=True, check=True)
-
-
-def _people(stage: Stage) -> tuple[Person, ...]:
-    """alice, and others with a key of their own in the same challenge."""
-    names = [f"person{number}" for number in range(1, CONTAINERS)]
-    for name in names:
-        key = stage.home / f"{name}_ed25519"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-        stage.command("user", "add", name, "--challenge", "als", "--key", f"{key}.pub")
-    with stage.engine() as engine:
-        example = engine.containers({LABEL_WORKSPACE: "als/alice"})[0].name
-    alice = Person("alice", stage.home / "alice_ed25519", example)
-    others = [Person(name, stage.home / f"{name}_ed25519", example.removesuffix("alice") + name) for name in names]
-    return (alice, *others)
+        timed(self.peers[EXEC].line(script))
 
 
 @contextmanager
@@ -92,7 +82,9 @@ def world(say: Callable[[str], None]) -> Iterator[World]:
             begun = time.monotonic()
             step(stage)
             say(f"[{time.monotonic() - begun:6.1f} s] {name}")
-        people = _people(stage)
+        with stage.engine() as engine:
+            container = engine.containers({LABEL_WORKSPACE: "als/alice"})[0].name
+        people = [Person("alice", home / "alice_ed25519", container)]
         ends.enter_context(separation())
         servers = {
             FORCED: Sshd(home / "forced", free_port(), private.host),
@@ -102,7 +94,7 @@ def world(say: Callable[[str], None]) -> Iterator[World]:
         for server in servers.values():
             with known.open("a", encoding="ascii") as file:
                 file.write(f"[127.0.0.1]:{server.port} {server.host_key}")
-            server.admit(people)
+            server.admit(people[0])
             ends.callback(server.stop)
             server.start()
         scratch = home / "scratch"
@@ -114,4 +106,5 @@ def world(say: Callable[[str], None]) -> Iterator[World]:
             BARE: SshPeer(BARE, servers[BARE].port, known, people, str(scratch), user="root"),
         }
         roots = {int((home / "serve.pid").read_text(encoding="ascii")), *(server.pid for server in servers.values())}
-        yield World(stage, peers, Servers(lambda: roots, str(private.run_dir)), scratch, people)
+        servers_of_all = Servers(lambda: roots, str(private.run_dir))
+        yield World(stage, peers, servers_of_all, scratch, people, tuple(servers.values()))
