@@ -15,7 +15,7 @@ from functools import partial
 from bench.peers import CHACHA, CIPHERS, DEFAULTS, EXEC, FORCED, PINNED, Peer, SshPeer, Way, ciphered
 from bench.rows import Goal, Results, Row
 from bench.turns import Client, Failed, in_turns, timed
-from bench.world import World
+from bench.world import INSIDE, World
 
 MEGA = 1_000_000
 FLOOD_LINES = 1_000_000
@@ -130,15 +130,15 @@ def bulk(world: World, size: Size, results: Results) -> None:
     source = world.scratch / "zeros"
     with source.open("wb") as file:
         file.truncate(size.bulk * MEGA)
+    world.inside(f"truncate -s {size.bulk * MEGA} {INSIDE}/zeros")
     ways = [DEFAULTS, *(ciphered(cipher) for cipher in CIPHERS)]
     cases = [case for case in _cases(world, tuple(ways)) if _speaks(world.peers[case[0]], case[1])]
     cpu: dict[tuple[str, Case], list[float]] = {}
 
     def down(case: Case) -> float:
         name, way = case
-        return metered(
-            "down", case, partial(timed, world.peers[name].line(f"head -c {size.bulk * MEGA} /dev/zero", way))
-        )
+        peer = world.peers[name]
+        return metered("down", case, partial(timed, peer.line(f"cat {peer.directory}/zeros", way)))
 
     def up(case: Case) -> float:
         name, way = case
@@ -165,6 +165,7 @@ def bulk(world: World, size: Size, results: Results) -> None:
             goals = (Goal(0.45, FORCED),) if row.way in [way.name for way in usual] else ()
             results.rows.append(replace(row, goals=goals))
         results.rows += _rows(f"server's CPU, {direction}", "s/GB", _medians(spent))
+    world.inside(f"rm {INSIDE}/zeros")
     source.unlink()
 
 
@@ -178,7 +179,7 @@ def sftp(world: World, size: Size, results: Results) -> None:
     source = world.scratch / "zeros"
     with source.open("wb") as file:
         file.truncate(size.sftp * MEGA)
-    world.inside(f"truncate -s {size.sftp * MEGA} /root/zeros")
+    world.inside(f"truncate -s {size.sftp * MEGA} {INSIDE}/zeros")
     for verb in ("put", "get"):
         tasks = {}
         for name, way in _cases(world, without=(EXEC,)):
@@ -188,7 +189,7 @@ def sftp(world: World, size: Size, results: Results) -> None:
             tasks[name, way] = partial(timed, peer.sftp(way), typed=typed.encode())
         samples = in_turns(tasks, size.repeats, warm=False)
         results.rows += _rows(f"sftp {verb}, {size.sftp} MB", "s", _medians(samples))
-    world.inside("rm /root/zeros")
+    world.inside(f"rm {INSIDE}/zeros")
     source.unlink()
 
 
@@ -205,7 +206,7 @@ def rsync(world: World, size: Size, results: Results) -> None:
         return timed(world.peers[name].rsync(way, f"{source}/", "copy"))
 
     def remove() -> None:
-        world.inside("rm -rf /root/copy")
+        world.inside(f"rm -rf {INSIDE}/copy")
         shutil.rmtree(world.scratch / "copy", ignore_errors=True)
 
     tasks = {case: partial(copy, *case) for case in _cases(world)}
