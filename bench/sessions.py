@@ -94,5 +94,8 @@ def _open(peer: Peer, count: int, people: int, clients: list[Client]) -> None:
         client.until(b"# ")
 
     with ThreadPoolExecutor(OPENERS) as pool:
-        for _ in pool.map(one, range(count)):
-            pass
+        try:
+            for _ in pool.map(one, range(count)):
+                pass
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
