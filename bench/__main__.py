@@ -81,8 +81,7 @@ def main(names: tuple[str, ...], quick: bool, docs: Path | None) -> None:
         click.echo(f"  {peer} is left out: {reason}.")
     click.echo(f"{time.monotonic() - begun:.0f} s. Nothing is left behind.")
     if into and page:
-        report.write(page, results)
-        plots.draw(into / "bench", results)
+        report.write(page, results, [path.stem for path in plots.draw(into / "bench", results)])
         click.echo(f"Written: {page} and {into}/bench/")
     sys.exit(1 if results.failures else 0)
 

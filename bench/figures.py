@@ -5,12 +5,14 @@ Each figure adds its rows to the results; one that raises Failed has none, and t
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from bench.peers import CHACHA, CIPHERS, DEFAULTS, EXEC, FORCED, PINNED, Peer, SshPeer, Way, ciphered
 from bench.rows import Goal, Results, Row
@@ -83,7 +85,7 @@ def prompt(world: World, size: Size, results: Results) -> None:
         command = world.peers[name].line(None, way, tty=True)
         seconds = _since()
         with Client(command, terminal=True) as client:
-            client.until(b"# ")
+            client.prompt()
             return seconds()
 
     tasks = {case: partial(login, *case) for case in _cases(world)}
@@ -126,47 +128,47 @@ def _echoes(client: Client, message: bytes, count: int) -> list[float]:
 
 
 def bulk(world: World, size: Size, results: Results) -> None:
-    """Many bytes down and up, with each cipher, and the servers' CPU time for them."""
+    """Many bytes down and up, with each cipher, and the servers' CPU time for them.
+
+    Down they come once from `head`, which writes 8 KiB at a time, about as much as most programs, and once
+    from `cat`, which writes 128 KiB: copying the pieces by turns costs docker far more than it costs the others.
+    """
     source = world.scratch / "zeros"
     with source.open("wb") as file:
         file.truncate(size.bulk * MEGA)
     world.inside(f"truncate -s {size.bulk * MEGA} {INSIDE}/zeros")
-    ways = [DEFAULTS, *(ciphered(cipher) for cipher in CIPHERS)]
-    cases = [case for case in _cases(world, tuple(ways)) if _speaks(world.peers[case[0]], case[1])]
-    cpu: dict[tuple[str, Case], list[float]] = {}
-
-    def down(case: Case) -> float:
-        name, way = case
-        peer = world.peers[name]
-        return metered("down", case, partial(timed, peer.line(f"cat {peer.directory}/zeros", way)))
-
-    def up(case: Case) -> float:
-        name, way = case
-        with source.open("rb") as file:
-            return metered("up", case, partial(timed, world.peers[name].line("cat > /dev/null", way), stdin=file))
-
-    def metered(direction: str, case: Case, task: Callable[[], float]) -> float:
-        idle, before = len(world.servers.members()), world.servers.seconds()
-        seconds = task()
-        world.servers.settled(idle)
-        spent = world.servers.seconds() - before
-        cpu.setdefault((direction, case), []).append(spent * 1000 / size.bulk)
-        return seconds
-
-    for direction, task in (("down", down), ("up", up)):
-        # what people use in every round, the other ciphers once
-        usual = (DEFAULTS, ways[1])
-        often = [case for case in cases if case[1] in usual]
-        samples = in_turns({case: partial(task, case) for case in often}, size.repeats, warm=False)
-        rare = {case: partial(task, case) for case in cases if case not in often}
-        samples |= in_turns(rare, 1, warm=False)
-        spent = {case: values for (way, case), values in cpu.items() if way == direction and case[0] != EXEC}
+    usual = (DEFAULTS, ciphered(CIPHERS[0]))
+    ways = (*usual, *(ciphered(cipher) for cipher in CIPHERS[1:]))
+    cases = [case for case in _cases(world, ways) if _speaks(world.peers[case[0]], case[1])]
+    for direction, command, rare in (
+        ("down", f"head -c {size.bulk * MEGA} /dev/zero", True),
+        ("down by cat", "cat {directory}/zeros", False),
+        ("up", "cat > /dev/null", True),
+    ):
+        transfer = partial(_transfer, world, command, source)
+        often = {case: partial(transfer, *case) for case in cases if case[1] in usual}
+        found = in_turns(often, size.repeats, warm=False)
+        if rare:
+            once = {case: partial(transfer, *case) for case in cases if case not in often}
+            found |= in_turns(once, 1, warm=False)
+        samples = {case: [seconds for seconds, _ in pairs] for case, pairs in found.items()}
         for row in _rows(f"{size.bulk} MB {direction}", "s", _medians(samples)):
             goals = (Goal(0.45, FORCED),) if row.way in [way.name for way in usual] else ()
             results.rows.append(replace(row, goals=goals))
+        spent = {case: [cpu * 1000 / size.bulk for _, cpu in pairs] for case, pairs in found.items() if case[0] != EXEC}
         results.rows += _rows(f"server's CPU, {direction}", "s/GB", _medians(spent))
     world.inside(f"rm {INSIDE}/zeros")
     source.unlink()
+
+
+def _transfer(world: World, command: str, source: Path, name: str, way: Way) -> tuple[float, float]:
+    """Seconds until it ended, and CPU seconds that the servers took for it. What `cat >` reads comes from `source`."""
+    peer = world.peers[name]
+    idle, before = len(world.servers.members()), world.servers.seconds()
+    with (source if ">" in command else Path(os.devnull)).open("rb") as file:
+        seconds = timed(peer.line(command.format(directory=peer.directory), way), stdin=file)
+    world.servers.settled(idle)
+    return seconds, world.servers.seconds() - before
 
 
 def _speaks(peer: Peer, way: Way) -> bool:

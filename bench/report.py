@@ -17,8 +17,9 @@ from workspaces.errors import HostError
 
 BEGIN = "<!-- what `make bench` found: begin -->"
 END = "<!-- what `make bench` found: end -->"
+PROGRAMS = ("dockerd", "docker")
 PLOTS = {
-    "ratios": "The gateway, docker exec and bare sshd relative to sshd + docker exec; shorter is better",
+    "ratios": "The gateway, docker exec and bare sshd, as times relative to sshd + docker exec",
     "bulk": "Throughput with each cipher",
     "crowd": "How many of the logins at once had ended after so many seconds",
     "memory": "Memory of an idle session",
@@ -34,7 +35,7 @@ def number(value: float | None) -> str:
 
 def goal_text(row: Row, goal: Goal) -> str:
     """`≤ 0.3 × sshd + docker exec: reached`."""
-    limit = f"≤ {goal.limit:g}" + (f" × {goal.than}" if goal.than else "")
+    limit = f"≤ {goal.limit:g}" + (f" × {goal.than}" if goal.than else "") if goal.limit else "none"
     return f"{limit}: {({None: 'not known', True: 'reached', False: '**not reached**'})[row.reached(goal)]}"
 
 
@@ -46,25 +47,27 @@ def lines(rows: list[Row]) -> list[str]:
         for name in COLUMNS:
             if name in row.values:
                 ratio = row.ratio(name)
-                of = f" ({ratio:.2f} ×)" if ratio is not None and name != COLUMNS[0] else ""
+                of = f" ({ratio:.2f} ×)" if ratio is not None and name != COLUMNS[0] and row.unit != "×" else ""
                 cells.append(f"{name} {number(row.values[name])} {row.unit}{of}".rstrip())
         said.append(f"  {row.figure}, {row.way}: " + " · ".join(cells))
         said += [f"      {goal_text(row, goal).replace('**', '')}" for goal in row.goals]
     return said
 
 
-def table(results: Results) -> str:
-    """The markdown of one run: machine, table, plots, what is missing and why."""
+def table(results: Results, plots: list[str]) -> str:
+    """The markdown of one run: machine, table, the plots of these names, what is missing and why."""
     head = ["figure", "way", *COLUMNS, f"÷ {FORCED}", f"÷ {EXEC}", "goal"]
     text = [f"{machine()}.", "", _cells(head), _cells(["---"] * 2 + ["---:"] * (len(COLUMNS) + 2) + ["---"])]
     for row in results.rows:
         values = [
             f"{number(row.values.get(name))} {row.unit if name in row.values else ''}".strip() for name in COLUMNS
         ]
-        ratios = [_ratio(row.ratio(FORCED)), _ratio(row.ratio(EXEC))]
+        ratios = [_ratio(row.ratio(name) if row.unit != "×" else None) for name in (FORCED, EXEC)]
         goals = "; ".join(goal_text(row, goal) for goal in row.goals)
         text.append(_cells([row.figure, row.way, *values, *ratios, goals]))
-    text += ["", *(f"![{alt}](bench/{name}.svg)" for name, alt in PLOTS.items()), ""]
+    text.append("")
+    for name in plots:
+        text += [f"![{PLOTS[name]}](bench/{name}.svg)", ""]
     text += [f"{figure} was not measured: {reason}" for figure, reason in results.failures.items()]
     text += [f"{peer} is left out: {reason}." for peer, reason in LEFT_OUT.items()]
     return "\n".join(text)
@@ -80,12 +83,14 @@ def _cells(cells: list[str]) -> str:
 
 def machine() -> str:
     """When and on what this run was, in one line."""
-    engine = _said(["docker", "--version"]).removeprefix("Docker version ").partition(",")[0]
+    engine, tool = (_said([name, "--version"]).partition(" version ")[2].partition(",")[0] for name in PROGRAMS)
     client = _said(["ssh", "-V"]).partition(" ")[0].partition(",")[0]
     cores = len(os.sched_getaffinity(0))
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     python = platform.python_version()
-    return f"{day}, {cores} cores, Linux {platform.release()}, Docker {engine}, {client}, Python {python}"
+    return (
+        f"{day}, {cores} cores, Linux {platform.release()}, Docker {engine} (client {tool}), {client}, Python {python}"
+    )
 
 
 def _said(command: list[str]) -> str:
@@ -103,7 +108,7 @@ def place(page: Path) -> tuple[str, str]:
     return before, after
 
 
-def write(page: Path, results: Results) -> None:
-    """Put the table into its place in `page`, and keep the rest. Raises HostError when there is none."""
+def write(page: Path, results: Results, plots: list[str]) -> None:
+    """Put table and plots into their place in `page`, and keep the rest. Raises HostError when there is none."""
     before, after = place(page)
-    page.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n{table(results, plots)}\n{END}{after}", encoding="utf-8")

@@ -91,7 +91,7 @@ def _open(peer: Peer, count: int, people: int, clients: list[Client]) -> None:
         line = peer.line(None, PINNED, person=number % people, tty=True, source=1 + number % ADDRESSES)
         client = Client(line)
         clients.append(client)
-        client.until(b"# ")
+        client.prompt()
 
     with ThreadPoolExecutor(OPENERS) as pool:
         try:

@@ -16,6 +16,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 COMMAND_SECONDS = 120.0
+PROMPT = b"# "
 
 
 class Failed(Exception):
@@ -97,18 +98,27 @@ class Client:
         looked = 0
         while (at := self._rest.find(mark, max(0, looked - len(mark)))) < 0:
             looked = len(self._rest)
-            if not select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                said = bytes(self._rest[-300:])
-                raise Failed(f"no {mark!r} within {seconds:.0f} s from {_brief(self._command)}: {said!r}")
-            data = b""
-            with suppress(OSError):  # EIO: the terminal's other side is closed
-                data = os.read(self._out, 65536)
-            if not data:
-                raise Failed(f"{_brief(self._command)} ended: {bytes(self._rest[-300:])!r}")
-            self._rest += data
+            self._read(mark, deadline)
         found = bytes(self._rest[: at + len(mark)])
         del self._rest[: at + len(mark)]
         return found
+
+    def prompt(self, seconds: float = 60.0) -> None:
+        """Read until what was read ends as root's prompt does. Raises Failed as `until` does."""
+        deadline = time.monotonic() + seconds
+        while not self._rest.endswith(PROMPT):
+            self._read(PROMPT, deadline)
+        self._rest.clear()
+
+    def _read(self, wanted: bytes, deadline: float) -> None:
+        if not select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise Failed(f"no {wanted!r} in time from {_brief(self._command)}: {bytes(self._rest[-300:])!r}")
+        data = b""
+        with suppress(OSError):  # EIO: the terminal's other side is closed
+            data = os.read(self._out, 65536)
+        if not data:
+            raise Failed(f"{_brief(self._command)} ended: {bytes(self._rest[-300:])!r}")
+        self._rest += data
 
     def close(self) -> None:
         """End the client, whatever it does."""

@@ -80,9 +80,18 @@ def test_a_client_reads_up_to_a_mark_and_no_further(terminal: bool) -> None:
         client.until(b"more")
 
 
+def test_a_prompt_is_at_the_end() -> None:
+    with Client(["sh", "-c", "echo '# not yet'; read line; printf 'root@box:~# '; cat"]) as client:
+        client.until(b"yet")
+        client.write(b"go\n")
+        client.prompt()
+        client.write(b"typed")
+        assert client.until(b"typed") == b"typed"
+
+
 def test_a_client_whose_session_ends_says_what_was_seen() -> None:
     with Client(["echo", "refused"]) as client, pytest.raises(Failed, match="refused"):
-        client.until(b"# ")
+        client.prompt()
 
 
 @pytest.mark.slow
@@ -115,8 +124,8 @@ def test_a_mark_in_the_command_line_makes_a_server(tmp_path: Path) -> None:
 def test_the_table_takes_its_place_and_the_rest_of_the_page_stays(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     page.write_text(f"# Before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.write(page, results())
-    report.write(page, results())
+    report.write(page, results(), ["ratios", "crowd"])
+    report.write(page, results(), ["ratios", "crowd"])
     text = page.read_text()
     assert text.startswith(f"# Before\n{report.BEGIN}\n")
     assert text.endswith(f"{report.END}\nafter\n")
@@ -125,14 +134,14 @@ def test_the_table_takes_its_place_and_the_rest_of_the_page_stays(tmp_path: Path
     assert "≤ 0.8 × docker exec: reached; ≤ 0.05 × sshd + docker exec: **not reached**" in text
     assert "rsync was not measured: status 12" in text
     assert "jupyterhub-ssh is left out: " in text
-    assert text.count("bench/ratios.svg") == 1
+    assert [text.count(f"bench/{name}.svg") for name in report.PLOTS] == [1, 0, 1, 0]
 
 
 def test_a_page_without_a_place_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     page.write_text("# Before\n")
     with pytest.raises(HostError, match="no place for the table"):
-        report.write(page, results())
+        report.write(page, results(), ["ratios", "crowd"])
     assert page.read_text() == "# Before\n"
 
 
