@@ -10,6 +10,7 @@ neither.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -59,6 +60,10 @@ def _in_container(pid: int) -> bool:
     return False
 
 
+def _is_shell(process: Process) -> bool:
+    return process.name == "bash" and _in_container(process.pid)
+
+
 class Servers:
     """The server processes: those in `roots()`, those whose command line has `mark`, and all their descendants."""
 
@@ -97,11 +102,14 @@ class Servers:
 
     def memory(self) -> int:
         """PSS of all of them but for login shells in containers, in bytes."""
-        return sum(
-            _pss(process.pid)
-            for process in self.members()
-            if not (process.name == "bash" and _in_container(process.pid))
-        )
+        return sum(_pss(process.pid) for process in self.members() if not _is_shell(process))
+
+    def end_shells(self) -> None:
+        """Kill the login shells in containers: `docker exec` leaves its own behind when its client goes."""
+        for process in self.members():
+            if _is_shell(process):
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
 
 
 def _pss(pid: int) -> int:

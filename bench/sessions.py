@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from bench.figures import Size
-from bench.peers import BARE, DEFAULTS, EXEC, FORCED, GATEWAY, PINNED, Peer, SshPeer, Way
+from bench.peers import BARE, DEFAULTS, FORCED, GATEWAY, PINNED, Peer, SshPeer, Way
 from bench.rows import Goal, Results, Row
 from bench.turns import Client, at_once, in_turns, timed
 from bench.world import World
@@ -69,8 +69,7 @@ def idle(world: World, size: Size, results: Results) -> None:
         finally:
             for client in clients:
                 client.close()
-            for person in range(people):  # docker exec leaves the shell behind when its client goes
-                timed(world.peers[EXEC].line("pkill -KILL -x bash || true", person=person))
+            world.servers.end_shells()
         world.servers.settled(count)
     label = f"{size.idle} idle sessions"
     results.rows += [
