@@ -27,6 +27,7 @@ from workspaces.engine.private import PrivateEngine
 
 CONTAINERS = 10  # as many people share what the figures with many sessions open, since an account may open 64
 FILES = 8192  # descriptors: three for each session
+KEYS = {"maxkeys": 20_000, "maxbytes": 2_000_000}
 INSIDE = "/root"  # a directory of the container
 STEPS = 6  # of the demonstration: up to a first login
 
@@ -66,6 +67,23 @@ class World:
 
 
 @contextmanager
+def _keys() -> Iterator[None]:
+    """Let an unprivileged user of this host own keyrings for a few hundred `docker exec`, each of which makes one.
+
+    Where root in containers is such a user, the kernel's usual 200 are the end. The gateway needs none.
+    """
+    limits = {Path("/proc/sys/kernel/keys") / name: value for name, value in KEYS.items()}
+    before = {path: path.read_text(encoding="ascii") for path in limits}
+    try:
+        for path, value in limits.items():
+            path.write_text(str(max(value, int(before[path]))), encoding="ascii")
+        yield
+    finally:
+        for path, text in before.items():
+            path.write_text(text, encoding="ascii")
+
+
+@contextmanager
 def world(say: Callable[[str], None]) -> Iterator[World]:
     """Everything that is measured, started; removed at the end. Raises WorkspacesError or StepFailed when it cannot."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -86,6 +104,7 @@ def world(say: Callable[[str], None]) -> Iterator[World]:
             container = engine.containers({LABEL_WORKSPACE: "als/alice"})[0].name
         people = [Person("alice", home / "alice_ed25519", container)]
         ends.enter_context(separation())
+        ends.enter_context(_keys())
         servers = {
             FORCED: Sshd(home / "forced", free_port(), private.host),
             BARE: Sshd(home / "bare", free_port()),
