@@ -1,6 +1,7 @@
 # make demo      the whole story on this machine, from nothing; KEEP=1 leaves it running
 # make test      lint, types and every test
 # make test-long what make test tries with less: gigabytes, for some minutes
+# make bench     measures against what people would use instead, and writes docs/performance.md
 .PHONY: install demo test test-install test-fast test-long lint bench clean
 
 PYTHON ?= python3
@@ -32,7 +33,8 @@ test-fast: test-install
 test-long: test-install
 	$(BIN)/pytest -m long
 
-bench: install
+bench:
+	@$(PYTHON) -I workspaces/prerequisites.py install --bench
 	$(BIN)/python -m bench
 
 clean:

@@ -32,6 +32,7 @@ from asyncssh.misc import ProtocolError
 from asyncssh.packet import SSHPacket, UInt32
 
 from sshgate import texts
+from sshgate.packets import QuickChannel
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class _Session(Protocol):
     def doors(self) -> Asked: ...
 
 
-class Windowed(SSHChannel[bytes]):
+class Windowed(QuickChannel):
     """A channel that holds no more input than its window, however slowly that is taken."""
 
     def packet_size(self) -> int:

@@ -32,7 +32,7 @@ import asyncssh
 from asyncssh.constants import MSG_IGNORE, MSG_KEXINIT, MSG_SERVICE_REQUEST
 from asyncssh.packet import SSHPacket
 
-from sshgate import userauth
+from sshgate import packets, userauth
 from sshgate.channels import ForwardingConnection, SessionChannel
 from sshgate.hostkey import HostKeys
 
@@ -60,7 +60,7 @@ class Flow(Protocol):
     def flow_changed(self) -> None: ...
 
 
-class Connection(ForwardingConnection, userauth.Identified):
+class Connection(packets.QuickConnection, ForwardingConnection, userauth.Identified):
     """One client's connection. `flows` are told whenever `blocked` changes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: asyncssh.SSHServerConnectionOptions) -> None:
@@ -201,6 +201,7 @@ class Channel(SessionChannel):
 async def options(server_factory: Callable[[], asyncssh.SSHServer], keys: HostKeys) -> Any:
     """The gateway's choices for every connection. Algorithms: what is both current and fast here."""
     userauth.install()
+    packets.install()
     made = await asyncssh.SSHServerConnectionOptions.construct(
         server_factory=server_factory,
         server_host_keys=[keys.current, *keys.others],

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.traces import host, traces
+
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
 
 
@@ -24,27 +26,6 @@ def demo(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
         timeout=390,
         check=False,
     )
-
-
-def traces(home: str) -> list[str]:
-    """What still speaks of a state directory: processes, mounts, the directory itself."""
-    found = [home] if Path(home).exists() else []
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if home in line]
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        found += [words] if home in words else []
-    return found
-
-
-def host() -> tuple[list[str], list[str]]:
-    """Links and filters of this host, which must be afterwards what they were."""
-    links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
-    rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
-    ours = [line.split(" [")[0] for line in rules.splitlines() if line.startswith((":ws", "-A"))]
-    return sorted(line.split()[0] for line in links.splitlines()), sorted(ours)
 
 
 def test_the_whole_story_kept_and_ended(tmp_path: Path) -> None:

@@ -159,3 +159,9 @@ def test_only_what_is_asked_for_is_looked_for(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(prerequisites, "TABLE", (ENGINE, there, clang))
     assert prerequisites.absent() == [ENGINE]
     assert prerequisites.absent(("run", "test")) == [ENGINE, clang]
+
+
+def test_the_tests_try_the_measurements_too() -> None:
+    stages, _ = prerequisites.PURPOSES["--tests",]
+    assert set(prerequisites.PURPOSES["--bench",][0]) <= set(stages)
+    assert {item.stage for item in prerequisites.TABLE} == set(stages)

@@ -4,7 +4,7 @@ It runs before anything is installed (`python3 workspaces/prerequisites.py insta
 library only. `install` first finds everything that is wrong, then installs the packages that are absent in one
 apt transaction, then makes the virtual environment; what fails leaves nothing half-installed behind.
 
-    install [--tests]   →  check host  →  apt-get (absent packages)  →  .venv  →  pip  →  ready
+    install [--tests | --bench]   →  check host  →  apt-get (absent packages)  →  .venv  →  pip  →  ready
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ SFTP_SERVERS = tuple(
 
 @dataclass(frozen=True)
 class Prerequisite:
-    """One program or library of the host; `stage` is `run` (make install) or `test` (make test as well)."""
+    """One program or library of the host; `stage` is `run` (make install), `test` (make test as well) or `bench`.
+
+    The tests try the measurements too, so they need both.
+    """
 
     name: str
     why: str
@@ -86,7 +89,6 @@ TABLE = (
                  lambda: _program("clang")() and _sanitizers(), "test"),
     Prerequisite("chromium", "is the browser that the tests drive", ("chromium",), _program("chromium"), "test"),
     Prerequisite("skopeo", "reads archives independently", ("skopeo",), _program("skopeo"), "test"),
-    Prerequisite("rsync", "is one of the clients that the tests use", ("rsync",), _program("rsync"), "test"),
     Prerequisite("putty", "is one of the clients that the tests use", ("putty-tools",),
                  _program("plink", "pscp", "psftp", "puttygen"), "test"),
     Prerequisite("dropbear", "is one of the clients that the tests use", ("dropbear-bin",),
@@ -94,7 +96,16 @@ TABLE = (
     Prerequisite("curl", "is one of the clients that the tests use", ("curl",), _program("curl"), "test"),
     Prerequisite("sshfs", "is one of the clients that the tests use", ("sshfs",), _program("sshfs"), "test"),
     Prerequisite("git", "is one of the clients that the tests use", ("git",), _program("git"), "test"),
+    Prerequisite("rsync", "copies files, in tests and measurements", ("rsync",), _program("rsync"), "bench"),
+    Prerequisite("sshd", "is what the measurements compare with", ("openssh-server",), _program("sshd"), "bench"),
 )  # fmt: skip
+
+# option of `install` → stages of the table, extra of setup.cfg
+PURPOSES: dict[tuple[str, ...], tuple[tuple[str, ...], str]] = {
+    (): (("run",), "run"),
+    ("--tests",): (("run", "test", "bench"), "dev"),
+    ("--bench",): (("run", "bench"), "bench"),
+}
 
 
 class Unfit(Exception):
@@ -208,9 +219,10 @@ def install_environment(extra: str) -> None:
     except OSError as problem:
         raise Unfit(f"{venv} is another user's. Run this as that user, or remove it.") from problem
     fresh = not (venv / "bin/pip").exists()
-    print(f"  .venv: Python packages{' for the tests' if extra == 'dev' else ''}, and the guest agent", flush=True)
+    why = {"dev": " for the tests", "bench": " for the measurements"}.get(extra, "")
+    print(f"  .venv: Python packages{why}, and the guest agent", flush=True)
     steps = [] if not fresh else [[sys.executable, "-m", "venv", "--clear", str(venv)]]
-    target = f"{ROOT}[dev]" if extra == "dev" else str(ROOT)
+    target = str(ROOT) if extra == "run" else f"{ROOT}[{extra}]"
     pip = [str(venv / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     locked = ["-c", str(ROOT / ".ci/constraints.txt")]
     # The build runs in this environment with the locked setuptools: build isolation would fetch an unlocked one.
@@ -235,19 +247,19 @@ def install_environment(extra: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`install [--tests]`: prepare this checkout. Ends with 1 and a sentence when the host does not allow it."""
-    if arguments not in (["install"], ["install", "--tests"]):
-        print("usage: prerequisites.py install [--tests]", file=sys.stderr)
+    """`install [--tests | --bench]`: prepare this checkout. Ends with 1 and a sentence when the host is not fit."""
+    if arguments[:1] != ["install"] or tuple(arguments[1:]) not in PURPOSES:
+        print("usage: prerequisites.py install [--tests | --bench]", file=sys.stderr)
         return 2
-    tests = "--tests" in arguments
+    stages, extra = PURPOSES[tuple(arguments[1:])]
     started = time.monotonic()
     try:
-        missing = absent(("run", "test") if tests else ("run",))
+        missing = absent(stages)
         check_host(missing)
         if missing:
             print("Installing from the distribution, because they are absent:", flush=True)
             install_packages(missing)
-        install_environment("dev" if tests else "run")
+        install_environment(extra)
     except Unfit as unfit:
         print(f"\n{unfit}", file=sys.stderr)
         return 1

@@ -1,0 +1,114 @@
+"""What a run says: on the terminal while it goes, and as a page of docs with the table between two marks.
+
+The page's other text is kept: only what stands between BEGIN and END is written anew.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.peers import COLUMNS, EXEC, FORCED, LEFT_OUT
+from bench.rows import Goal, Results, Row
+from workspaces.errors import HostError
+
+BEGIN = "<!-- what `make bench` found: begin -->"
+END = "<!-- what `make bench` found: end -->"
+PROGRAMS = ("dockerd", "docker")
+PLOTS = {
+    "ratios": "The gateway, docker exec and bare sshd, as times relative to sshd + docker exec",
+    "bulk": "Throughput with each cipher",
+    "crowd": "How many of the logins at once had ended after so many seconds",
+    "memory": "Memory of an idle session",
+}
+
+
+def number(value: float | None) -> str:
+    """Three digits, and a dash for what was not measured."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def goal_text(row: Row, goal: Goal) -> str:
+    """`≤ 0.3 × sshd + docker exec: reached`."""
+    limit = f"≤ {goal.limit:g}" + (f" × {goal.than}" if goal.than else "") if goal.limit else "none"
+    return f"{limit}: {({None: 'not known', True: 'reached', False: '**not reached**'})[row.reached(goal)]}"
+
+
+def lines(rows: list[Row]) -> list[str]:
+    """Rows for the terminal: the gateway's value, then every other peer's with the gateway's ratio to it."""
+    said = []
+    for row in rows:
+        cells = []
+        for name in COLUMNS:
+            if name in row.values:
+                ratio = row.ratio(name)
+                of = f" ({ratio:.2f} ×)" if ratio is not None and name != COLUMNS[0] and row.unit != "×" else ""
+                cells.append(f"{name} {number(row.values[name])} {row.unit}{of}".rstrip())
+        said.append(f"  {row.figure}, {row.way}: " + " · ".join(cells))
+        said += [f"      {goal_text(row, goal).replace('**', '')}" for goal in row.goals]
+    return said
+
+
+def table(results: Results, plots: list[str]) -> str:
+    """The markdown of one run: machine, table, the plots of these names, what is missing and why."""
+    head = ["figure", "way", *COLUMNS, f"÷ {FORCED}", f"÷ {EXEC}", "goal"]
+    text = [f"{machine()}.", "", _cells(head), _cells(["---"] * 2 + ["---:"] * (len(COLUMNS) + 2) + ["---"])]
+    for row in results.rows:
+        values = [
+            f"{number(row.values.get(name))} {row.unit if name in row.values else ''}".strip() for name in COLUMNS
+        ]
+        ratios = [_ratio(row.ratio(name) if row.unit != "×" else None) for name in (FORCED, EXEC)]
+        goals = "; ".join(goal_text(row, goal) for goal in row.goals)
+        text.append(_cells([row.figure, row.way, *values, *ratios, goals]))
+    text.append("")
+    for name in plots:
+        text += [f"![{PLOTS[name]}](bench/{name}.svg)", ""]
+    text += [f"{figure} was not measured: {reason}" for figure, reason in results.failures.items()]
+    text += [f"{peer} is left out: {reason}." for peer, reason in LEFT_OUT.items()]
+    return "\n".join(text)
+
+
+def _ratio(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _cells(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def machine() -> str:
+    """When and on what this run was, in one line."""
+    engine, tool = (_said([name, "--version"]).partition(" version ")[2].partition(",")[0] for name in PROGRAMS)
+    client = _said(["ssh", "-V"]).partition(" ")[0].partition(",")[0]
+    cores = len(os.sched_getaffinity(0))
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    python = platform.python_version()
+    return (
+        f"{day}, {cores} cores, Linux {platform.release()}, Docker {engine} (client {tool}), {client}, Python {python}"
+    )
+
+
+def _said(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).strip()
+
+
+def place(page: Path) -> tuple[str, str]:
+    """What stands before and after the table in `page`. Raises HostError when it has no place for one."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise HostError(f"{page} has no place for the table.", f"Put in two lines: {BEGIN} and {END}")
+    return before, after
+
+
+def write(page: Path, results: Results, plots: list[str]) -> None:
+    """Put table and plots into their place in `page`, and keep the rest. Raises HostError when there is none."""
+    before, after = place(page)
+    page.write_text(f"{before}{BEGIN}\n{table(results, plots)}\n{END}{after}", encoding="utf-8")

@@ -1,0 +1,52 @@
+"""What was measured: rows of one figure, and the goals that a row has.
+
+A row's values are by peer; lower is better in every row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench.peers import GATEWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The gateway's value is to be at most `limit` times that of `than`; without `than`, at most `limit` itself."""
+
+    limit: float
+    than: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: `values` in `unit` by peer, `way` what was asked of the client or of the session."""
+
+    figure: str
+    way: str
+    unit: str
+    values: dict[str, float]
+    goals: tuple[Goal, ...] = ()
+
+    def ratio(self, other: str) -> float | None:
+        """The gateway's value over another's, None when either is absent or the other is nothing."""
+        mine, theirs = self.values.get(GATEWAY), self.values.get(other)
+        return mine / theirs if mine is not None and theirs else None
+
+    def reached(self, goal: Goal) -> bool | None:
+        """Whether the goal is reached; None when this run does not tell."""
+        found = self.ratio(goal.than) if goal.than else self.values.get(GATEWAY)
+        return None if found is None else found <= goal.limit
+
+
+@dataclass(slots=True)
+class Results:
+    """All that one run found. `curves`: the seconds after which each of many logins had ended, by way and peer."""
+
+    rows: list[Row] = field(default_factory=list)
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)  # figure → why it has no row
+
+    def row(self, figure: str, way: str) -> Row | None:
+        """The row of that name."""
+        return next((row for row in self.rows if (row.figure, row.way) == (figure, way)), None)
