@@ -8,8 +8,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +23,7 @@ from tests.support.forwards import (
     answer_at_end,
     listens,
     only,
+    own_agent,
     stage,
 )
 from tests.support.gateway import GatewayStage, Person, until
@@ -36,19 +35,6 @@ needs_xauth = pytest.mark.skipif(shutil.which("xauth") is None, reason="no xauth
 
 
 __all__ = ["alice", "all_gone", "only", "stage"]
-
-
-@contextmanager
-def own_agent(alice: Person) -> Iterator[dict[str, str]]:
-    """A person's own ssh-agent with their key in it; the environment for its clients."""
-    with tempfile.TemporaryDirectory() as place:
-        path = f"{place}/agent"
-        with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as agent:
-            until(Path(path).exists)
-            env = {**os.environ, "SSH_AUTH_SOCK": path}
-            subprocess.run(["ssh-add", "-q", str(alice.key)], env=env, check=True, timeout=10)
-            yield env
-            agent.terminate()
 
 
 def with_agent(alice: Person, command: str) -> subprocess.CompletedProcess[bytes]:

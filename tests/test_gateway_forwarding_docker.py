@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -12,7 +13,7 @@ import asyncssh
 import pytest
 
 from tests.support.engines import CONFIG, TINY, base_image, guest_dir, new_instance, private_engine, tiny_tar
-from tests.support.forwards import BIG, ask, free_port, listens, socks, tcp_service
+from tests.support.forwards import BIG, ask, free_port, listens, own_agent, socks, tcp_service
 from tests.support.gateway import Person, until
 from tests.support.gatewayprocess import ProcessStage, docker_stage
 from tests.support.netns import Namespace, Servers, host_and_world
@@ -133,6 +134,23 @@ def test_a_port_of_root_in_the_container_alone(stage: ProcessStage, alice: Perso
             assert (done.stdout, done.stderr) == ("got x", "")
 
     asyncio.run(run())
+
+
+def test_the_agent_is_lent_to_the_login_user_and_leaves_nothing(alice: Person) -> None:
+    look = 'ssh-add -L; stat -c "%a %U" "$SSH_AUTH_SOCK" "${SSH_AUTH_SOCK%/*}"'
+    with own_agent(alice) as env:
+        done = subprocess.run([*alice.line("-A"), look], env=env, capture_output=True, timeout=30)
+    key, *modes = done.stdout.decode().splitlines()
+    assert key.startswith("ssh-ed25519 ")
+    assert modes == ["600 root", "700 root"]
+    until(lambda: alice.run("ls -d /dev/shm/ssh-*").returncode != 0)
+
+
+def test_an_image_without_xauth_says_so(alice: Person) -> None:
+    env = {**os.environ, "DISPLAY": "127.0.0.1:77"}
+    done = subprocess.run([*alice.line("-Y"), "echo [$DISPLAY]"], env=env, capture_output=True, timeout=30)
+    assert done.stdout == b"[]\n"
+    assert b"apt-get install xauth" in done.stderr
 
 
 # --- the network "open" ---

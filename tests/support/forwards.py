@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import socket
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -136,6 +138,19 @@ def streams(stage: GatewayStage) -> int:
 async def through(port: int, data: bytes) -> bytes:
     """What a service behind 127.0.0.1:port says to `data`."""
     return await ask(await asyncio.open_connection("127.0.0.1", port), data)
+
+
+@contextmanager
+def own_agent(alice: Person) -> Iterator[dict[str, str]]:
+    """A person's own ssh-agent with their key in it; the environment for its clients."""
+    with tempfile.TemporaryDirectory() as place:
+        path = f"{place}/agent"
+        with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as agent:
+            until(Path(path).exists)
+            env = {**os.environ, "SSH_AUTH_SOCK": path}
+            subprocess.run(["ssh-add", "-q", str(alice.key)], env=env, check=True, timeout=10)
+            yield env
+            agent.terminate()
 
 
 # --- fixtures, for the modules that import them ---
