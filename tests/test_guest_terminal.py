@@ -155,3 +155,15 @@ async def test_a_session_that_lets_go_of_its_terminal(agent: Agent) -> None:
     assert await running.read_all() == b""
     assert await running.process.wait() == ExitStatus(code=6)
     running.close()
+
+
+@in_loop
+async def test_a_session_that_takes_its_terminal_back(agent: Agent) -> None:
+    away = "exec <&- >&- 2>&-; sleep 0.2; "
+    running = await start(agent, on_terminal(f"{away} seq 20000 >/dev/tty; {away} read line </dev/tty; exit $line"))
+    out = await running.read_until(b"20000\r\n")
+    assert out.split() == [b"%d" % n for n in range(1, 20001)]
+    await running.write(b"6\n")
+    await running.read_all()
+    assert await running.process.wait() == ExitStatus(code=6)
+    running.close()

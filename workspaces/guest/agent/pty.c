@@ -25,6 +25,7 @@ enum {
 	DRAIN_MAX = 256 * 1024, /* more than the kernel buffers: what a process of the background writes may not go on */
 	EOF_MS = 200,
 	EOF_MS_MAX = 5000,
+	LEFT_MS = 100,
 };
 
 struct buffer {
@@ -36,6 +37,7 @@ struct pty {
 	struct watch master, input, output;
 	struct timer eof;
 	unsigned eof_ms; /* until the next try */
+	struct timer left; /* runs while nobody has the terminal open, as far as is known */
 	pid_t foreground; /* the process group at the time of the hang-up, 0 if there was none */
 	bool finishing;
 	size_t drained;
@@ -43,6 +45,7 @@ struct pty {
 };
 
 static bool arrange(struct pty *pty);
+static void look_again(struct timer *timer);
 
 static int open_slave(int master)
 {
@@ -199,19 +202,18 @@ static void master_ready(struct watch *watch, uint32_t events)
 	}
 	if (events & EPOLLOUT)
 		flush(&pty->master, &pty->to_tty);
-	if ((events & (EPOLLIN | EPOLLHUP)) && empty(&pty->from_tty) && pty->output.fd >= 0) {
-		/* EIO: nobody has the terminal open. It stays ours, and the session's, until its process ends. */
-		if (!fill(&pty->master, &pty->from_tty))
-			watch_close(&pty->output);
-		else
-			flush(&pty->output, &pty->from_tty);
-	}
-	if ((events & EPOLLHUP) && pty->output.fd < 0) {
-		/* Nobody would read what is typed either, and the hang-up would be reported without end. */
-		pty->to_tty.start = pty->to_tty.end;
-		watch_close(&pty->input);
+	if (events & (EPOLLIN | EPOLLHUP)) {
+		/* EIO: nobody has the terminal open, which would be reported without end. /dev/tty may open it again. */
+		if (!empty(&pty->from_tty) || !fill(&pty->master, &pty->from_tty))
+			timer_set(&pty->left, LEFT_MS, look_again);
+		flush(&pty->output, &pty->from_tty);
 	}
 	arrange(pty);
+}
+
+static void look_again(struct timer *timer)
+{
+	arrange(CONTAINER_OF(timer, struct pty, left));
 }
 
 /* Waits for exactly what can go on. False with errno: it cannot be waited for, which the first time tells. */
@@ -223,7 +225,7 @@ static bool arrange(struct pty *pty)
 		master |= EPOLLIN;
 	if (!pty->finishing && !empty(&pty->to_tty))
 		master |= EPOLLOUT;
-	return watch_set(&pty->master, master) &&
+	return watch_set(&pty->master, pty->left.set ? 0 : master) &&
 	       watch_set(&pty->output, empty(&pty->from_tty) ? EPOLLERR : EPOLLOUT) &&
 	       watch_set(&pty->input, !pty->finishing && empty(&pty->to_tty) ? EPOLLIN : 0);
 }
@@ -279,6 +281,7 @@ void pty_finish(struct pty *pty)
 {
 	pty->finishing = true;
 	timer_clear(&pty->eof);
+	timer_clear(&pty->left);
 	watch_close(&pty->input);
 	drain(pty);
 	arrange(pty);
@@ -287,6 +290,7 @@ void pty_finish(struct pty *pty)
 pid_t pty_close(struct pty *pty)
 {
 	timer_clear(&pty->eof);
+	timer_clear(&pty->left);
 	watch_close(&pty->input);
 	watch_close(&pty->output);
 	close_master(pty);
