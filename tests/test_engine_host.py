@@ -16,6 +16,8 @@ from workspaces.engine.firewall import Firewall
 from workspaces.engine.private import PrivateEngine
 from workspaces.errors import EngineError
 
+pytestmark = pytest.mark.slow
+
 FILTER = Firewall("wsb0", "10.1.0.0/20", routing=True, host="unix:///x")
 STOP = "import sys, pathlib, workspaces.engine.private as p; p.PrivateEngine(pathlib.Path(sys.argv[1])).stop()"
 

@@ -30,6 +30,8 @@ from tests.support.gateway import GatewayStage, Person, until
 from tests.support.terminal import Terminal
 from workspaces.model import Forwarding
 
+pytestmark = pytest.mark.slow
+
 COOKIE = "0123456789abcdef0123456789abcdef"
 needs_xauth = pytest.mark.skipif(shutil.which("xauth") is None, reason="no xauth on this host")
 

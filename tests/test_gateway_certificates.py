@@ -17,6 +17,8 @@ from tests.support.gateway import PASSWORD, GatewayStage, Person, memory_stage, 
 from tests.support.identities import TOUCHED, VERIFIED, Authority, Pair, SecurityKey, certify, loaded
 from workspaces.guest.client import SpawnRequest
 
+pytestmark = pytest.mark.slow
+
 HERE, ELSEWHERE = "127.0.0.0/8", "192.0.2.0/24"
 
 
@@ -82,7 +84,6 @@ def test_openssh(alice: Person, host_wide: Authority) -> None:
     assert subprocess.run([*line, "echo in"], capture_output=True, timeout=30).stdout == b"in\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
 def test_authorities_of_other_kinds(stage: GatewayStage, alice: Person, kind: str) -> None:
     authority = Authority(stage.home, kind)
@@ -93,7 +94,6 @@ def test_authorities_of_other_kinds(stage: GatewayStage, alice: Person, kind: st
         with_pair(alice, authority.sign())
 
 
-@pytest.mark.slow
 def test_sha_1_makes_no_certificate(stage: GatewayStage, alice: Person) -> None:
     authority = Authority(stage.home, "rsa")
     stage.store.add_authority(*authority.parsed, actor="chief")
@@ -273,7 +273,6 @@ def test_a_certified_security_key(
             with_pair(alice, token)
 
 
-@pytest.mark.slow
 def test_many_offers_are_counted(alice: Person, stage: GatewayStage) -> None:
     stranger = Authority(stage.home)
     pairs = [stranger.sign() for _ in range(30)]

@@ -28,6 +28,8 @@ from tests.support.forwards import (
 )
 from tests.support.gateway import Person, until
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["alice", "all_gone", "newcomer", "stage"]
 
 
@@ -114,7 +116,6 @@ def test_proxyjump_through_a_workspace(alice: Person, newcomer: Person) -> None:
     assert (done.stdout, done.returncode) == (f"als/{newcomer.name}\n".encode(), 0), done.stderr
 
 
-@pytest.mark.slow
 def test_control_master_shares_its_forwards(alice: Person) -> None:
     with tempfile.TemporaryDirectory() as place:  # pytest's own is too deep for a socket's path
         asyncio.run(share(alice, Path(place) / "mux"))

@@ -25,6 +25,8 @@ from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from tests.support.identities import Authority, keygen
 from workspaces.errors import Conflict, HostError, NotFound
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[GatewayStage]:

@@ -14,6 +14,8 @@ from sshgate.grant import judge_key
 from tests.support.gateway import GatewayStage, Person, memory_stage, until, whoami
 from workspaces.accounts import parse_key_line
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:

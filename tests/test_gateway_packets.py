@@ -16,6 +16,8 @@ from asyncssh.packet import UInt32
 from sshgate.packets import STEP, Gcm
 from tests.support.gateway import GatewayStage, Person, memory_stage
 
+pytestmark = pytest.mark.slow
+
 KEY, IV = bytes(range(32)), b"abcd" + b"\xff" * 8  # its counter turns over with the second packet
 
 

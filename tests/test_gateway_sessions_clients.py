@@ -15,6 +15,8 @@ from sshgate.environment import signal_name
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from tests.support.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:

@@ -17,6 +17,8 @@ from sshgate.session import Session
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from tests.support.terminal import Terminal
 
+pytestmark = pytest.mark.slow
+
 WALL = 1_800_000_000.0
 
 

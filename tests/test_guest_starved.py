@@ -13,6 +13,8 @@ import pytest
 from tests.support.guest import Agent, in_loop, run, sanitized_agent, shell, start, wait_for
 from workspaces.guest.client import ExitStatus, SpawnRequest, TermSize
 
+pytestmark = pytest.mark.slow
+
 BIG = bytes(range(256)) * 4000  # 1 MB: more than all buffers between
 ECHO = 53
 ALL, ODD = "0", "1"  # which descriptors epoll refuses

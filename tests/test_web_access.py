@@ -19,6 +19,8 @@ from tests.support.web import CHEAP_HASH, PASSWORD, Browser, CheapHasher, Web, o
 from workspaces import accounts
 from workspaces.model import JobKind
 
+pytestmark = pytest.mark.slow
+
 SIGN_IN, OK, DONE, FORBIDDEN, MISSING = "sign in", 200, 302, 403, 404
 
 

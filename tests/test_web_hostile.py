@@ -13,6 +13,8 @@ from workspaces.errors import StoreBusy
 from workspaces.model import JobKind, WorkspaceState
 from workspaces.store import Store
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = [
     "<script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",

@@ -69,7 +69,7 @@ def fake_daemon(directory: Path, routes: Sequence[Route], api: str = "1.41") -> 
 
     path = directory / "docker.sock"
     with Server(str(path), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield f"unix://{path}", requests
         finally:
