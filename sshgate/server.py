@@ -30,6 +30,7 @@ from sshgate.keeper import Shared
 from sshgate.places import Place
 from sshgate.records import Record, Records
 from sshgate.start import Starter
+from sshgate.unread import Unread
 from workspaces.errors import WorkspacesError
 from workspaces.lifecycle import Lifecycle
 from workspaces.store import Store
@@ -56,6 +57,7 @@ class Gate:
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self.hangups = Hangups(self._loop)
+        self.unread = Unread(self._loop)
         self._lookups = ThreadPoolExecutor(STORE_THREADS, "store")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
         self.records = Records(store)
@@ -216,6 +218,7 @@ class Gate:
         await self._until(lambda: not self.servers, CLOSE_SECONDS)
         self.starter.close()
         self.hangups.close()
+        self.unread.close()
         self.records.close()
         for pool in (self._lookups, self._passwords):
             pool.shutdown(wait=False, cancel_futures=True)

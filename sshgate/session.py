@@ -32,6 +32,7 @@ from sshgate.places import Place, find
 from sshgate.pump import READ_SIZE, Input, Output, pipe
 from sshgate.reach import ANSWER_SECONDS, ended, reach
 from sshgate.records import Record
+from sshgate.unread import reading_end
 from workspaces.engine.guestsocket import accepts
 from workspaces.errors import GuestUnavailable, WorkspacesError
 from workspaces.guest.client import ExitStatus, GuestClient, Process, SpawnRequest, TermSize
@@ -74,6 +75,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._input: Input | None = None
+        self._unread: int | None = None  # end of the stdin pipe, when that was not empty as it was closed
         self._outputs: list[Output] = []
         self._given: list[int] = []  # ends of pipes that the process gets
         self._resize: asyncio.TimerHandle | None = None
@@ -125,7 +127,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         try:
             stdin_read, stdin_write = pipe()
             self._given.append(stdin_read)
-            self._input = Input(self._loop, stdin_write, self._hold_input)
+            self._input = Input(self._loop, stdin_write, self._hold_input, self._input_ended)
             for datatype in (None,) if self._pty else (None, asyncssh.EXTENDED_DATA_STDERR):
                 write = partial(self._write, datatype=datatype)
                 output_read, output_write = pipe()
@@ -176,6 +178,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._input:
             self._input.end()
         return True
+
+    def _input_ended(self, fd: int) -> None:
+        self._unread = reading_end(fd)
+        os.close(fd)
 
     def _hold_input(self, hold: bool) -> None:
         if hold:
@@ -430,6 +436,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self.doors.close()
         if self._input:
             self._input.close()
+        if self._unread is not None:
+            self.gate.unread.add(self.place.workspace.id if self.place else 0, self._unread)
+            self._unread = None
         for output in self._outputs:
             output.close()
         self._close_given()

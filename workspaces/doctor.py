@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workspaces import prerequisites
+from workspaces.engine import keyrings
 from workspaces.engine.base import Engine
 from workspaces.errors import WorkspacesError
 from workspaces.settings import Settings
 
 ENGINE_WANTED = (29, 7)
+KEYRINGS_WANTED = 2000
 RUNC_WANTED = (1, 2, 8)
 FREE_WANTED = 10 << 30
 CAP_SYS_RESOURCE = 24  # its bit in /proc/self/status CapEff, capabilities(7)
@@ -99,6 +101,14 @@ def engine(found: Engine) -> Iterator[Finding]:
         yield Finding("warn", "runc", f"{info.runtime_version} is older than {wanted}", "upgrade runc")
     if info.userns:
         yield Finding("ok", "user namespaces", "root in a container is an unprivileged user of this host")
+        keys = keyrings.allowed()
+        if keys is not None and keys < KEYRINGS_WANTED:
+            yield Finding(
+                "warn",
+                "keyrings",
+                f"the kernel lets no more than about {keys} containers run: each takes a keyring of that one user",
+                "sysctl -w kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000, and in /etc/sysctl.d",
+            )
     else:
         yield Finding(
             "warn",

@@ -34,7 +34,7 @@ from pathlib import Path
 import docker
 from docker.errors import APIError
 
-from workspaces.engine import firewall, hostnet, processes
+from workspaces.engine import firewall, hostnet, keyrings, processes
 from workspaces.engine.base import LABEL_INSTANCE, RUN_MOUNT
 from workspaces.engine.connection import CALL_SECONDS, PRIVATE_LABEL, docker_errors
 from workspaces.engine.files import disk_errors, write_whole
@@ -107,6 +107,7 @@ class PrivateEngine:
                 self._await("dockerd", self._answers, self._dockerd)
                 self._prune_volumes()
             self._await("dockerd", self._answers, self._dockerd)
+            keyrings.make_room()  # after the daemon can be seen, so that another one that stops now leaves it
 
     def stop(self) -> None:
         """Stop its containers and it, and remove all but its data. Nothing happens when it does not run.
@@ -126,6 +127,8 @@ class PrivateEngine:
                 hostnet.delete_bridge(bridge)
             hostnet.delete_bridge(self.bridge)
             firewall.restore_forwarding(others=bool(processes.daemons_here()))
+            if not processes.find(lambda argv: argv[0].endswith("dockerd")):
+                keyrings.restore()
             processes.unmount_below(self.run_dir)
             processes.unmount_all(self._mounted_in_data)
             processes.remove_cgroups(self._containers())
