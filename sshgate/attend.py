@@ -103,6 +103,7 @@ class Attendants:
         self._actor = actor
         self._pool = ThreadPoolExecutor(1, "asks", initializer=hold_signals)
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._sockets: dict[int, Path] = {}
         self._offers: dict[int, asyncio.Future[None]] = {}
         self._rates = Buckets(ASK_RATE)
 
@@ -115,11 +116,16 @@ class Attendants:
         """The same, and wait for nothing."""
         if workspace_id not in self._tasks:
             self._offers[workspace_id] = asyncio.get_running_loop().create_future()
+            self._sockets[workspace_id] = socket
             self._tasks[workspace_id] = asyncio.create_task(self._attend(workspace_id, socket))
 
     @property
     def attended(self) -> set[int]:
         return set(self._tasks)
+
+    def socket(self, workspace_id: int) -> Path | None:
+        """Where the agent of a workspace listens that is attended."""
+        return self._sockets.get(workspace_id)
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())
@@ -145,7 +151,7 @@ class Attendants:
                 attendance.close()
             if not offer.done():
                 offer.set_result(None)
-            del self._tasks[workspace_id], self._offers[workspace_id]
+            del self._tasks[workspace_id], self._offers[workspace_id], self._sockets[workspace_id]
 
     async def _reply(self, workspace_id: int, attendance: Attendance, ask: Ask) -> None:
         wait = self._rates.wait(workspace_id)
@@ -181,6 +187,10 @@ class Attending:
         """`user` begins a session where an agent listens on `socket`; returns when `snapshot` works, or will not."""
         self.last_users[workspace_id] = user
         await self.attendants.ensure(workspace_id, socket)
+
+    def where(self, workspace_id: int) -> Path | None:
+        """Where the agent of a workspace listens, if it is known to run."""
+        return self.attendants.socket(workspace_id)
 
     async def close(self) -> None:
         self._task.cancel()

@@ -295,6 +295,9 @@ class Coordinator:
                 task = asyncio.create_task(self._attend(worker, message))
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
+            case "where":
+                known = self._attending.result().where(message["workspace"]) if self._attending.done() else None
+                self._answer(worker, message, known and str(known))
             case "right":
                 self._keeper.right(message["account"], message["address"])
             case "wrong_code":

@@ -38,6 +38,9 @@ class Shared(Protocol):
     async def attend(self, workspace_id: int, socket: Path, user: str) -> None:
         """`user` begins a session in a workspace: returns when what is asked inside will be answered, if it can be."""
 
+    async def where(self, workspace_id: int) -> Path | None:
+        """Where the agent of a workspace listens, if any worker has found it running."""
+
     # nobody waits for what follows
 
     def right(self, account: str, address: str) -> None:

@@ -1,7 +1,7 @@
 """Asks the agent of a person's workspace for something, and starts the workspace as needed.
 
-    where it listens is known ──► ask ──► done                           milliseconds, no engine
-    nobody answers there      ──► start the workspace (start.py) ──► ask
+    where it listens is known, here or to another worker ──► ask ──► done      milliseconds, no engine
+    nobody answers there ──► start the workspace (start.py) ──► ask
 
 For sessions and forwarded connections alike: whichever comes first starts the workspace.
 """
@@ -42,10 +42,12 @@ async def reach(
     `silence`: seconds after which the agent counts as silent, more than it may take by itself. Raises WorkspacesError.
     """
     number = place.workspace.id
-    socket = gate.starter.known(number)
+    socket = gate.starter.known(number) or await gate.shared.where(number)
     if socket is not None:
         try:
-            return await _asked(gate, place, socket, ask, silence), socket
+            found = await _asked(gate, place, socket, ask, silence), socket
+            gate.starter.learn(number, socket)
+            return found
         except GuestUnavailable as error:
             log.info("%s: %s", place.workspace.ref, error.message)
     try:

@@ -50,6 +50,10 @@ class Remote:
     async def attend(self, workspace_id: int, socket: Path, user: str) -> None:
         await self._ask(None, do="attend", workspace=workspace_id, socket=str(socket), user=user)
 
+    async def where(self, workspace_id: int) -> Path | None:
+        answer = await self._ask(None, do="where", workspace=workspace_id)
+        return None if answer is None else Path(answer)
+
     def right(self, account: str, address: str) -> None:
         self._link.send(do="right", account=account[:64], address=address)
 

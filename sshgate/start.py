@@ -63,6 +63,10 @@ class Starter:
         """Where its agent listens, if that is known."""
         return self._known.get(workspace_id)
 
+    def learn(self, workspace_id: int, socket: Path) -> None:
+        """Its agent has just answered there."""
+        self._known.setdefault(workspace_id, socket)
+
     async def ensure(self, workspace_id: int, tell: Tell) -> Path:
         """Create and start its container as needed; `tell` gets each new step, also those before it came.
 

@@ -265,3 +265,11 @@ def test_sessions_in_the_record_end_with_the_process_that_carried_them(stage: Pr
         assert len(on()) == 1
         stage.start()
         assert on() == set()
+
+
+def test_what_one_worker_found_running_needs_no_engine_in_another(stage: ProcessStage) -> None:
+    """The engine of these gateways answers nobody: a workspace is reached only where it is known to listen."""
+    alice = running_person(stage, "alice")
+    for _ in range(4):
+        assert alice.run("echo in").stdout == b"in\n"
+    assert set(stage.logged_in("alice")) == set(stage.children())

@@ -61,6 +61,9 @@ class LocalKeeper:
     async def too_many_codes(self, account: str) -> bool:
         return self.keeper.too_many_codes(account)
 
+    async def where(self, workspace_id: int) -> Path | None:
+        return self.attending.where(workspace_id)
+
     async def attend(self, workspace_id: int, socket: Path, user: str) -> None:
         await self.attending.attend(workspace_id, socket, user)
 
