@@ -12,7 +12,8 @@ that leans on asyncssh's internals; `tests/test_gateway_connection.py` fails whe
 - no MSG_IGNORE before each packet: that guards CBC ciphers, which are not offered, and costs a third of the throughput;
 - a command is bytes, as in sshd; environment requests are filtered and bounded as they arrive;
 - a channel is aborted also when its exit status waits for a client that reads nothing;
-- the authentication service may be asked for again, as paramiko does before each attempt, and as sshd allows;
+- the authentication service may be asked for again, as paramiko does before each attempt, and as sshd allows, but not
+  without end, nor while keys are exchanged;
 - a client may guess the key exchange, as dropbear does: asyncssh takes a guess for right that RFC 4253 calls wrong;
 - an unexpected exception is logged.
 """
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 WRITE_HIGH = 256 << 10  # bytes in the transport's buffer from which sessions are held back
 WRITE_MAX = 4 << 20  # …from which the client is dropped: it asks and asks, and reads no reply
 UNAUTHENTICATED_MAX = 64 << 10  # bytes that may wait unparsed before authentication
+SERVICES_MAX = 64  # requests for authentication on one connection: more than it has attempts
 SMALL = 4 << 10  # bytes: a read so short is acknowledged at once, for a client whose next message waits for that
 BLOCKED_SECONDS = 60.0  # a client that accepts no byte for so long is dropped
 WINDOW = 1 << 20  # bytes that a client may send ahead of what the process has read
@@ -69,6 +71,7 @@ class Connection(packets.QuickConnection, ForwardingConnection, userauth.Identif
         self.flows: set[Flow] = set()
         self.blocked = False
         self._full = False
+        self._services = 0
         self._blocked_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -134,7 +137,12 @@ class Connection(packets.QuickConnection, ForwardingConnection, userauth.Identif
             super().send_packet(pkttype, *args, handler=handler)
 
     def _process_service_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        if not self._kex_complete:  # asyncssh would put the answer off, and look again at all that it put off
+            raise asyncssh.ProtocolError("Service request during a key exchange")
         if self._auth_in_progress and not self._auth_complete:
+            self._services += 1
+            if self._services > SERVICES_MAX:
+                raise asyncssh.ProtocolError("Service requested too often")
             self._next_service = b"ssh-userauth"
         super()._process_service_request(pkttype, pktid, packet)
 
