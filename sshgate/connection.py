@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 WRITE_HIGH = 256 << 10  # bytes in the transport's buffer from which sessions are held back
 WRITE_MAX = 4 << 20  # …from which the client is dropped: it asks and asks, and reads no reply
+DEFERRED_MAX = 4096  # packets that wait for a key exchange to end, from which the client is dropped
 UNAUTHENTICATED_MAX = 64 << 10  # bytes that may wait unparsed before authentication
 SERVICES_MAX = 64  # requests for authentication on one connection: more than it has attempts
 SMALL = 4 << 10  # bytes: a read so short is acknowledged at once, for a client whose next message waits for that
@@ -133,8 +134,12 @@ class Connection(packets.QuickConnection, ForwardingConnection, userauth.Identif
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # holds for this read only
 
     def send_packet(self, pkttype: int, *args: bytes, handler: Any = None) -> None:
-        if pkttype != MSG_IGNORE:
-            super().send_packet(pkttype, *args, handler=handler)
+        if pkttype == MSG_IGNORE:
+            return
+        super().send_packet(pkttype, *args, handler=handler)
+        if len(self._deferred_packets) > DEFERRED_MAX and self._transport:
+            log.info("%s sends requests and does not end a key exchange; dropped", self._peer_addr)
+            self.abort()
 
     def _process_service_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         if not self._kex_complete:  # asyncssh would put the answer off, and look again at all that it put off

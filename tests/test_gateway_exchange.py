@@ -7,9 +7,10 @@ from typing import Any
 
 import asyncssh
 import pytest
-from asyncssh.constants import MSG_KEXINIT, MSG_SERVICE_ACCEPT, MSG_SERVICE_REQUEST
-from asyncssh.packet import SSHPacket, String
+from asyncssh.constants import MSG_CHANNEL_OPEN, MSG_KEXINIT, MSG_SERVICE_ACCEPT, MSG_SERVICE_REQUEST
+from asyncssh.packet import SSHPacket, String, UInt32
 
+from sshgate import connection
 from tests.support.forwards import alice, all_gone, stage
 from tests.support.gateway import Person
 
@@ -49,5 +50,20 @@ def test_the_authentication_service_is_asked_for_without_end(
     async def run() -> None:
         with pytest.raises(asyncssh.ProtocolError, match="key exchange" if exchanging else "too often"):
             await asyncio.wait_for(alice.connect(), 10)
+
+    asyncio.run(run())
+
+
+def test_answers_put_off_by_a_key_exchange_are_bounded(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "DEFERRED_MAX", 100)
+
+    async def run() -> None:
+        client = await alice.connect()
+        client._packet_handlers = {**client._packet_handlers, MSG_KEXINIT: lambda *_: True}
+        client._send_kexinit()
+        client._kex_complete = True  # so it goes on although it must not
+        for number in range(200):
+            client.send_packet(MSG_CHANNEL_OPEN, String("no-such-type"), UInt32(number), UInt32(1), UInt32(1))
+        await asyncio.wait_for(client.wait_closed(), 10)
 
     asyncio.run(run())
