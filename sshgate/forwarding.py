@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 45.0  # the agent itself gives up after 30
 PLACE_SECONDS = 1.0  # for which an answer of the store holds: a browser opens a hundred connections at once
 NOTICES_MAX = 5
+NOTICE = limits.Rate(32, 1)  # lines about one connection
 
 Target = tuple[str, int] | str  # host and port, or a unix socket's path
 Open = Callable[[int, Callable[[], Stream], str, int, int], Awaitable[object]]
@@ -111,6 +112,7 @@ class Forwarding:
         self._server = server
         self._tasks: set[asyncio.Task[object]] = set()
         self._notices: list[str] = []
+        self._told = limits.Buckets(NOTICE)
         self._listening = 0  # requests under way
         self._noted = False
         self._found: asyncio.Future[Place] | None = None
@@ -304,12 +306,19 @@ class Forwarding:
             self.gate.note_forward(place)
 
     def _notice(self, text: str) -> None:
-        """Tell the person: SSH has no words for why a port is not forwarded. `ssh -v` shows it, and a terminal."""
+        """Tell the person: SSH has no words for why a port is not forwarded. `ssh -v` shows it, and a terminal.
+
+        A client may have as many refused as it likes, and read nothing: some are told, and to terminals that take it.
+        """
+        if self._told.wait(None) > 0:
+            return
+        self._told.take(None)
         log.info("%s: %s", self._server.user, text)
         self.connection.send_debug(text)
         told = [session for session in self._server.sessions if session.place]
         for session in told:
-            session.announce(text)
+            if not session.held:
+                session.announce(text)
         if not told and len(self._notices) < NOTICES_MAX:
             self._notices.append(text)
 

@@ -208,12 +208,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._process is None:
             return
         for output in self._outputs:
-            if self._held():
+            if self.held:
                 output.pause()
             else:
                 output.resume()
 
-    def _held(self) -> bool:
+    @property
+    def held(self) -> bool:
+        """Whether the client takes nothing at the moment."""
         return self._paused or self.server.connection.blocked
 
     def _output_ended(self) -> None:
@@ -285,7 +287,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         while not self._silent.is_set():
             if self._copied != seen:
                 seen, since = self._copied, self._loop.time()
-            limit = STALLED_SECONDS if self._held() else patience
+            limit = STALLED_SECONDS if self.held else patience
             if limit is not None and self._loop.time() - since >= limit:
                 return
             with suppress(TimeoutError):

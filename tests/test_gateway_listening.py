@@ -13,7 +13,7 @@ import pytest
 from asyncssh.constants import OPEN_CONNECT_FAILED
 from asyncssh.packet import String, UInt32
 
-from sshgate import limits
+from sshgate import forwarding, limits
 from tests.support.forwards import (
     BIG,
     alice,
@@ -202,3 +202,46 @@ def test_nothing_listens_on_the_gateways_host_but_the_gateway(stage: GatewayStag
             assert listening() == before
 
     asyncio.run(run())
+
+
+def refused(client: Any) -> Any:
+    return client._make_global_request(b"tcpip-forward", String("127.0.0.1"), UInt32(0))
+
+
+def test_a_terminal_that_takes_nothing_is_not_told_of_refusals(
+    stage: GatewayStage, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_LISTENERS", 0)
+
+    async def run() -> None:
+        async with alice.connect() as client:
+            shell = await client.create_process("cat /dev/zero", term_type="xterm", encoding=None, window=4096)
+            shell.channel.pause_reading()
+            (server,) = stage.gateway.gate.servers
+            (session,) = server.sessions
+            await asyncio.to_thread(until, lambda: session.held)
+            before = session.channel.get_write_buffer_size()
+            for _ in range(20):
+                await refused(client)
+            assert session.channel.get_write_buffer_size() == before
+            shell.channel.abort()
+
+    asyncio.run(run())
+
+
+def test_refusals_are_told_of_at_a_bounded_rate(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_LISTENERS", 0)
+    monkeypatch.setattr(forwarding, "NOTICE", limits.Rate(3, 1000))
+    told: list[str] = []
+
+    class Listening(asyncssh.SSHClient):
+        def debug_msg_received(self, msg: str, lang: str, always_display: bool) -> None:
+            told.append(msg)
+
+    async def run() -> None:
+        async with alice.connect(client_factory=Listening) as client:
+            for _ in range(10):
+                await refused(client)
+
+    asyncio.run(run())
+    assert len(told) == 3
