@@ -26,6 +26,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, cast
 
@@ -73,6 +74,7 @@ class Connection(packets.QuickConnection, ForwardingConnection, userauth.Identif
         self.blocked = False
         self._full = False
         self._services = 0
+        self._accepted_before = 0
         self._blocked_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -105,12 +107,26 @@ class Connection(packets.QuickConnection, ForwardingConnection, userauth.Identif
             self._blocked_timer.cancel()
             self._blocked_timer = None
         if blocked:
-            self._blocked_timer = self._loop.call_later(BLOCKED_SECONDS, self._never_reads)
+            self._look_later()
         for flow in tuple(self.flows):
             flow.flow_changed()
 
+    def _look_later(self) -> None:
+        self._accepted_before = self._accepted()
+        self._blocked_timer = self._loop.call_later(BLOCKED_SECONDS, self._never_reads)
+
+    def _accepted(self) -> int:
+        """Bytes that the client's host has acknowledged: tcpi_bytes_acked of tcp(7)."""
+        with suppress(OSError):  # the connection is closed
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
+            return int.from_bytes(info[120:128], sys.byteorder)
+        return 0
+
     def _never_reads(self) -> None:
         self._blocked_timer = None
+        if self._accepted() != self._accepted_before:
+            self._look_later()
+            return
         log.info("%s accepted nothing for %.0f s; dropped", self._peer_addr, BLOCKED_SECONDS)
         self.abort()
 

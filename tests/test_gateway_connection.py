@@ -22,6 +22,7 @@ from tests.support.gateway import GatewayStage, Person, memory_stage
 
 pytestmark = pytest.mark.slow
 
+CONNECTION_ADDS = {"_flow_changed", "_look_later", "_accepted", "_never_reads"}
 FORWARDING_ADDS = {
     *("tcp_channel", "unix_channel", "agent_channel", "x11_channel", "_size"),
     *("forget_listener", "permitted", "_as_text", "_or_refuse"),
@@ -102,7 +103,7 @@ def test_small_pieces_that_wait_are_put_together(stage: GatewayStage, alice: Per
 @pytest.mark.parametrize(
     ("ours", "theirs", "added"),
     [
-        (connection.Connection, asyncssh.SSHServerConnection, {"_flow_changed", "_never_reads"}),
+        (connection.Connection, asyncssh.SSHServerConnection, CONNECTION_ADDS),
         (connection.Channel, asyncssh.SSHServerChannel, set()),
         (channels.Windowed, asyncssh.SSHServerChannel, {"packet_size"}),
         (channels.SessionChannel, asyncssh.SSHServerChannel, {"_answer"}),

@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,47 @@ def test_a_client_that_reads_nothing_costs_little_and_is_dropped(
 
     most = asyncio.run(run())
     assert connection.WRITE_HIGH < most < 1 << 20
+
+
+def test_a_client_that_reads_slowly_is_kept_until_it_reads_no_more(stage: GatewayStage, alice: Person) -> None:
+    """`BLOCKED_SECONDS` pass at the test's word."""
+
+    async def run() -> None:
+        client = await alice.connect()
+        process = await client.create_process("yes", encoding=None, window=HUGE)
+        await process.stdout.read(100_000)
+        server = only_server(stage)
+        link = server.connection
+
+        def pass_time() -> None:
+            if link._blocked_timer:
+                link._blocked_timer.cancel()
+                link._never_reads()
+
+        def pass_time_if_it_read() -> bool:
+            read = link.blocked and link._accepted() != link._accepted_before
+            if read:
+                pass_time()
+            return read
+
+        async def on_gateway(function: Callable[[], bool | None]) -> bool | None:
+            return await asyncio.to_thread(stage.gateway.call, function)
+
+        def connected() -> bool:
+            return server in stage.gateway.gate.servers
+
+        deaf(client)
+        while not await on_gateway(pass_time_if_it_read):
+            client._transport.resume_reading()
+            await asyncio.sleep(0.001)
+            deaf(client)
+        assert await on_gateway(connected)
+        async with asyncio.timeout(10):
+            while await on_gateway(connected):
+                await on_gateway(pass_time)
+        client.abort()
+
+    asyncio.run(run())
 
 
 def test_a_key_exchange_that_never_ends_holds_output_back(
