@@ -9,7 +9,7 @@ fails when they change:
 - a channel's window opens by what was taken, and small pieces that wait are put together;
 - whoever reads a channel learns of the client's close although reading is paused with data buffered;
 - asyncssh would listen for agent and X11 on the gateway's own host, and write its ~/.Xauthority: it never gets to;
-- requests that wait for the one before them are bounded;
+- requests that wait for the one before them are bounded, and answered one after the other, not each within the last;
 - a name that is no text, and the end of a listener that is not there, are refused; asyncssh ends the connection.
 """
 
@@ -154,6 +154,9 @@ class X11Channel(Windowed, SSHX11Channel):
 class ForwardingConnection(asyncssh.SSHServerConnection):
     """The part of a connection that is about forwarding. `window`s are bytes."""
 
+    _servicing = False  # a global request is being answered
+    _next_due = False
+
     def tcp_channel(self, window: int) -> TCPChannel:
         return TCPChannel(self, self._loop, None, "strict", window, self._size())
 
@@ -181,6 +184,19 @@ class ForwardingConnection(asyncssh.SSHServerConnection):
     def _process_global_request(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         _check_queue(self._global_request_queue)
         super()._process_global_request(pkttype, pktid, packet)
+
+    def _service_next_global_request(self) -> None:
+        """One after the other; asyncssh goes on from within the one before, as deep as the queue is long."""
+        self._next_due = True
+        if self._servicing:
+            return
+        self._servicing = True
+        try:
+            while self._next_due:
+                self._next_due = False
+                super()._service_next_global_request()
+        finally:
+            self._servicing = False
 
     _packet_handlers = {  # noqa: RUF012
         **asyncssh.SSHServerConnection._packet_handlers,

@@ -10,10 +10,10 @@ from typing import Any
 
 import asyncssh
 import pytest
-from asyncssh.constants import OPEN_CONNECT_FAILED
+from asyncssh.constants import MSG_REQUEST_FAILURE, MSG_REQUEST_SUCCESS, OPEN_CONNECT_FAILED
 from asyncssh.packet import String, UInt32
 
-from sshgate import forwarding, limits
+from sshgate import channels, forwarding, limits
 from tests.support.forwards import (
     BIG,
     alice,
@@ -28,6 +28,11 @@ from tests.support.forwards import (
 from tests.support.gateway import GatewayStage, Person, until
 
 __all__ = ["alice", "all_gone", "stage"]
+
+
+def ask_for(client: Any, name: str, host: bytes, port: int) -> Any:
+    """The kind of the answer to a global request, and the answer."""
+    return client._make_global_request(name.encode(), String(host), UInt32(port))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
@@ -138,7 +143,7 @@ def test_the_end_of_what_never_began_is_refused(alice: Person, name: str) -> Non
         async with alice.connect() as client:
             body = [String(b"nowhere")] + ([UInt32(1)] if "tcp" in name else [])
             kind, _ = await client._make_global_request(name.encode(), *body)
-            assert kind == asyncssh.constants.MSG_REQUEST_FAILURE
+            assert kind == MSG_REQUEST_FAILURE
             assert (await client.run("echo still")).stdout == "still\n"
 
     asyncio.run(run())
@@ -187,6 +192,31 @@ def test_requests_that_wait_are_bounded(stage: GatewayStage, alice: Person) -> N
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("name", "host"), [("cancel-tcpip-forward", b"127.0.0.1"), ("tcpip-forward", b"\xff")])
+def test_many_refused_requests_that_waited_for_a_slow_one(
+    alice: Person, name: str, host: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is answered at once when the first is done."""
+    listen = forwarding.Forwarding.listen
+
+    async def listen_when_all_wait(self: forwarding.Forwarding, target: forwarding.Target) -> forwarding.Door | None:
+        while len(self.connection._global_request_queue) < channels.REQUESTS_MAX:
+            await asyncio.sleep(0.001)
+        return await listen(self, target)
+
+    monkeypatch.setattr(forwarding.Forwarding, "listen", listen_when_all_wait)
+
+    async def run() -> None:
+        async with alice.connect() as client:
+            first = asyncio.ensure_future(ask_for(client, "tcpip-forward", b"127.0.0.1", 0))
+            others = [ask_for(client, name, host, 9) for _ in range(channels.REQUESTS_MAX - 1)]
+            kinds = [kind for kind, _ in await asyncio.gather(first, *others)]
+            assert kinds == [MSG_REQUEST_SUCCESS] + [MSG_REQUEST_FAILURE] * len(others)
+            assert (await client.run("echo still")).stdout == "still\n"
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
 def test_nothing_listens_on_the_gateways_host_but_the_gateway(stage: GatewayStage, alice: Person) -> None:
     """All listeners of this process, before and while everything is forwarded."""
 
@@ -204,10 +234,6 @@ def test_nothing_listens_on_the_gateways_host_but_the_gateway(stage: GatewayStag
     asyncio.run(run())
 
 
-def refused(client: Any) -> Any:
-    return client._make_global_request(b"tcpip-forward", String("127.0.0.1"), UInt32(0))
-
-
 def test_a_terminal_that_takes_nothing_is_not_told_of_refusals(
     stage: GatewayStage, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +248,7 @@ def test_a_terminal_that_takes_nothing_is_not_told_of_refusals(
             await asyncio.to_thread(until, lambda: session.held)
             before = session.channel.get_write_buffer_size()
             for _ in range(20):
-                await refused(client)
+                await ask_for(client, "tcpip-forward", b"127.0.0.1", 0)
             assert session.channel.get_write_buffer_size() == before
             shell.channel.abort()
 
@@ -241,7 +267,7 @@ def test_refusals_are_told_of_at_a_bounded_rate(alice: Person, monkeypatch: pyte
     async def run() -> None:
         async with alice.connect(client_factory=Listening) as client:
             for _ in range(10):
-                await refused(client)
+                await ask_for(client, "tcpip-forward", b"127.0.0.1", 0)
 
     asyncio.run(run())
     assert len(told) == 3
