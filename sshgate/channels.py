@@ -10,6 +10,7 @@ fails when they change:
 - whoever reads a channel learns of the client's close although reading is paused with data buffered;
 - asyncssh would listen for agent and X11 on the gateway's own host, and write its ~/.Xauthority: it never gets to;
 - requests that wait for the one before them are bounded, and answered one after the other, not each within the last;
+- a channel of another type than the gateway knows is refused, and what confirms one has no more in it than it should;
 - a name that is no text, and the end of a listener that is not there, are refused; asyncssh ends the connection.
 """
 
@@ -23,10 +24,13 @@ import asyncssh
 from asyncssh.channel import SSHAgentChannel, SSHChannel, SSHX11Channel
 from asyncssh.constants import (
     MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_OPEN,
+    MSG_CHANNEL_OPEN_CONFIRMATION,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_WINDOW_ADJUST,
     MSG_GLOBAL_REQUEST,
     OPEN_CONNECT_FAILED,
+    OPEN_UNKNOWN_CHANNEL_TYPE,
 )
 from asyncssh.misc import ProtocolError
 from asyncssh.packet import SSHPacket, UInt32
@@ -39,6 +43,7 @@ log = logging.getLogger(__name__)
 PIECE = 16 << 10  # bytes below which pieces that wait for the process are put together
 REQUESTS_MAX = 256  # that wait on one channel, or on the connection
 REQUESTS_BYTES = 512 << 10
+CHANNELS = (b"session", b"direct-tcpip", b"direct-streamlocal@openssh.com")  # that a client may open
 PACKET = 32 << 10  # bytes, the most that a client may send in one packet of a forwarded connection
 
 
@@ -198,8 +203,26 @@ class ForwardingConnection(asyncssh.SSHServerConnection):
         finally:
             self._servicing = False
 
+    def _process_channel_open(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """asyncssh takes any method with a fitting name for a channel's type: "channel" is this one."""
+        if SSHPacket(packet.get_remaining_payload()).get_string() in CHANNELS:
+            super()._process_channel_open(pkttype, pktid, packet)
+            return
+        packet.get_string()
+        self.send_channel_open_failure(packet.get_uint32(), OPEN_UNKNOWN_CHANNEL_TYPE, "Unknown channel type", "en")
+
+    def _process_channel_open_confirmation(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        """No channel that the gateway opens has more to confirm; asyncssh finds that out when it is open."""
+        peek = SSHPacket(packet.get_remaining_payload())
+        for _ in range(4):
+            peek.get_uint32()
+        peek.check_end()
+        super()._process_channel_open_confirmation(pkttype, pktid, packet)
+
     _packet_handlers = {  # noqa: RUF012
         **asyncssh.SSHServerConnection._packet_handlers,
+        MSG_CHANNEL_OPEN: _process_channel_open,
+        MSG_CHANNEL_OPEN_CONFIRMATION: _process_channel_open_confirmation,
         MSG_GLOBAL_REQUEST: _process_global_request,
     }
 

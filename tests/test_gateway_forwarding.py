@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncssh
 import pytest
-from asyncssh.constants import OPEN_CONNECT_FAILED, OPEN_RESOURCE_SHORTAGE
+from asyncssh.constants import OPEN_CONNECT_FAILED, OPEN_RESOURCE_SHORTAGE, OPEN_UNKNOWN_CHANNEL_TYPE
 from asyncssh.packet import String, UInt32
 
 from sshgate import connection, limits
@@ -213,6 +213,19 @@ def test_a_name_that_is_no_text_is_refused_and_the_connection_lives(alice: Perso
             with pytest.raises(asyncssh.ChannelOpenError) as error:
                 await channel._open(kind, String(b"\xff\xfe"), *body, String(b"\xff"), UInt32(1))
             refused_with(error, OPEN_CONNECT_FAILED, "That is not a host name or path")
+            assert (await client.run("echo still")).stdout == "still\n"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", [b"channel", b"direct_tcpip", b"x11", b"\xff", b""])
+def test_channels_of_other_types_are_refused_and_the_connection_lives(alice: Person, kind: bytes) -> None:
+    async def run() -> None:
+        async with alice.connect() as client:
+            channel = asyncssh.SSHTCPChannel(client, asyncio.get_running_loop(), None, "strict", 1 << 20, 1 << 15)
+            with pytest.raises(asyncssh.ChannelOpenError) as error:
+                await channel._open(kind)
+            refused_with(error, OPEN_UNKNOWN_CHANNEL_TYPE, "Unknown channel type")
             assert (await client.run("echo still")).stdout == "still\n"
 
     asyncio.run(run())

@@ -10,8 +10,14 @@ from typing import Any
 
 import asyncssh
 import pytest
-from asyncssh.constants import MSG_REQUEST_FAILURE, MSG_REQUEST_SUCCESS, OPEN_CONNECT_FAILED
-from asyncssh.packet import String, UInt32
+from asyncssh.constants import (
+    MSG_CHANNEL_OPEN,
+    MSG_CHANNEL_OPEN_CONFIRMATION,
+    MSG_REQUEST_FAILURE,
+    MSG_REQUEST_SUCCESS,
+    OPEN_CONNECT_FAILED,
+)
+from asyncssh.packet import SSHPacket, String, UInt32
 
 from sshgate import channels, forwarding, limits
 from tests.support.forwards import (
@@ -179,6 +185,25 @@ def test_a_client_that_takes_no_channel_has_the_connection_closed(alice: Person)
     asyncio.run(run())
 
 
+def test_a_confirmation_with_more_in_it_ends_the_connection(stage: GatewayStage, alice: Person) -> None:
+    def confirm(client: Any, pkttype: int, pktid: int, packet: SSHPacket) -> None:
+        packet.get_string()
+        numbers = packet.get_uint32(), 77, 1 << 20, 1 << 15
+        client.send_packet(MSG_CHANNEL_OPEN_CONFIRMATION, *map(UInt32, numbers), b"trailing")
+
+    async def run() -> None:
+        async with alice.connect() as client:
+            client._packet_handlers = {**client._packet_handlers, MSG_CHANNEL_OPEN: confirm}
+            listener = await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.get_port())
+            await asyncio.wait_for(client.wait_closed(), 10)
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(run())
+
+
 def test_requests_that_wait_are_bounded(stage: GatewayStage, alice: Person) -> None:
     """They wait while the agent makes a listener; who sends more and more is dropped."""
 
@@ -200,8 +225,8 @@ def test_many_refused_requests_that_waited_for_a_slow_one(
     listen = forwarding.Forwarding.listen
 
     async def listen_when_all_wait(self: forwarding.Forwarding, target: forwarding.Target) -> forwarding.Door | None:
-        while len(self.connection._global_request_queue) < channels.REQUESTS_MAX:
-            await asyncio.sleep(0.001)
+        queue = self.connection._global_request_queue
+        await asyncio.to_thread(until, lambda: len(queue) == channels.REQUESTS_MAX)
         return await listen(self, target)
 
     monkeypatch.setattr(forwarding.Forwarding, "listen", listen_when_all_wait)
