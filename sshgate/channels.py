@@ -11,6 +11,7 @@ fails when they change:
 - asyncssh would listen for agent and X11 on the gateway's own host, and write its ~/.Xauthority: it never gets to;
 - requests that wait for the one before them are bounded, and answered one after the other, not each within the last;
 - a channel of another type than the gateway knows is refused, and what confirms one has no more in it than it should;
+- who asks for more proofs of host keys than there are keys gets none;
 - a name that is no text, and the end of a listener that is not there, are refused; asyncssh ends the connection.
 """
 
@@ -256,6 +257,16 @@ class ForwardingConnection(asyncssh.SSHServerConnection):
 
     def _process_cancel_streamlocal_forward_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
         self._or_refuse(super()._process_cancel_streamlocal_forward_at_openssh_dot_com_global_request, packet)
+
+    def _process_hostkeys_prove_00_at_openssh_dot_com_global_request(self, packet: SSHPacket) -> None:
+        peek = SSHPacket(packet.get_remaining_payload())
+        for _ in self._all_server_host_keys:
+            if peek:
+                peek.get_string()
+        if peek:  # more than there are: a signature each
+            self._report_global_response(False)
+        else:
+            super()._process_hostkeys_prove_00_at_openssh_dot_com_global_request(packet)
 
     def _or_refuse(self, process: Callable[[SSHPacket], None], packet: SSHPacket) -> None:
         try:

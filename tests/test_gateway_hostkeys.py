@@ -249,3 +249,17 @@ def test_a_proof_of_a_key_that_is_not_ours_is_refused(stage: GatewayStage) -> No
             return int(said[0])
 
     assert asyncio.run(run()) == 82  # MSG_REQUEST_FAILURE
+
+
+@pytest.mark.parametrize(("times", "answer"), [(1, 81), (2, 82)])
+def test_no_more_proofs_than_there_are_keys(stage: GatewayStage, times: int, answer: int) -> None:
+    """MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE: each proof is a signature, and a packet has room for thousands."""
+    alice = stage.person("alice")
+    key = asyncssh.packet.String(load_host_key(stage.home / "keys").public_data)
+
+    async def run() -> int:
+        async with alice.connect() as connection:
+            said = await connection._make_global_request(b"hostkeys-prove-00@openssh.com", key * times)
+            return int(said[0])
+
+    assert asyncio.run(run()) == answer
