@@ -138,13 +138,14 @@ class Server(asyncssh.SSHServer):
             log.info("password try for %s from %s refused for %.0f s", printable(name, 64), self.address, wait)
             self.connection.send_auth_banner(texts.wait_before_password(wait))
             return False
-        if code is not None and await shared.too_many_codes(name):
+        paused = code is not None and await shared.too_many_codes(name)
+        if paused:
             log.warning("too many wrong codes for %s, the last from %s", printable(name, 64), self.address)
             code = ""  # is none; whoever tries learns nothing of the password
         verdict = await self.gate.in_passwords(accounts.check_login, self.gate.store, name, password, code)
         if verdict is not Verdict.RIGHT:
             log.info("%s for %s from %s", _SAID[verdict], printable(name, 64), self.address)
-            if verdict is Verdict.WRONG_CODE:
+            if verdict is Verdict.WRONG_CODE and not paused:
                 shared.wrong_code(name)
             return False
         shared.right(name, self.address)

@@ -81,7 +81,7 @@ class Coordinator:
         self._store = store
         self._kept = kept
         self._loop = asyncio.get_running_loop()
-        self._keeper = Keeper(kept.next_number if kept else 1)
+        self._keeper = Keeper(self._drop, kept.next_number if kept else 1)
         self._workers: set[Worker] = set()
         self._nobodys: list[tuple[socket.socket, int]] = []  # connections that no worker is there for
         self._slots = [Slot() for _ in range(settings.gateway_processes or len(os.sched_getaffinity(0)))]
@@ -258,6 +258,15 @@ class Coordinator:
         worker.numbers.add(number)
         worker.untaken[number] = sock
         worker.link.send(do="connection", n=number, fd=sock.fileno())
+
+    def _drop(self, number: int) -> None:
+        """End a connection that has not logged in, wherever it is."""
+        for worker in self._workers:
+            if number in worker.numbers:
+                worker.link.send(do="drop", n=number)
+        for waiting in [nobodys for nobodys in self._nobodys if nobodys[1] == number]:
+            self._nobodys.remove(waiting)
+            waiting[0].close()
 
     def _see_who_accepts(self) -> None:
         self._changed.set()

@@ -1,6 +1,6 @@
 """What holds for all workers of a gateway together: how many connections and sessions there are, and who guesses.
 
-    accept.py ──► enter ──────────────────────────────┐
+    accept.py ──► enter ──────────────────────────────┐       ──► drop, when somebody has to make room
     worker ──► `Shared` ──► link.py ──► coordinator ──► Keeper ──► Admission, Guessing
                             authenticated, sessions, guess, right, left
 
@@ -13,12 +13,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from sshgate import texts
-from sshgate.limits import MAX_ACCOUNT_SESSIONS, Admission, Guessing
+from sshgate.limits import MAX_ACCOUNT_SESSIONS, Admission, Guessing, network
 
 
 class Shared(Protocol):
@@ -64,12 +64,19 @@ class Held:
     account: str | None = None
     sessions: int = 0
     refused: bool = False
+    network: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network = network(self.address)
 
 
 class Keeper:
-    """Counts; blocks on nothing."""
+    """Counts; blocks on nothing. `drop` ends a connection, by its number, that counts no longer."""
 
-    def __init__(self, next_number: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, drop: Callable[[int], None], next_number: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._drop = drop
         self.next_number = next_number
         self.admission = Admission(clock)
         self.guessing = Guessing(clock)
@@ -78,6 +85,11 @@ class Keeper:
 
     def enter(self, address: str) -> int | None:
         """A connection was made: its number, or None when it is one too many."""
+        crowd = self.admission.crowd(address)
+        if crowd is not None:
+            oldest = min(n for n, held in self._held.items() if held.account is None and held.network == crowd)
+            self.left(oldest)
+            self._drop(oldest)
         if not self.admission.enter(address):
             return None
         number = self.next_number

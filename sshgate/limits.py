@@ -1,6 +1,7 @@
 """How much of the gateway one address, one account and everybody together may take.
 
-    connection ──► Admission: global cap, cap and token bucket of the address while it is not authenticated
+    connection ──► Admission: cap and token bucket of the address while it is not authenticated; global cap, and
+                   at that the address with most gives up one connection for a newcomer's who has fewer
     password   ──► Guessing: token buckets of account+address, of the address, and of all; keys are not concerned
 
 A token goes back when the login succeeds, so twenty people behind one address are not held up. Nobody can lock a
@@ -85,16 +86,26 @@ class Admission:
         self._waiting: Counter[str] = Counter()
         self._waiting_total = 0
         self._accounts: Counter[str] = Counter()
+        self._known: OrderedDict[str, None] = OrderedDict()  # where somebody logged in before
+
+    def crowd(self, address: str) -> str | None:
+        """The network one of whose unauthenticated connections is in the way of a newcomer from `address`, if any.
+
+        It is the one that has most, and has more than the newcomer's will have, or as many where somebody logged in
+        before. So whoever fills all places with silent connections has an equal share of them, and no more.
+        """
+        host = network(address)
+        if not self._full or self._exhausted(host):
+            return None
+        most = max(self._waiting.values(), default=0)
+        if most <= self._waiting[host] + (host not in self._known):
+            return None
+        return next(crowd for crowd, count in self._waiting.items() if count == most)
 
     def enter(self, address: str) -> bool:
         """A connection was made. False: refuse it, and don't call `leave`."""
         host = network(address)
-        if (
-            self._all >= MAX_CONNECTIONS
-            or self._waiting_total >= MAX_UNAUTHENTICATED
-            or self._waiting[host] >= MAX_UNAUTHENTICATED_ADDRESS
-            or self._buckets.wait(host) > 0
-        ):
+        if self._full or self._exhausted(host):
             return False
         self._buckets.take(host)
         self.restore(address, None)
@@ -108,11 +119,13 @@ class Admission:
             self._waiting_total += 1
         else:
             self._accounts[account] += 1
+            self._know(address)
 
     def authenticated(self, address: str, account: str) -> bool:
         """The connection's login succeeded. False: the account has too many connections; `leave` is still due."""
         self._forget_waiting(address)
         self._buckets.give(network(address))
+        self._know(address)
         self._accounts[account] += 1
         return self._accounts[account] <= MAX_ACCOUNT_CONNECTIONS
 
@@ -125,6 +138,20 @@ class Admission:
         self._accounts[account] -= 1
         if not self._accounts[account]:
             del self._accounts[account]
+
+    @property
+    def _full(self) -> bool:
+        return self._all >= MAX_CONNECTIONS or self._waiting_total >= MAX_UNAUTHENTICATED
+
+    def _exhausted(self, host: str) -> bool:
+        return self._waiting[host] >= MAX_UNAUTHENTICATED_ADDRESS or self._buckets.wait(host) > 0
+
+    def _know(self, address: str) -> None:
+        host = network(address)
+        self._known[host] = None
+        self._known.move_to_end(host)
+        if len(self._known) > MAX_TRACKED:
+            self._known.popitem(last=False)
 
     def _forget_waiting(self, address: str) -> None:
         host = network(address)

@@ -63,7 +63,7 @@ class Gate:
         self.records = Records(store)
         self._changed = asyncio.Event()
         self._choices: Any = None
-        self._arriving: set[asyncio.Task[Any]] = set()
+        self._arriving: dict[int, asyncio.Task[Any]] = {}
         self._watching: asyncio.Task[None] | None = None
 
     async def open(self, keys: HostKeys) -> None:
@@ -78,19 +78,27 @@ class Gate:
         task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: connection, sock))
 
         def arrived(_: object) -> None:
-            self._arriving.discard(task)
+            del self._arriving[number]
             if task.cancelled() or task.exception() is not None:
                 sock.close()
                 self.shared.left(number)
             self.changed()
 
-        self._arriving.add(task)
+        self._arriving[number] = task
         task.add_done_callback(arrived)
+
+    def drop(self, number: int) -> None:
+        """End a connection at once. Nothing happens when it has ended."""
+        if number in self._arriving:
+            self._arriving[number].add_done_callback(lambda _: self.drop(number))
+        for server in self.servers:
+            if server.connection.number == number:
+                server.connection.abort()
 
     async def arrived(self) -> None:
         """Wait until all that `take` was given are among `servers`."""
         while self._arriving:
-            await asyncio.wait(self._arriving)
+            await asyncio.wait(self._arriving.values())
 
     @property
     def empty(self) -> bool:
@@ -211,7 +219,7 @@ class Gate:
         self.draining = True
         if self._watching:
             self._watching.cancel()
-        for task in self._arriving:
+        for task in self._arriving.values():
             task.cancel()
         for server in tuple(self.servers):
             server.connection.abort()

@@ -10,6 +10,7 @@ This leans on asyncssh's internals, as connection.py does; `tests/test_gateway_i
 - a certificate without principals is nobody's (asyncssh: everybody's), X.509 is not taken, an unknown extension's value
   is not read as another extension, no option may come twice, and SHA-1 does not make a certificate;
 - an IPv4 client on an IPv6 socket is the IPv4 address that a certificate names;
+- an RSA key's signature is one with SHA-2, as sshd has it, and never with SHA-1;
 - a security key may have to verify its owner, not just feel a touch;
 - `permitopen=` holds for unix sockets and `*`, and `permitlisten=` at all;
 - a password is the text that was typed: asyncssh's SASLprep ends the connection at an emoji, and alters other letters;
@@ -154,7 +155,7 @@ class Identified(asyncssh.SSHServerConnection):
         if not msg:  # a probe
             return True
         key.set_touch_required(grant.options.touch_required)
-        if not key.verify(String(self._session_id) + msg, signature):
+        if not key.verify(String(self._session_id) + msg, signature) or SSHPacket(signature).get_string() == _SHA1:
             return False
         if grant.options.verify_required and (not key.get_algorithm().startswith("sk-") or not _verified(signature)):
             return False

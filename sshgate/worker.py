@@ -1,6 +1,7 @@
 """One of the gateway's worker processes; the coordinator starts it: `python -m sshgate.worker HOME DESCRIPTOR`.
 
     coordinator ──► connection + descriptor ──► Gate.take ──► "taken"
+                ──► drop:   end a connection that has not logged in; its place is somebody else's
                 ──► retire: serve whoever is here until they leave, and end
                 ──► drain:  give them some seconds, and end
                 ──► stop, or no coordinator any more: end at once
@@ -63,6 +64,8 @@ class Worker:
                 sock.setblocking(False)
                 self._gate.take(sock, message["n"])
                 self._link.send(do="taken", n=message["n"])
+            case "drop":
+                self._gate.drop(message["n"])
             case "answer":
                 self._remote.answered(message)
             case "report":

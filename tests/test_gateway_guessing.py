@@ -132,6 +132,27 @@ def test_connections_that_say_nothing_are_few(stage: GatewayStage, alice: Person
     assert whoami(alice) == "als/alice alice"
 
 
+def test_places_held_by_silence_are_given_to_newcomers(
+    stage: GatewayStage, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_UNAUTHENTICATED", 10)
+
+    async def run() -> None:
+        opened = [
+            await asyncio.open_connection("127.0.0.1", stage.port, local_addr=(f"127.0.0.{2 + n % 5}", 0))
+            for n in range(10)
+        ]
+        await asyncio.gather(*(reader.readline() for reader, _ in opened))
+        async with alice.connect() as connection:
+            assert (await connection.run("echo in")).stdout == "in\n"
+        await asyncio.wait_for(opened[0][0].read(), 10)
+        for _, writer in opened:
+            writer.close()
+
+    asyncio.run(run())
+    until(lambda: stage.gateway.call(lambda: not stage.gateway.gate.servers))
+
+
 def test_sessions_of_one_account_are_bounded_over_its_connections(
     alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:

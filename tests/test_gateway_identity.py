@@ -263,3 +263,16 @@ def test_a_key_that_was_offered_gives_nothing_to_a_password_login(stage: Gateway
 )
 def test_x509_and_nonsense_are_no_keys(blob: bytes) -> None:
     assert _read(blob) == (None, None)
+
+
+@pytest.mark.parametrize("algorithm", ["rsa-sha2-256", "rsa-sha2-512", "ssh-rsa"])
+def test_an_rsa_key_signs_with_sha_2(alice: Person, tmp_path: Path, algorithm: str) -> None:
+    key = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
+    line = key.export_public_key().decode()
+    alice.stage.store.add_key("alice", *parse_key_line(line), actor="chief")
+    options = {"client_keys": [key], "signature_algs": [algorithm], "password_auth": False, "kbdint_auth": False}
+    if algorithm == "ssh-rsa":
+        with pytest.raises(asyncssh.PermissionDenied):
+            whoami(alice, **options)
+    else:
+        assert whoami(alice, **options) == "als/alice alice"

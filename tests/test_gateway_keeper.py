@@ -34,7 +34,7 @@ def logged_in(keeper: Keeper, account: str, address: str = "192.0.2.1") -> int:
 def few(monkeypatch: pytest.MonkeyPatch) -> Keeper:
     monkeypatch.setattr(keeper, "MAX_ACCOUNT_SESSIONS", 3)
     monkeypatch.setattr(limits, "MAX_ACCOUNT_CONNECTIONS", 2)
-    return Keeper()
+    return Keeper(lambda _: None)
 
 
 def test_sessions_are_counted_for_the_account(few: Keeper) -> None:
@@ -91,6 +91,87 @@ def test_restored_connections_count(few: Keeper) -> None:
     few.restore(3, "192.0.2.1", None, 0)
     assert few.authenticated(3, "alice") is None
     assert few.sessions(3, 3) is None
+
+
+class Flooded:
+    """A gateway in minutes that pass at once; `networks` open whatever they can, and say nothing for half a minute."""
+
+    def __init__(self, networks: list[str], each: int) -> None:
+        self.now = 1000.0
+        self.dropped: list[int] = []
+        self.keeper = Keeper(self.dropped.append, clock=lambda: self.now)
+        self._networks, self._each = networks, each
+        self._silent: list[tuple[float, int]] = []
+
+    def second(self) -> None:
+        self.now += 1
+        while self._silent and self._silent[0][0] <= self.now - 30:
+            self.keeper.left(self._silent.pop(0)[1])
+        for _ in range(self._each):
+            for network in self._networks:
+                number = self.keeper.enter(network)
+                if number is not None:
+                    self._silent.append((self.now, number))
+
+    def logins(self, address: str) -> int:
+        """How many of twenty attempts succeed; each takes two seconds, with the attack going on."""
+        done = 0
+        for _ in range(20):
+            number = self.keeper.enter(address)
+            self.second()
+            self.second()
+            if number is not None:
+                done += self.keeper.authenticated(number, "alice") is None
+                self.keeper.left(number)
+        return done
+
+
+@pytest.mark.parametrize(("networks", "each"), [(5, 64), (50, 8), (150, 3)])
+def test_silent_connections_of_many_networks_keep_nobody_out(networks: int, each: int) -> None:
+    flooded = Flooded([f"198.51.100.{n}" for n in range(networks)], each)
+    flooded.second()
+    assert flooded.logins("192.0.2.7") == 20
+    assert len(flooded.dropped) > 0
+
+
+def test_where_somebody_logged_in_before_a_network_for_each_place_keeps_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who has an IPv6 prefix has thousands of networks."""
+    monkeypatch.setattr(limits, "MAX_UNAUTHENTICATED", 40)
+    flooded = Flooded([f"2001:db8:0:{n:x}::1" for n in range(limits.MAX_UNAUTHENTICATED)], 2)
+    flooded.keeper.left(logged_in(flooded.keeper, "alice", "192.0.2.7"))
+    flooded.second()
+    assert flooded.keeper.enter("192.0.2.8") is None, "a network for each place, and this one is unknown"
+    assert flooded.logins("192.0.2.7") == 20
+
+
+def test_who_has_an_equal_share_of_the_places_drives_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_UNAUTHENTICATED", 6)
+    dropped: list[int] = []
+    keeper = Keeper(dropped.append)
+    first = [entered(keeper, "192.0.2.1") for _ in range(6)]
+    for count in (1, 2, 3):
+        entered(keeper, "192.0.2.2")
+        assert dropped == first[:count], "the oldest first"
+    for address in ("192.0.2.1", "192.0.2.2"):
+        assert keeper.enter(address) is None
+    assert keeper.authenticated(first[0], "alice") == texts.UNSETTLED, "it was about to log in, and has no place"
+    for number in first:
+        keeper.left(number)
+    entered(keeper, "192.0.2.1")
+
+
+def test_who_may_not_come_in_anyway_drives_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_UNAUTHENTICATED", 6)
+    dropped: list[int] = []
+    keeper = Keeper(dropped.append, clock=lambda: 1000.0)
+    for _ in range(int(limits.CONNECT.burst)):
+        keeper.left(entered(keeper, "192.0.2.2"))
+    for _ in range(6):
+        entered(keeper, "192.0.2.1")
+    assert keeper.enter("192.0.2.2") is None
+    assert not dropped
 
 
 def talk(run: Callable[[Remote, Other], Any]) -> None:
@@ -256,7 +337,7 @@ def test_accepting_goes_on_after_descriptors_ran_out(monkeypatch: pytest.MonkeyP
         (listener,) = listen_on("127.0.0.1", 0)
         taken: asyncio.Queue[socket.socket] = asyncio.Queue()
         short: Any = Short(listener)
-        acceptor = Acceptor([short], Keeper(), lambda sock, _: taken.put_nowait(sock))
+        acceptor = Acceptor([short], Keeper(lambda _: None), lambda sock, _: taken.put_nowait(sock))
         acceptor.resume()
         with socket.create_connection(listener.getsockname()):
             (await asyncio.wait_for(taken.get(), 10)).close()

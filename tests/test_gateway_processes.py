@@ -90,6 +90,20 @@ def test_an_address_has_few_unauthenticated_connections_over_all_workers(few: Pr
             assert sum(greeted(sock) for sock in more) == len(gone), "what the killed worker held is free, and no more"
 
 
+def test_silence_from_many_addresses_keeps_nobody_out(few: ProcessStage) -> None:
+    """All sixty places are held by ten addresses."""
+    alice = running_person(few, "alice")
+    opened = [socket.create_connection(("127.0.0.1", few.port), 10, (f"127.0.0.{2 + n % 10}", 0)) for n in range(60)]
+    try:
+        assert all(greeted(sock) for sock in opened)
+        assert whoami(alice) == "als/alice alice"
+        while opened[0].recv(4096):
+            pass  # until the oldest is told that it ended
+    finally:
+        for sock in opened:
+            sock.close()
+
+
 class Told(asyncssh.SSHClient):
     """Why the connection ended."""
 

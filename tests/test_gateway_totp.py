@@ -112,6 +112,15 @@ def test_openssh_asks_for_both(alice: Person, secret: str, tmp_path: Path) -> No
     assert done.stdout == b"in\n", done.stderr
 
 
+def test_codes_that_nobody_looks_at_do_not_lengthen_the_pause(alice: Person, secret: str) -> None:
+    guessing = alice.stage.gateway.shared.keeper.guessing
+    for _ in range(int(limits.WRONG_CODE.burst)):
+        guessing.wrong_code("alice")
+    for digits in (code(secret), "none", ""):
+        assert by_asking(alice, PASSWORD, digits)[0] == ""
+    assert guessing._codes.wait("alice") <= limits.WRONG_CODE.every
+
+
 def test_wrong_codes_after_the_right_password_run_out(
     alice: Person, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,22 @@ def test_ended_sessions_do_not_slow_a_login(
     assert not [plan for plan in plans if plan.startswith("SCAN sessions") and "INDEX" not in plan]
 
 
+def test_the_latest_of_all_are_found_without_sorting_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in (10.0, 20.0, 30.0):
+        store.end_session(begin(store, at=at), at + 1)
+    plans: list[str] = []
+    rows = store._rows
+
+    def explain(sql: str, params: list[object]) -> list[dict[str, object]]:
+        plans.extend(str(row["detail"]) for row in rows(f"EXPLAIN QUERY PLAN {sql}", params))
+        return rows(sql, params)
+
+    monkeypatch.setattr(store, "_rows", explain)
+    assert [s.started_at for s in store.sessions(ended=True, limit=2)] == [30.0, 20.0]
+    assert plans[0] == "SCAN s"
+    assert not [plan for plan in plans if "TEMP B-TREE" in plan]
+
+
 def test_the_latest_ended_ones_of_each_user_and_kind_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "KEPT", 3)
     monkeypatch.setattr(sessions, "TIDY_EVERY", 1)

@@ -96,6 +96,17 @@ def test_wrong_codes_after_the_right_password_run_out(
     assert "too many wrong codes for 'alice'" in caplog.text
 
 
+def test_codes_that_nobody_looks_at_do_not_lengthen_the_pause(
+    web: Web, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(Throttle, "wrong_code", lambda _, account: counted.append(account))
+    monkeypatch.setattr(Throttle, "too_many_codes", lambda *_: True)
+    for digits in (code(secret), "none", ""):
+        assert web.browser().sign_in("alice", code=digits).status_code == 403
+    assert counted == []
+
+
 def test_the_throttle_s_memory_of_codes() -> None:
     now = [0.0]
     made = Throttle(lambda: now[0])

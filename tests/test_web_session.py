@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.web import CHEAP_HASH, PASSWORD, Web, make_settings, open_web, web_fixture  # noqa: F401
 from webadmin import create_app
+from webadmin import throttle as throttle_module
 from webadmin.security import safe_next, session_key
-from webadmin.throttle import ACCOUNT, ADDRESS, MAX_TRACKED, TOTAL, Throttle
+from webadmin.throttle import ACCOUNT, ADDRESS, TOTAL, WRONG_CODE, Throttle
 from workspaces.errors import SettingsError
 
 
@@ -249,13 +250,29 @@ def test_a_right_password_forgives() -> None:
         throttle.give_back("alice", "192.0.2.1")
 
 
-def test_the_memory_of_tries_is_bounded() -> None:
+def test_the_memory_of_tries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle_module, "MAX_TRACKED", 10)
     clock = Clock()
     throttle = Throttle(clock)
-    for n in range(MAX_TRACKED):
+    for n in range(100):
         clock.now += 10
-        throttle.take(f"u{n}", f"2001:db8:{n:x}::1")
-    assert len(throttle._buckets) <= MAX_TRACKED
+        assert not throttle.take(f"u{n}", f"2001:db8:{n:x}::1")
+    assert {kind: len(rows) for kind, rows in throttle._kinds.items()} == {"account": 10, "address": 10, "total": 1}
+
+
+def test_tries_that_are_refused_push_nothing_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle_module, "MAX_TRACKED", 10)
+    throttle = Throttle(Clock())
+    for _ in range(int(WRONG_CODE.burst)):
+        throttle.wrong_code("alice")
+    _drain(throttle, "bob", "192.0.2.1")
+    for n in range(100):
+        throttle.take(f"u{n}", "198.51.100.1")
+    assert throttle.too_many_codes("alice")
+    _drain(throttle, "bob", "192.0.2.2")
+    for n in range(100):
+        assert throttle.take(f"u{n}", "198.51.100.1")
+    assert throttle.take("bob", "192.0.2.2")
 
 
 def test_the_page_stops_a_guesser_even_with_the_right_password_at_last(web: Web) -> None:

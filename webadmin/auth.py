@@ -51,7 +51,8 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
     throttle = parts().throttle
     if wait := throttle.take(name, address):
         raise TooManyTries(wait)
-    if code and throttle.too_many_codes(name):
+    paused = code is not None and throttle.too_many_codes(name)
+    if paused:
         log.warning("too many wrong codes for %r, the last from %s", printable(name, 64), address)
         code = ""  # is none; whoever tries learns nothing of the password
     if not _checks.acquire(timeout=CHECK_WAIT):
@@ -67,7 +68,7 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
     user = store().find_user(name)
     if verdict is not accounts.Verdict.RIGHT or user is None or user.disabled:
         log.warning("%s for %r from %s", _SAID[verdict], printable(name, 64), address)
-        if verdict is accounts.Verdict.WRONG_CODE:
+        if verdict is accounts.Verdict.WRONG_CODE and not paused:
             throttle.wrong_code(name)
         return None
     throttle.give_back(name, address)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MAX_TRACKED = 20_000  # buckets; the longest unused is forgotten first
+MAX_TRACKED = 20_000  # buckets of one kind; the longest unused is forgotten first
+
+_Key = tuple[str, ...]  # what kind of bucket, and whose
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,60 +33,55 @@ TOTAL = Rate(120, 0.25)
 WRONG_CODE = Rate(12, 300)  # after the right password, from wherever: it takes a million tries to find one
 
 
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    at: float
-
-
 class Throttle:
     """Thread-safe. `clock` is in seconds and only ever grows."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._buckets: OrderedDict[tuple[str, ...], _Bucket] = OrderedDict()
+        self._kinds: defaultdict[str, OrderedDict[_Key, tuple[float, float]]] = defaultdict(OrderedDict)
 
     def take(self, account: str, address: str) -> float:
         """Count one attempt. Returns 0 when it may be made, else how many seconds to wait before the next."""
         with self._lock:
-            rows = [(self._bucket(key, rate), rate) for key, rate in _keys(account, address)]
-            wait = max((1 - bucket.tokens) * rate.every for bucket, rate in rows)
+            rows = _keys(account, address)
+            wait = max((1 - self._tokens(key, rate)) * rate.every for key, rate in rows)
             if wait > 0:
                 return wait
-            for bucket, _ in rows:
-                bucket.tokens -= 1
+            for key, rate in rows:
+                self._set(key, self._tokens(key, rate) - 1)
             return 0
 
     def give_back(self, account: str, address: str) -> None:
         """The attempt was the account's owner: it does not count, nor do his earlier mistakes."""
         with self._lock:
             for key, rate in _keys(account, address):
-                bucket = self._bucket(key, rate)
-                bucket.tokens = rate.burst if key[0] == "account" else min(rate.burst, bucket.tokens + 1)
+                self._set(key, rate.burst if key[0] == "account" else min(rate.burst, self._tokens(key, rate) + 1))
 
     def wrong_code(self, account: str) -> None:
         """A one-time code was wrong, and the password right: nobody else can use up these tokens of an account."""
         with self._lock:
-            self._bucket(("code", account[:64]), WRONG_CODE).tokens -= 1
+            key = "code", account[:64]
+            self._set(key, self._tokens(key, WRONG_CODE) - 1)
 
     def too_many_codes(self, account: str) -> bool:
         """Whether no code is looked at for a while."""
         with self._lock:
-            return self._bucket(("code", account[:64]), WRONG_CODE).tokens < 1
+            return self._tokens(("code", account[:64]), WRONG_CODE) < 1
 
-    def _bucket(self, key: tuple[str, ...], rate: Rate) -> _Bucket:
-        now = self._clock()
-        bucket = self._buckets.setdefault(key, _Bucket(rate.burst, now))
-        self._buckets.move_to_end(key)
-        bucket.tokens = min(rate.burst, bucket.tokens + (now - bucket.at) / rate.every)
-        bucket.at = now
-        if len(self._buckets) > MAX_TRACKED:
-            self._buckets.popitem(last=False)
-        return bucket
+    def _tokens(self, key: _Key, rate: Rate) -> float:
+        tokens, at = self._kinds[key[0]].get(key, (rate.burst, 0.0))
+        return min(rate.burst, tokens + (self._clock() - at) / rate.every)
+
+    def _set(self, key: _Key, tokens: float) -> None:
+        rows = self._kinds[key[0]]
+        rows[key] = tokens, self._clock()
+        rows.move_to_end(key)
+        if len(rows) > MAX_TRACKED:
+            rows.popitem(last=False)
 
 
-def _keys(account: str, address: str) -> tuple[tuple[tuple[str, ...], Rate], ...]:
+def _keys(account: str, address: str) -> tuple[tuple[_Key, Rate], ...]:
     network = _network(address)
     return ((("account", account[:64], network), ACCOUNT), (("address", network), ADDRESS), (("total",), TOTAL))
 

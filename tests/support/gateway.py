@@ -44,7 +44,8 @@ class LocalKeeper:
     """`keeper.Shared` without processes: a worker, the keeper and the attending of workspaces on one event loop."""
 
     def __init__(self, store: Store, lifecycle: Lifecycle) -> None:
-        self.keeper = Keeper()
+        self.gate: Gate
+        self.keeper = Keeper(lambda number: self.gate.drop(number))
         self.attending = Attending(store, lifecycle)
         self.right, self.wrong_code = self.keeper.right, self.keeper.wrong_code
         self.fewer, self.left = self.keeper.fewer, self.keeper.left
@@ -90,7 +91,7 @@ class GatewayThread:
             self._stop = asyncio.Event()
             try:
                 self.shared = LocalKeeper(store, lifecycle)
-                self.gate = Gate(store, lifecycle, self.shared)
+                self.gate = self.shared.gate = Gate(store, lifecycle, self.shared)
                 await self.gate.open(load_host_keys(keys))
                 acceptor = Acceptor(listen_on("127.0.0.1", 0), self.shared.keeper, self.gate.take)
             except BaseException as error:

@@ -64,6 +64,7 @@ if "sshgate.worker" in sys.orig_argv:
 
 FEW = """
 from sshgate import limits
+limits.MAX_UNAUTHENTICATED = 60
 limits.MAX_UNAUTHENTICATED_ADDRESS = 6
 limits.MAX_ACCOUNT_CONNECTIONS = 4
 limits.MAX_ACCOUNT_SESSIONS = 3

@@ -95,7 +95,9 @@ class Sessions(Workspaces):
             sql, params = f"{sql} AND {'' if ended else '+'}s.workspace_id = ?", [workspace_id]
         if user is not None:
             sql, params = f"{sql} AND {'' if ended else '+'}s.user = ?", [*params, user]
-        rows = self._rows(f"{sql} ORDER BY s.started_at DESC, s.id DESC LIMIT ?", [*params, limit])
+        # all that ever were: by id, which grows as they begin, so that the latest are read and not all sorted
+        order = "s.id DESC" if ended and not params else "s.started_at DESC, s.id DESC"
+        rows = self._rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])
         return [Session(**row) for row in rows]
 
     def company(self, user: str, workspace_id: int) -> tuple[tuple[float, str] | None, list[str]]:
