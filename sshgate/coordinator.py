@@ -20,7 +20,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +30,9 @@ from pathlib import Path
 from sshgate.accept import Acceptor, listen_on
 from sshgate.attend import Attending
 from sshgate.keeper import Keeper
-from sshgate.link import Link, Message, pair
+from sshgate.link import Link, Message
 from sshgate.records import end_sessions
+from sshgate.spawn import spawn
 from sshgate.takeover import SIGNALS, Kept, KeptWorker, hold_signals, trial
 from workspaces.errors import HostError, WorkspacesError
 from workspaces.lifecycle import Lifecycle
@@ -53,9 +53,9 @@ class Worker:
 
     pid: int
     slot: Slot | None
+    handle: int  # pidfd
     process: str = ""  # what it calls itself in the store, once it is ready
     link: Link = field(init=False)
-    handle: int = -1  # pidfd
     ready: bool = False
     reported: bool = True  # False until one that was taken over has said what it holds
     retiring: bool = False
@@ -152,6 +152,10 @@ class Coordinator:
                 if self._kept is None:
                     raise
                 log.error("%s %s; the workers of before go on", error.message, error.hint)
+            except Exception:
+                if self._kept is None:
+                    raise
+                log.exception("the engine cannot be opened; the workers of before go on")
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
         if self._kept is None:
@@ -172,24 +176,26 @@ class Coordinator:
     def _fill(self, slot: Slot) -> None:
         if self._stops or self._renewed:
             return
-        ours, theirs = pair()
-        with theirs:
-            pid = os.posix_spawnp(
-                "setpriv",  # killed with this process, whatever it is doing
-                [
-                    *("setpriv", "--pdeathsig", "KILL", "--"),
-                    *(sys.executable, "-m", "sshgate.worker", str(self._settings.home), "3"),
-                ],
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-                ],
-            )
-        slot.worker = self._know(Worker(pid, slot), ours)
+        try:
+            pid, handle, sock = spawn(self._settings.home)
+        except OSError as error:
+            slot.failures += 1
+            self._fill_again(slot, f"A worker of the gateway cannot be started: {error.strerror}.")
+        else:
+            slot.worker = self._know(Worker(pid, slot, handle), sock)
+
+    def _fill_again(self, slot: Slot, why: str) -> None:
+        """After a pause, unless this is a first start: that one fails."""
+        if not self._all_ready.done() and self._kept is None:
+            self._all_ready.set_exception(HostError(why))
+            return
+        pause = min(LONGEST_PAUSE, 2.0 ** (slot.failures - 2)) if slot.failures > 1 else 0.0
+        log.error("%s Another starts in %.0f s", why, pause)
+        self._loop.call_later(pause, self._fill, slot)
 
     def _adopt(self, old: KeptWorker) -> None:
-        adopted = Worker(old.pid, None, old.process, reported=False, retiring=old.retiring)
+        handle = os.pidfd_open(old.pid)
+        adopted = Worker(old.pid, None, handle, old.process, reported=False, retiring=old.retiring)
         worker = self._know(adopted, old.socket)
         worker.link.send(do="report")
 
@@ -203,7 +209,6 @@ class Coordinator:
             self._loop.call_later(END_SECONDS, self._kill, worker)
 
         worker.link = Link(sock, heard, lost)
-        worker.handle = os.pidfd_open(worker.pid)
         self._loop.add_reader(worker.handle, self._died, worker)
         self._workers.add(worker)
         return worker
@@ -229,13 +234,7 @@ class Coordinator:
             slot.worker = None
             short = time.monotonic() - worker.started < LONGEST_PAUSE
             slot.failures = slot.failures + 1 if short else 0
-            pause = min(LONGEST_PAUSE, 2.0 ** (slot.failures - 2)) if slot.failures > 1 else 0.0
-            log.error("worker %d ended with status %d; another starts in %.0f s", worker.pid, status, pause)
-            if not self._all_ready.done() and self._kept is None:
-                message = f"A worker of the gateway ended while starting, with status {status}."
-                self._all_ready.set_exception(HostError(message))
-            else:
-                self._loop.call_later(pause, self._fill, slot)
+            self._fill_again(slot, f"Worker {worker.pid} of the gateway ended with status {status}.")
         else:
             log.info("worker %d ended", worker.pid)
         untaken, worker.untaken = worker.untaken, {}

@@ -234,6 +234,34 @@ def test_a_worker_that_cannot_start_is_told(stage: ProcessStage) -> None:
     assert "Traceback" not in done.stderr.decode()
 
 
+NO_SPAWN = """
+import os
+if "gateway" in sys.orig_argv and "--check" not in sys.orig_argv:
+    def spawn(*args, real=os.posix_spawnp, tries=[], **kwargs):
+        tries.append(None)
+        if len(tries) == {which}:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real(*args, **kwargs)
+    os.posix_spawnp = spawn
+"""
+
+
+def test_a_worker_that_cannot_be_started_for_a_moment_is_tried_again(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, NO_SPAWN.format(which=2), workers=1) as stage:
+        alice = running_person(stage, "alice")
+        (first,) = stage.children()
+        os.kill(first, signal.SIGKILL)
+        assert whoami(alice) == "als/alice alice"
+        assert "cannot be started: Resource temporarily unavailable." in stage.log()
+        with Terminal(alice.line("-tt"), "echo up; read line") as terminal:
+            terminal.expect(rb"up")
+            stage.write_code(NO_SPAWN.format(which=1))
+            stage.renew()
+            assert stage.process.poll() is None
+            terminal.send("\n")
+            assert terminal.wait() == 0
+
+
 def test_a_snapshot_is_asked_for_in_the_first_session_whichever_worker_has_it(stage: ProcessStage) -> None:
     engine = stage.engine
     assert isinstance(engine, MemoryEngine)
