@@ -282,6 +282,10 @@ class Coordinator:
         match do:
             case "taken":
                 worker.untaken.pop(message["n"]).close()
+            case "refused":
+                worker.untaken.pop(message["n"]).close()
+                worker.numbers.discard(message["n"])
+                self._keeper.left(message["n"])
             case "authenticated":
                 self._answer(worker, message, self._keeper.authenticated(message["n"], message["account"]))
             case "sessions":

@@ -1,6 +1,6 @@
 """One of the gateway's worker processes; the coordinator starts it: `python -m sshgate.worker HOME DESCRIPTOR`.
 
-    coordinator ──► connection + descriptor ──► Gate.take ──► "taken"
+    coordinator ──► connection + descriptor ──► Gate.take ──► "taken", or "refused"
                 ──► retire: serve whoever is here until they leave, and end
                 ──► drain:  give them some seconds, and end
                 ──► stop, or no coordinator any more: end at once
@@ -59,10 +59,7 @@ class Worker:
     def _heard(self, message: Message, descriptors: list[int]) -> None:
         match message["do"]:
             case "connection":
-                sock = socket.socket(fileno=descriptors[0])
-                sock.setblocking(False)
-                self._gate.take(sock, message["n"])
-                self._link.send(do="taken", n=message["n"])
+                self._take(message["n"], descriptors)
             case "answer":
                 self._remote.answered(message)
             case "report":
@@ -73,6 +70,22 @@ class Worker:
                 self._end(self._gate.drain(message["seconds"]))
             case "stop":
                 self._ended.set()
+
+    def _take(self, number: int, descriptors: list[int]) -> None:
+        if not descriptors:  # the kernel drops what it cannot give a number
+            log.error("a connection is refused: this worker has no descriptor left")
+            self._link.send(do="refused", n=number)
+            return
+        sock = socket.socket(fileno=descriptors[0])
+        try:
+            sock.setblocking(False)
+            self._gate.take(sock, number)
+        except Exception:
+            log.exception("a connection is refused")
+            sock.close()
+            self._link.send(do="refused", n=number)
+        else:
+            self._link.send(do="taken", n=number)
 
     def _lost(self) -> None:
         log.error("the gateway's coordinator is gone; this worker ends")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import signal
 import socket
@@ -232,6 +233,19 @@ def test_a_worker_that_cannot_start_is_told(stage: ProcessStage) -> None:
     assert done.returncode == 1
     assert f"workspaces: Others can read the host key {key}." in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
+
+
+def test_what_a_worker_has_no_descriptor_for_is_closed_and_counts_no_more(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, FEW, workers=1) as stage:
+        alice = running_person(stage, "alice")
+        (worker,) = stage.children()
+        soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (4, hard))
+        for _ in range(7):
+            with silent(stage, 1) as (sock,):
+                assert not greeted(sock)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
+        assert whoami(alice) == "als/alice alice"
 
 
 NO_SPAWN = """
