@@ -31,7 +31,7 @@ from sshgate.accept import Acceptor, listen_on
 from sshgate.attend import Attending
 from sshgate.keeper import Keeper
 from sshgate.link import Link, Message
-from sshgate.records import end_sessions
+from sshgate.records import end_sessions, end_sessions_of
 from sshgate.spawn import spawn
 from sshgate.takeover import SIGNALS, Kept, KeptWorker, hold_signals, trial
 from workspaces.errors import HostError, WorkspacesError
@@ -159,7 +159,7 @@ class Coordinator:
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
         if self._kept is None:
-            await self._loop.run_in_executor(self._opening, end_sessions, self._store, None)
+            await self._loop.run_in_executor(self._opening, end_sessions, self._store, self._settings.locks)
         self._opening.shutdown(wait=False)
         self._attending.set_result(Attending(self._store, lifecycle, self._last_users))
         for slot in self._slots:
@@ -226,7 +226,7 @@ class Coordinator:
         worker.link.finish()  # it may have said why
         self._workers.discard(worker)
         if worker.process:
-            self._loop.run_in_executor(None, end_sessions, self._store, worker.process)
+            self._loop.run_in_executor(None, end_sessions_of, self._store, self._settings.locks, worker.process)
         for number in worker.numbers - worker.untaken.keys():
             self._keeper.left(number)
         slot = worker.slot

@@ -26,6 +26,7 @@ import asyncssh
 
 from sshgate.hostkey import HostKeys, load_host_keys
 from sshgate.link import Link, Message
+from sshgate.records import show_alive
 from sshgate.remote import Remote, Row
 from sshgate.server import Gate
 from workspaces import settings
@@ -40,10 +41,11 @@ log = logging.getLogger("sshgate.worker")
 class Worker:
     """Carries out what the coordinator says, until it says to end."""
 
-    def __init__(self, sock: socket.socket, store: Store, lifecycle: Lifecycle) -> None:
+    def __init__(self, sock: socket.socket, store: Store, lifecycle: Lifecycle, locks: Path) -> None:
         self._link = Link(sock, self._heard, self._lost)
         self._remote = Remote(self._link)
         self._gate = Gate(store, lifecycle, self._remote)
+        show_alive(locks, self._gate.records.process)
         self._ending: asyncio.Task[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
@@ -130,7 +132,7 @@ def main(home: Path, descriptor: int) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, lambda: None)
-        await Worker(sock, store, Lifecycle(store, engine, found.locks)).run(keys)
+        await Worker(sock, store, Lifecycle(store, engine, found.locks), found.locks).run(keys)
 
     with ExitStack() as stack:
         try:

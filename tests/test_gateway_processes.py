@@ -248,6 +248,22 @@ def test_what_a_worker_has_no_descriptor_for_is_closed_and_counts_no_more(tmp_pa
         assert whoami(alice) == "als/alice alice"
 
 
+def test_a_gateway_that_starts_leaves_the_sessions_of_one_that_drains(stage: ProcessStage) -> None:
+    alice = running_person(stage, "alice")
+    with Terminal(alice.line("-tt"), "echo up; read line") as terminal:
+        terminal.expect(rb"up")
+        until(stage.store.sessions)
+        draining = stage.process
+        draining.send_signal(signal.SIGTERM)
+        terminal.expect(rb"closes this connection")
+        stage.start()
+        assert len(stage.store.sessions()) == 1
+        terminal.send("\n")
+        assert terminal.wait() == 0
+    assert draining.wait(20) == 0
+    until(lambda: not stage.store.sessions())
+
+
 NO_SPAWN = """
 import os
 if "gateway" in sys.orig_argv and "--check" not in sys.orig_argv:
