@@ -87,7 +87,7 @@ class Coordinator:
         self._slots = [Slot() for _ in range(settings.gateway_processes or len(os.sched_getaffinity(0)))]
         self._opening = ThreadPoolExecutor(1, "open")
         self._attending: asyncio.Future[Attending] = self._loop.create_future()
-        self._last_users = kept.last_users if kept else {}
+        self._last_users = dict(kept.last_users) if kept else {}
         self._answers: set[asyncio.Task[None]] = set()
         self._all_ready: asyncio.Future[None] = self._loop.create_future()
         self._changed = asyncio.Event()
@@ -327,8 +327,10 @@ class Coordinator:
         worker.link.send(**{"do": "answer", "id": message["id"], "is": answer})
 
     async def _attend(self, worker: Worker, message: Message) -> None:
-        attending = await asyncio.shield(self._attending)
-        await attending.attend(message["workspace"], Path(message["socket"]), message["user"])
+        if self._attending.done():
+            await self._attending.result().attend(message["workspace"], Path(message["socket"]), message["user"])
+        else:  # workers of before need not wait for an engine that is away
+            self._last_users[message["workspace"]] = message["user"]
         self._answer(worker, message, None)
 
     # --- the end ---
