@@ -363,13 +363,16 @@ class Coordinator:
 
     async def _keep(self) -> Kept:
         """What the next version of this process goes on with. The workers go on meanwhile; nobody is accepted."""
-        await self._until(lambda: not any(worker.link.closed for worker in self._workers))  # they are about to end
         self._acceptor.pause()
-        try:
-            async with asyncio.timeout(FLUSH_SECONDS):
-                await asyncio.gather(*(worker.link.flushed() for worker in self._workers))
-        except TimeoutError:
-            log.error("a worker takes no messages; connections on their way to it are lost")
+        while True:
+            await self._until(lambda: not any(worker.link.closed for worker in self._workers))  # they are about to end
+            try:
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await asyncio.gather(*(worker.link.flushed() for worker in self._workers))
+            except TimeoutError:
+                log.error("a worker takes no messages; connections on their way to it are lost")
+            if not any(worker.link.closed for worker in self._workers):  # nor did one end meanwhile
+                break
         kept = tuple(
             KeptWorker(worker.pid, worker.process, socket.socket(fileno=os.dup(worker.link.fileno())), worker.retiring)
             for worker in self._workers
