@@ -48,10 +48,12 @@ class Worker:
         show_alive(locks, self._gate.records.process)
         self._ending: asyncio.Task[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
         self._ended = asyncio.Event()
 
     async def run(self, keys: HostKeys) -> None:
         await self._gate.open(keys)
+        self._opened.set()
         log.info("ready, host key %s", keys.current.get_fingerprint())
         self._ready()
         await self._ended.wait()
@@ -94,6 +96,7 @@ class Worker:
         self._ended.set()
 
     async def _report(self) -> None:
+        await self._opened.wait()
         await self._gate.arrived()
         self._remote.report(self._rows())
         self._ready()
