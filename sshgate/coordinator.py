@@ -20,7 +20,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +30,9 @@ from pathlib import Path
 from sshgate.accept import Acceptor, listen_on
 from sshgate.attend import Attending
 from sshgate.keeper import Keeper
-from sshgate.link import Link, Message, pair
-from sshgate.records import end_sessions
+from sshgate.link import Link, Message
+from sshgate.records import end_sessions, end_sessions_of
+from sshgate.spawn import spawn
 from sshgate.takeover import SIGNALS, Kept, KeptWorker, hold_signals, trial
 from workspaces.errors import HostError, WorkspacesError
 from workspaces.lifecycle import Lifecycle
@@ -53,9 +53,9 @@ class Worker:
 
     pid: int
     slot: Slot | None
+    handle: int  # pidfd
     process: str = ""  # what it calls itself in the store, once it is ready
     link: Link = field(init=False)
-    handle: int = -1  # pidfd
     ready: bool = False
     reported: bool = True  # False until one that was taken over has said what it holds
     retiring: bool = False
@@ -87,7 +87,7 @@ class Coordinator:
         self._slots = [Slot() for _ in range(settings.gateway_processes or len(os.sched_getaffinity(0)))]
         self._opening = ThreadPoolExecutor(1, "open")
         self._attending: asyncio.Future[Attending] = self._loop.create_future()
-        self._last_users = kept.last_users if kept else {}
+        self._last_users = dict(kept.last_users) if kept else {}
         self._answers: set[asyncio.Task[None]] = set()
         self._all_ready: asyncio.Future[None] = self._loop.create_future()
         self._changed = asyncio.Event()
@@ -152,10 +152,14 @@ class Coordinator:
                 if self._kept is None:
                     raise
                 log.error("%s %s; the workers of before go on", error.message, error.hint)
+            except Exception:
+                if self._kept is None:
+                    raise
+                log.exception("the engine cannot be opened; the workers of before go on")
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
         if self._kept is None:
-            await self._loop.run_in_executor(self._opening, end_sessions, self._store, None)
+            await self._loop.run_in_executor(self._opening, end_sessions, self._store, self._settings.locks)
         self._opening.shutdown(wait=False)
         self._attending.set_result(Attending(self._store, lifecycle, self._last_users))
         for slot in self._slots:
@@ -172,24 +176,26 @@ class Coordinator:
     def _fill(self, slot: Slot) -> None:
         if self._stops or self._renewed:
             return
-        ours, theirs = pair()
-        with theirs:
-            pid = os.posix_spawnp(
-                "setpriv",  # killed with this process, whatever it is doing
-                [
-                    *("setpriv", "--pdeathsig", "KILL", "--"),
-                    *(sys.executable, "-m", "sshgate.worker", str(self._settings.home), "3"),
-                ],
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-                ],
-            )
-        slot.worker = self._know(Worker(pid, slot), ours)
+        try:
+            pid, handle, sock = spawn(self._settings.home)
+        except OSError as error:
+            slot.failures += 1
+            self._fill_again(slot, f"A worker of the gateway cannot be started: {error.strerror}.")
+        else:
+            slot.worker = self._know(Worker(pid, slot, handle), sock)
+
+    def _fill_again(self, slot: Slot, why: str) -> None:
+        """After a pause, unless this is a first start: that one fails."""
+        if not self._all_ready.done() and self._kept is None:
+            self._all_ready.set_exception(HostError(why))
+            return
+        pause = min(LONGEST_PAUSE, 2.0 ** (slot.failures - 2)) if slot.failures > 1 else 0.0
+        log.error("%s Another starts in %.0f s", why, pause)
+        self._loop.call_later(pause, self._fill, slot)
 
     def _adopt(self, old: KeptWorker) -> None:
-        adopted = Worker(old.pid, None, old.process, reported=False, retiring=old.retiring)
+        handle = os.pidfd_open(old.pid)
+        adopted = Worker(old.pid, None, handle, old.process, reported=False, retiring=old.retiring)
         worker = self._know(adopted, old.socket)
         worker.link.send(do="report")
 
@@ -203,7 +209,6 @@ class Coordinator:
             self._loop.call_later(END_SECONDS, self._kill, worker)
 
         worker.link = Link(sock, heard, lost)
-        worker.handle = os.pidfd_open(worker.pid)
         self._loop.add_reader(worker.handle, self._died, worker)
         self._workers.add(worker)
         return worker
@@ -221,7 +226,7 @@ class Coordinator:
         worker.link.finish()  # it may have said why
         self._workers.discard(worker)
         if worker.process:
-            self._loop.run_in_executor(None, end_sessions, self._store, worker.process)
+            self._loop.run_in_executor(None, end_sessions_of, self._store, self._settings.locks, worker.process)
         for number in worker.numbers - worker.untaken.keys():
             self._keeper.left(number)
         slot = worker.slot
@@ -229,13 +234,7 @@ class Coordinator:
             slot.worker = None
             short = time.monotonic() - worker.started < LONGEST_PAUSE
             slot.failures = slot.failures + 1 if short else 0
-            pause = min(LONGEST_PAUSE, 2.0 ** (slot.failures - 2)) if slot.failures > 1 else 0.0
-            log.error("worker %d ended with status %d; another starts in %.0f s", worker.pid, status, pause)
-            if not self._all_ready.done() and self._kept is None:
-                message = f"A worker of the gateway ended while starting, with status {status}."
-                self._all_ready.set_exception(HostError(message))
-            else:
-                self._loop.call_later(pause, self._fill, slot)
+            self._fill_again(slot, f"Worker {worker.pid} of the gateway ended with status {status}.")
         else:
             log.info("worker %d ended", worker.pid)
         untaken, worker.untaken = worker.untaken, {}
@@ -292,6 +291,10 @@ class Coordinator:
         match do:
             case "taken":
                 worker.untaken.pop(message["n"]).close()
+            case "refused":
+                worker.untaken.pop(message["n"]).close()
+                worker.numbers.discard(message["n"])
+                self._keeper.left(message["n"])
             case "authenticated":
                 self._answer(worker, message, self._keeper.authenticated(message["n"], message["account"]))
             case "sessions":
@@ -333,8 +336,10 @@ class Coordinator:
         worker.link.send(**{"do": "answer", "id": message["id"], "is": answer})
 
     async def _attend(self, worker: Worker, message: Message) -> None:
-        attending = await asyncio.shield(self._attending)
-        await attending.attend(message["workspace"], Path(message["socket"]), message["user"])
+        if self._attending.done():
+            await self._attending.result().attend(message["workspace"], Path(message["socket"]), message["user"])
+        else:  # workers of before need not wait for an engine that is away
+            self._last_users[message["workspace"]] = message["user"]
         self._answer(worker, message, None)
 
     # --- the end ---
@@ -367,13 +372,16 @@ class Coordinator:
 
     async def _keep(self) -> Kept:
         """What the next version of this process goes on with. The workers go on meanwhile; nobody is accepted."""
-        await self._until(lambda: not any(worker.link.closed for worker in self._workers))  # they are about to end
         self._acceptor.pause()
-        try:
-            async with asyncio.timeout(FLUSH_SECONDS):
-                await asyncio.gather(*(worker.link.flushed() for worker in self._workers))
-        except TimeoutError:
-            log.error("a worker takes no messages; connections on their way to it are lost")
+        while True:
+            await self._until(lambda: not any(worker.link.closed for worker in self._workers))  # they are about to end
+            try:
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await asyncio.gather(*(worker.link.flushed() for worker in self._workers))
+            except TimeoutError:
+                log.error("a worker takes no messages; connections on their way to it are lost")
+            if not any(worker.link.closed for worker in self._workers):  # nor did one end meanwhile
+                break
         kept = tuple(
             KeptWorker(worker.pid, worker.process, socket.socket(fileno=os.dup(worker.link.fileno())), worker.retiring)
             for worker in self._workers

@@ -5,18 +5,23 @@
 
 The rows of sessions name this process, by a word that no other start has. A session whose row somebody else has ended
 is to be hung up; a row that is open although its session is gone, because its end could not be written, is ended.
+While a process lives it holds a lock that is named by its word, so the next gateway ends only what nobody carries.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import secrets
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from workspaces.errors import WorkspacesError
 from workspaces.store import Store
@@ -24,6 +29,7 @@ from workspaces.store import Store
 log = logging.getLogger(__name__)
 
 BATCH = 256  # writes in one transaction
+_PREFIX = "gateway-"
 
 
 class Record:
@@ -145,11 +151,23 @@ class Records:
         return killed
 
 
-def end_sessions(store: Store, process: str | None) -> None:
-    """End the sessions of a gateway process that is gone, by its word (`Records.process`), or of all (None).
+def show_alive(locks: Path, process: str) -> None:
+    """Let others see that this process, by its word, is alive: until it ends, it holds a lock in directory `locks`."""
+    path = _lock(locks, process)
+    draft = path.with_suffix(".new")  # whoever finds the file finds it locked
+    try:
+        locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        draft.rename(path)
+    except OSError as error:
+        log.error("%s cannot be locked, so another gateway may end these sessions: %s", path, error.strerror)
 
-    Blocks on the store.
-    """
+
+def end_sessions_of(store: Store, locks: Path, process: str) -> None:
+    """End the sessions of a gateway process that is gone, by its word (`Records.process`). Blocks on the store."""
+    with suppress(OSError):
+        _lock(locks, process).unlink()
     try:
         count = store.end_sessions_of(process)
     except WorkspacesError as error:
@@ -157,3 +175,33 @@ def end_sessions(store: Store, process: str | None) -> None:
     else:
         if count:
             log.info("%d sessions of a gateway that is gone are ended", count)
+
+
+def end_sessions(store: Store, locks: Path) -> None:
+    """The same for all that are gone. Another gateway may live: one that drains, while this one starts already."""
+    try:
+        left = {session.process for session in store.sessions(limit=sys.maxsize)}
+    except WorkspacesError as error:
+        log.error("sessions of a gateway that is gone stay open in the record: %s", error.message)
+        return
+    left.update(path.stem.removeprefix(_PREFIX) for path in locks.glob(f"{_PREFIX}*.lock"))
+    for process in left:
+        if not _lives(locks, process):
+            end_sessions_of(store, locks, process)
+
+
+def _lives(locks: Path, process: str) -> bool:
+    try:
+        with _lock(locks, process).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if not isinstance(error, BlockingIOError):
+            log.error("whether gateway process %s is alive cannot be told: %s", process, error.strerror)
+        return True
+    return False
+
+
+def _lock(locks: Path, process: str) -> Path:
+    return locks / f"{_PREFIX}{process}.lock"

@@ -1,6 +1,6 @@
 """One of the gateway's worker processes; the coordinator starts it: `python -m sshgate.worker HOME DESCRIPTOR`.
 
-    coordinator ──► connection + descriptor ──► Gate.take ──► "taken"
+    coordinator ──► connection + descriptor ──► Gate.take ──► "taken", or "refused"
                 ──► drop:   end a connection that has not logged in; its place is somebody else's
                 ──► retire: serve whoever is here until they leave, and end
                 ──► drain:  give them some seconds, and end
@@ -27,6 +27,7 @@ import asyncssh
 
 from sshgate.hostkey import HostKeys, load_host_keys
 from sshgate.link import Link, Message
+from sshgate.records import show_alive
 from sshgate.remote import Remote, Row
 from sshgate.server import Gate
 from workspaces import settings
@@ -41,16 +42,19 @@ log = logging.getLogger("sshgate.worker")
 class Worker:
     """Carries out what the coordinator says, until it says to end."""
 
-    def __init__(self, sock: socket.socket, store: Store, lifecycle: Lifecycle) -> None:
+    def __init__(self, sock: socket.socket, store: Store, lifecycle: Lifecycle, locks: Path) -> None:
         self._link = Link(sock, self._heard, self._lost)
         self._remote = Remote(self._link)
         self._gate = Gate(store, lifecycle, self._remote)
+        show_alive(locks, self._gate.records.process)
         self._ending: asyncio.Task[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
+        self._opened = asyncio.Event()
         self._ended = asyncio.Event()
 
     async def run(self, keys: HostKeys) -> None:
         await self._gate.open(keys)
+        self._opened.set()
         log.info("ready, host key %s", keys.current.get_fingerprint())
         self._ready()
         await self._ended.wait()
@@ -60,10 +64,7 @@ class Worker:
     def _heard(self, message: Message, descriptors: list[int]) -> None:
         match message["do"]:
             case "connection":
-                sock = socket.socket(fileno=descriptors[0])
-                sock.setblocking(False)
-                self._gate.take(sock, message["n"])
-                self._link.send(do="taken", n=message["n"])
+                self._take(message["n"], descriptors)
             case "drop":
                 self._gate.drop(message["n"])
             case "answer":
@@ -77,11 +78,28 @@ class Worker:
             case "stop":
                 self._ended.set()
 
+    def _take(self, number: int, descriptors: list[int]) -> None:
+        if not descriptors:  # the kernel drops what it cannot give a number
+            log.error("a connection is refused: this worker has no descriptor left")
+            self._link.send(do="refused", n=number)
+            return
+        sock = socket.socket(fileno=descriptors[0])
+        try:
+            sock.setblocking(False)
+            self._gate.take(sock, number)
+        except Exception:
+            log.exception("a connection is refused")
+            sock.close()
+            self._link.send(do="refused", n=number)
+        else:
+            self._link.send(do="taken", n=number)
+
     def _lost(self) -> None:
         log.error("the gateway's coordinator is gone; this worker ends")
         self._ended.set()
 
     async def _report(self) -> None:
+        await self._opened.wait()
         await self._gate.arrived()
         self._remote.report(self._rows())
         self._ready()
@@ -120,7 +138,7 @@ def main(home: Path, descriptor: int) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, lambda: None)
-        await Worker(sock, store, Lifecycle(store, engine, found.locks)).run(keys)
+        await Worker(sock, store, Lifecycle(store, engine, found.locks), found.locks).run(keys)
 
     with ExitStack() as stack:
         try:

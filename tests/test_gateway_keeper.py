@@ -6,16 +6,22 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sshgate import accept, keeper, limits, remote, texts
 from sshgate.accept import Acceptor, listen_on
+from sshgate.hostkey import load_host_keys
 from sshgate.keeper import Keeper
 from sshgate.link import Link, Message, pair
 from sshgate.remote import Remote
+from sshgate.worker import Worker
+from tests.support.gateway import memory_engine
 from workspaces.errors import HostError
+from workspaces.lifecycle import Lifecycle
+from workspaces.store import Store
 
 
 def entered(keeper: Keeper, address: str = "192.0.2.1") -> int:
@@ -349,3 +355,24 @@ def test_accepting_goes_on_after_descriptors_ran_out(monkeypatch: pytest.MonkeyP
 def test_an_address_that_is_none() -> None:
     with pytest.raises(HostError, match=r"cannot listen on 192\.0\.2\.77:2222"):
         listen_on("192.0.2.77", 2222)
+
+
+def test_a_worker_that_is_not_ready_yet_says_so_to_no_coordinator(tmp_path: Path) -> None:
+    async def run(store: Store) -> None:
+        ours, theirs = pair()
+        far = Other(ours)
+        worker = Worker(theirs, store, Lifecycle(store, memory_engine(tmp_path), tmp_path), tmp_path)
+        far.link.send(do="report")
+        far.link.send(do="retire")
+        await far.link.flushed()
+        early = asyncio.create_task(far.heard.get())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not early.done()
+        await worker.run(load_host_keys(tmp_path))
+        assert (await early)["do"] == "ready"
+        far.link.close()
+
+    store = Store.open(tmp_path / "workspaces.db")
+    asyncio.run(run(store))
+    store.close()

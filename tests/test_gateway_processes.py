@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import signal
 import socket
@@ -246,6 +247,63 @@ def test_a_worker_that_cannot_start_is_told(stage: ProcessStage) -> None:
     assert done.returncode == 1
     assert f"workspaces: Others can read the host key {key}." in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
+
+
+def test_what_a_worker_has_no_descriptor_for_is_closed_and_counts_no_more(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, FEW, workers=1) as stage:
+        alice = running_person(stage, "alice")
+        (worker,) = stage.children()
+        soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (4, hard))
+        for _ in range(7):
+            with silent(stage, 1) as (sock,):
+                assert not greeted(sock)
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (soft, hard))
+        assert whoami(alice) == "als/alice alice"
+
+
+def test_a_gateway_that_starts_leaves_the_sessions_of_one_that_drains(stage: ProcessStage) -> None:
+    alice = running_person(stage, "alice")
+    with Terminal(alice.line("-tt"), "echo up; read line") as terminal:
+        terminal.expect(rb"up")
+        until(stage.store.sessions)
+        draining = stage.process
+        draining.send_signal(signal.SIGTERM)
+        terminal.expect(rb"closes this connection")
+        stage.start()
+        assert len(stage.store.sessions()) == 1
+        terminal.send("\n")
+        assert terminal.wait() == 0
+    assert draining.wait(20) == 0
+    until(lambda: not stage.store.sessions())
+
+
+NO_SPAWN = """
+import os
+if "gateway" in sys.orig_argv and "--check" not in sys.orig_argv:
+    def spawn(*args, real=os.posix_spawnp, tries=[], **kwargs):
+        tries.append(None)
+        if len(tries) == {which}:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real(*args, **kwargs)
+    os.posix_spawnp = spawn
+"""
+
+
+def test_a_worker_that_cannot_be_started_for_a_moment_is_tried_again(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, NO_SPAWN.format(which=2), workers=1) as stage:
+        alice = running_person(stage, "alice")
+        (first,) = stage.children()
+        os.kill(first, signal.SIGKILL)
+        assert whoami(alice) == "als/alice alice"
+        assert "cannot be started: Resource temporarily unavailable." in stage.log()
+        with Terminal(alice.line("-tt"), "echo up; read line") as terminal:
+            terminal.expect(rb"up")
+            stage.write_code(NO_SPAWN.format(which=1))
+            stage.renew()
+            assert stage.process.poll() is None
+            terminal.send("\n")
+            assert terminal.wait() == 0
 
 
 def test_a_snapshot_is_asked_for_in_the_first_session_whichever_worker_has_it(stage: ProcessStage) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sshgate.records import Record, Records, end_sessions
+from sshgate.records import Record, Records, end_sessions, end_sessions_of, show_alive
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from tests.support.terminal import Terminal
 from workspaces.errors import StoreBusy
@@ -116,18 +116,22 @@ def test_a_kill_is_not_missed_when_the_store_cannot_be_read_at_first(
 
 
 def test_a_process_that_died_left_rows_and_the_next_gateway_ends_them(
-    settled: GatewayStage, alice: Person, caplog: pytest.LogCaptureFixture
+    settled: GatewayStage, alice: Person, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     assert alice.workspace
     caplog.set_level(logging.INFO)
+    show_alive(tmp_path, "mine")
+    (tmp_path / "gateway-long-gone.lock").touch()
     mine = settled.store.begin_session("alice", alice.workspace.id, "exec", "::1", "mine", 1.0)
     dead = settled.store.begin_session("alice", alice.workspace.id, "exec", "::1", "dead", 1.0)
-    end_sessions(settled.store, "dead")
+    end_sessions(settled.store, tmp_path)
     assert [s.id for s in settled.store.sessions()] == [mine]
     assert settled.store.session(dead).ended_at is not None
     assert "1 sessions of a gateway that is gone are ended" in caplog.text
-    end_sessions(settled.store, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["gateway-mine.lock"]
+    end_sessions_of(settled.store, tmp_path, "mine")
     assert settled.store.sessions() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the queue by itself ---

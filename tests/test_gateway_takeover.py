@@ -199,3 +199,43 @@ def test_who_asks_for_a_snapshot_is_known_after_a_takeover(stage: ProcessStage) 
 
     assert asyncio.run(run()) == ""
     assert [row.requested_by for row in stage.store.snapshots(number)] == ["bob"]
+
+
+AWAY = """
+if "gateway" in sys.orig_argv and "--check" not in sys.orig_argv:
+    def away(*args, **kwargs):
+        raise EngineUnavailable("The engine is away.")
+    Away.prepare = workspaces.engine.open_engine = away
+"""
+
+
+def test_who_logs_in_while_a_new_version_finds_no_engine_waits_for_nothing(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, "from sshgate import remote\nremote.ANSWER_SECONDS = 1000.0", 1) as stage:
+        alice = running_person(stage, "alice")
+        stage.write_code(AWAY)
+        stage.process.send_signal(signal.SIGHUP)
+        until(lambda: "the workers of before go on" in stage.log(), 60, "a takeover without an engine")
+        assert whoami(alice) == "als/alice alice"
+
+
+ENDS = """
+if "gateway" in sys.orig_argv and "--check" not in sys.orig_argv:
+    import asyncio
+    from sshgate.link import Link
+    async def flushed(self, real=Link.flushed, ended=[]):
+        await real(self)
+        if not ended:
+            ended.append(self)
+            self._socket.shutdown(2)
+            while not self.closed:
+                await asyncio.sleep(0)
+    Link.flushed = flushed
+"""
+
+
+def test_a_worker_that_ends_while_a_new_version_takes_over(tmp_path: Path) -> None:
+    with memory_process_stage(tmp_path, ENDS) as stage:
+        alice = running_person(stage, "alice")
+        stage.renew()
+        assert stage.process.poll() is None
+        assert whoami(alice) == "als/alice alice"

@@ -74,7 +74,6 @@ def test_sessions_of_dead_processes_end_and_those_of_live_ones_stay(store: Store
     assert store.session(done).ended_at == 1001.0
     assert store.open_session_ids("live") == {live}
     assert store.open_session_ids("dead") == set()
-    assert store.end_sessions_of(None) == 1
 
 
 def test_company_is_the_last_shell_and_who_else_is_on(store: Store) -> None:

@@ -10,7 +10,7 @@ State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
     guest/              what every container sees read-only at /dev/workspaces/guest
     archive/            committed images, unless [archive] url says elsewhere
     engine/             the private engine: data, sockets, pid files, logs
-    locks/              one lock file per workspace, one for the worker
+    locks/              one lock file per workspace, one for the worker, one per live gateway worker
     log/                logs of the processes under `serve`
 """
 

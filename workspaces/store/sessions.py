@@ -65,12 +65,11 @@ class Sessions(Workspaces):
             self._record(actor, "session.killed", found.workspace, data=data)
             return self.session(session_id)
 
-    def end_sessions_of(self, process: str | None) -> int:
-        """End the open sessions of a gateway process that is gone, or of all (None); how many those were."""
+    def end_sessions_of(self, process: str) -> int:
+        """End the open sessions of a gateway process that is gone; how many those were."""
         with self._write() as db:
             done = db.execute(
-                "UPDATE sessions SET ended_at = :now "
-                "WHERE ended_at IS NULL AND (:process IS NULL OR process = :process)",
+                "UPDATE sessions SET ended_at = :now WHERE ended_at IS NULL AND process = :process",
                 {"now": time.time(), "process": process},
             )
             return int(done.rowcount)
