@@ -31,6 +31,7 @@ from sshgate.channels import Windowed
 from sshgate.connection import WINDOW
 from sshgate.places import Place, find
 from sshgate.reach import ended, reach
+from sshgate.stay import Stays
 from sshgate.stream import Stream
 from workspaces.errors import GuestUnavailable, Refused, WorkspacesError
 from workspaces.guest.client import GuestClient, Listener
@@ -116,6 +117,8 @@ class Forwarding:
         self._found: asyncio.Future[Place] | None = None
         self._found_at = 0.0
         self._closed = False
+        self._moved_before = 0  # bytes, by streams that have ended
+        self.stays = Stays(self._moved, self._expire)
 
     @property
     def connection(self) -> Connection:
@@ -176,6 +179,7 @@ class Forwarding:
         if isinstance(target, str) and self.connection.get_key_option("permitopen"):
             raise Refused(texts.KEY_FORBIDS)  # asyncssh lets any path through; sshd none
         place = stream.place = await self.place(Kind.LOCAL)
+        self.stays.begin(place)
         user = place.challenge.login_user
 
         async def ask(client: GuestClient) -> socket.socket:
@@ -254,6 +258,7 @@ class Forwarding:
             raise GuestUnavailable(f"{texts.CLOSING}.")
         door = Door(self, place, listener, open_channel, lost, single)
         self.doors.add(door)
+        self.stays.begin(place)
         return door
 
     def bring(self, door: Door, sock: socket.socket, open_channel: Open, host: str, port: int) -> None:
@@ -295,8 +300,24 @@ class Forwarding:
         return stream, WINDOW if account < limits.WIDE_STREAMS else limits.SMALL_WINDOW
 
     def _gone(self, stream: Stream) -> None:
-        self.streams.discard(stream)
+        if stream in self.streams:
+            self.streams.discard(stream)
+            self._moved_before += stream.moved
         self.gate.changed()
+
+    def _moved(self) -> int:
+        """Another number than before when a byte moved, or a session runs, which has clocks of its own."""
+        self._moved_before += self._has_session()
+        return self._moved_before + sum(stream.moved for stream in self.streams)
+
+    def _has_session(self) -> bool:
+        return any(session.record for session in self._server.sessions)
+
+    def _expire(self, workspace_id: int, reason: str) -> None:
+        log.info("%s: what is forwarded ends: %s", self._server.user, reason)
+        self.end(workspace_id)
+        if not self._has_session():
+            self.connection.disconnect(DISC_BY_APPLICATION, reason)
 
     def _note(self, place: Place) -> None:
         if not self._noted:
@@ -343,6 +364,7 @@ class Forwarding:
 
     def end(self, workspace_id: int) -> None:
         """End those that lead to a workspace."""
+        self.stays.forget(workspace_id)
         for part in self._parts():
             if part.place and part.place.workspace.id == workspace_id:
                 part.close()
@@ -350,6 +372,7 @@ class Forwarding:
     def close(self) -> None:
         """The connection is lost: end everything."""
         self._closed = True
+        self.stays.stop()
         for task in tuple(self._tasks):
             task.cancel()
         for part in self._parts():

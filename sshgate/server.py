@@ -163,6 +163,7 @@ class Gate:
                     server.forwarding.end(place.workspace.id)
                     if not server.sessions:
                         self._dismiss(server, texts.MEMBERSHIP_ENDED.format(ref=place.workspace.ref))
+            server.forwarding.stays.closes(closes_at)
         killed = await self.in_store(self.records.killed)
         for session in [s for server in self.servers for s in server.sessions if s.record in killed]:
             session.end(texts.SESSION_KILLED)
