@@ -12,10 +12,9 @@ that does not run is started.
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -176,8 +175,6 @@ class Forwarding:
                 stream.close()
 
     async def _dial(self, stream: Stream, target: Target) -> socket.socket:
-        if isinstance(target, str) and self.connection.get_key_option("permitopen"):
-            raise Refused(texts.KEY_FORBIDS)  # asyncssh lets any path through; sshd none
         place = stream.place = await self.place(Kind.LOCAL)
         self.stays.begin(place)
         user = place.challenge.login_user
@@ -213,9 +210,6 @@ class Forwarding:
         # those with `lost` are -R's, the others belong to a session
         if sum(door.lost is not None for door in self.doors) + self._listening > limits.MAX_LISTENERS:
             raise Refused(texts.TOO_MANY_LISTENERS)
-        permitted = cast("Iterable[str] | None", self.connection.get_key_option("permitlisten"))
-        if permitted is not None and not may_listen(permitted, target):
-            raise Refused(texts.KEY_FORBIDS)
         place = await self.place(Kind.REMOTE)
 
         async def open_channel(window: int, factory: Callable[[], Stream], host: str, port: int, own: int) -> object:
@@ -380,18 +374,6 @@ class Forwarding:
 
     def _parts(self) -> list[Door | Stream]:
         return [*self.doors, *self.streams]
-
-
-def may_listen(permitted: Iterable[str], target: Target) -> bool:
-    """Whether `permitlisten=` options (`[HOST:]PORT`, with wildcards, port `*` any) allow it, as sshd does."""
-    if isinstance(target, str):
-        return False
-    for entry in permitted:
-        host, _, port = entry.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if port in ("*", str(target[1])) and fnmatch.fnmatchcase(target[0] or "*", host or "*"):
-            return True
-    return False
 
 
 def _reason(error: WorkspacesError) -> str:

@@ -11,7 +11,6 @@ import asyncssh
 import pytest
 from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
 
-from sshgate.forwarding import may_listen
 from tests.support.forwards import (
     BIG,
     alice,
@@ -62,69 +61,6 @@ def test_a_challenge_without_remote_forwarding(alice: Person, only: Any, tmp_pat
 
     asyncio.run(run())
     assert not (tmp_path / "s").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "local", "path", "remote"),
-    [
-        ({}, True, True, True),
-        ({"no-port-forwarding": True}, False, False, False),
-        ({"permitopen": {("127.0.0.1", 1)}}, False, False, True),
-        ({"permitopen": {("127.0.0.1", None)}}, True, False, True),
-        ({"permitlisten": ["1"]}, True, True, False),
-        ({"permitlisten": ["127.0.0.1:*"]}, True, True, True),
-    ],
-    ids=["none", "no-port-forwarding", "another port", "any port", "another listen", "any listen"],
-)
-def test_the_keys_options_hold(
-    stage: GatewayStage, alice: Person, tmp_path: Path, options: Any, local: bool, path: bool, remote: bool
-) -> None:
-    async def run() -> None:
-        async with (
-            tcp_service() as port,
-            await asyncio.start_unix_server(answer_at_end, tmp_path / "s"),
-            alice.connect() as client,
-        ):
-            (server,) = stage.gateway.gate.servers
-            server.connection._key_options = options
-            for allowed, opening in (
-                (local, client.open_connection("127.0.0.1", port)),
-                (path, client.open_unix_connection(str(tmp_path / "s"))),
-            ):
-                if allowed:
-                    assert await ask(await opening, b"x") == b"got x"
-                else:
-                    with pytest.raises(asyncssh.ChannelOpenError) as error:
-                        await opening
-                    assert error.value.code == OPEN_ADMINISTRATIVELY_PROHIBITED
-            listening = client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
-            if remote:
-                assert await listening
-            else:
-                with pytest.raises(asyncssh.ChannelListenError):
-                    await listening
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize(
-    ("permitted", "target", "allowed"),
-    [
-        (["8080"], ("localhost", 8080), True),
-        (["8080"], ("", 8080), True),
-        (["8080"], ("localhost", 8081), False),
-        (["localhost:8080"], ("localhost", 8080), True),
-        (["localhost:8080"], ("127.0.0.1", 8080), False),
-        (["localhost:*"], ("localhost", 1), True),
-        (["*:8080"], ("", 8080), True),
-        (["[::1]:8080"], ("::1", 8080), True),
-        (["a:1", "b:2"], ("b", 2), True),
-        ([], ("b", 2), False),
-        (["*:*"], "/tmp/socket", False),
-    ],
-)
-def test_permitlisten(permitted: list[str], target: Any, allowed: bool) -> None:
-    assert may_listen(permitted, target) is allowed
 
 
 # --- the end ---
