@@ -28,7 +28,8 @@ from asyncssh.constants import (
 from sshgate import limits, texts
 from sshgate.channels import Windowed
 from sshgate.connection import WINDOW
-from sshgate.places import Place, find
+from sshgate.permission import Permission
+from sshgate.places import Place
 from sshgate.reach import ended, reach
 from sshgate.stay import Stays
 from sshgate.stream import Stream
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 45.0  # the agent itself gives up after 30
-PLACE_SECONDS = 1.0  # for which an answer of the store holds: a browser opens a hundred connections at once
 NOTICES_MAX = 5
 
 Target = tuple[str, int] | str  # host and port, or a unix socket's path
@@ -62,6 +62,7 @@ class Door(asyncssh.SSHListener):
     def __init__(
         self,
         forwarding: Forwarding,
+        kind: Kind,
         place: Place,
         listener: Listener,
         open_channel: Open,
@@ -69,6 +70,7 @@ class Door(asyncssh.SSHListener):
         single: bool = False,
     ) -> None:
         super().__init__()
+        self.kind = kind
         self.place = place
         self.lost = lost
         self._forwarding = forwarding
@@ -108,13 +110,12 @@ class Forwarding:
         self.gate = gate
         self.streams: set[Stream] = set()
         self.doors: set[Door] = set()
+        self.permission = Permission(gate, server)
         self._server = server
         self._tasks: set[asyncio.Task[object]] = set()
         self._notices: list[str] = []
         self._listening = 0  # requests under way
         self._noted = False
-        self._found: asyncio.Future[Place] | None = None
-        self._found_at = 0.0
         self._closed = False
         self._moved_before = 0  # bytes, by streams that have ended
         self.stays = Stays(self._moved, self._expire)
@@ -126,24 +127,6 @@ class Forwarding:
     @property
     def in_use(self) -> bool:
         return bool(self.streams or self.doors)
-
-    async def place(self, kind: Kind) -> Place:
-        """Where it goes. Raises WorkspacesError when that kind of forwarding, or any, is not for this person."""
-        if self._server.user is None or self.gate.draining:
-            raise Refused(f"{texts.CLOSING}.")
-        now = asyncio.get_running_loop().time()
-        if self._found is None or now - self._found_at > PLACE_SECONDS:
-            grant = self._server.grant
-            assert grant is not None
-            looking = self.gate.in_store(
-                find, self.gate.store, self._server.user, self._server.wanted, grant.challenges
-            )
-            self._found, self._found_at = asyncio.ensure_future(looking), now
-            self._found.add_done_callback(lambda found: found.cancelled() or found.exception())
-        place = await asyncio.shield(self._found)
-        if kind not in place.challenge.forwarding:
-            raise Refused(texts.not_allowed(place.challenge.slug, kind))
-        return place
 
     # --- the client connects ---
 
@@ -175,7 +158,7 @@ class Forwarding:
                 stream.close()
 
     async def _dial(self, stream: Stream, target: Target) -> socket.socket:
-        place = stream.place = await self.place(Kind.LOCAL)
+        place = stream.place = await self.permission.place(Kind.LOCAL)
         self.stays.begin(place)
         user = place.challenge.login_user
 
@@ -210,7 +193,7 @@ class Forwarding:
         # those with `lost` are -R's, the others belong to a session
         if sum(door.lost is not None for door in self.doors) + self._listening > limits.MAX_LISTENERS:
             raise Refused(texts.TOO_MANY_LISTENERS)
-        place = await self.place(Kind.REMOTE)
+        place = await self.permission.place(Kind.REMOTE)
 
         async def open_channel(window: int, factory: Callable[[], Stream], host: str, port: int, own: int) -> object:
             if isinstance(target, str):
@@ -222,7 +205,7 @@ class Forwarding:
             self._run(self._tell_lost(place))
 
         async def ask(client: GuestClient) -> Door:
-            return await self.door(client, place, target, open_channel, lost)
+            return await self.door(client, Kind.REMOTE, place, target, open_channel, lost)
 
         door, _ = await reach(self.gate, place, ask)
         self._note(place)
@@ -237,6 +220,7 @@ class Forwarding:
     async def door(
         self,
         client: GuestClient,
+        kind: Kind,
         place: Place,
         target: Target,
         open_channel: Open,
@@ -245,14 +229,19 @@ class Forwarding:
         private: bool = False,
         single: bool = False,
     ) -> Door:
-        """Listen in the container, by its agent. Raises GuestError and InvalidInput."""
+        """Listen in the container, by its agent. Raises WorkspacesError, GuestError when that cannot be."""
         listener = await client.listen(target, user=place.challenge.login_user, private=private)
         if self._closed:
             listener.close()
             raise GuestUnavailable(f"{texts.CLOSING}.")
-        door = Door(self, place, listener, open_channel, lost, single)
+        door = Door(self, kind, place, listener, open_channel, lost, single)
         self.doors.add(door)
         self.stays.begin(place)
+        try:
+            await self.permission.check(kind, place)  # it may have ended while no look could see the door
+        except BaseException:
+            door.close()
+            raise
         return door
 
     def bring(self, door: Door, sock: socket.socket, open_channel: Open, host: str, port: int) -> None:
@@ -268,7 +257,11 @@ class Forwarding:
 
         async def bring() -> None:
             try:
+                await self.permission.check(door.kind, door.place)
                 await open_channel(window, lambda: stream, host, port, door.get_port())
+            except WorkspacesError as error:
+                log.info("a connection inside %s was closed: %s", door.place.workspace.ref, error.message)
+                stream.close()
             except (asyncssh.Error, OSError) as error:
                 log.info("%s takes no channel: %s", self._server.user, printable(str(error), 200))
                 stream.close()

@@ -149,6 +149,7 @@ class Gate:
         members = {w.id: w.members for w in await self.in_store(self.store.workspaces)}
         closes_at = {c.slug: c.closes_at for c in await self.in_store(self.store.challenges)}
         for server in tuple(self.servers):
+            server.forwarding.permission.looked()
             if server.user is not None and server.user not in users:
                 self._dismiss(server, texts.ACCOUNT_CLOSED)
                 continue

@@ -53,7 +53,7 @@ def test_forwards_end_when_the_challenge_closes(alice: Person, with_session: boo
             client = await alice.connect()
             process = await client.create_process("cat") if with_session else None
             local, _ = await client.open_connection("127.0.0.1", port)
-            listener = await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
+            listener = await client.start_server(lambda *_: echo, "127.0.0.1", 0, encoding=None)
             remote, writer = await asyncio.open_connection("127.0.0.1", listener.get_port())
             await asyncio.to_thread(limit, alice, closes_at=time.time() + 0.3)
             assert await local.read() == b""

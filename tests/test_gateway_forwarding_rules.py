@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ from tests.support.forwards import (
     all_gone,
     answer_at_end,
     ask,
+    free_port,
     listens,
     newcomer,
     only,
     refused_with,
     stage,
     tcp_service,
+    through,
 )
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
+from workspaces.guest.client import GuestClient
 from workspaces.model import Forwarding
 
 __all__ = ["alice", "all_gone", "newcomer", "only", "stage"]
@@ -46,6 +50,31 @@ def test_a_challenge_without_local_forwarding(alice: Person, only: Any) -> None:
             assert await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
 
     asyncio.run(run())
+
+
+def test_a_port_takes_nobody_once_the_challenge_forbids_it(alice: Person, only: Any) -> None:
+    async def run() -> None:
+        async with alice.connect() as client:
+            listener = await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
+            port = listener.get_port()
+            assert await through(port, b"x") == b"got x"
+            open_already = await asyncio.open_connection("127.0.0.1", port)
+            open_already[1].write(b"a")
+            await asyncio.to_thread(only, Forwarding.LOCAL)
+            async with asyncio.timeout(10):
+                while await taken(port):
+                    pass
+            assert await ask(open_already, b"b") == b"got ab"
+
+    asyncio.run(run())
+
+
+async def taken(port: int) -> bool:
+    """Whether a connection to it is served."""
+    try:
+        return await through(port, b"x") == b"got x"
+    except ConnectionError:
+        return False
 
 
 def test_a_challenge_without_remote_forwarding(alice: Person, only: Any, tmp_path: Path) -> None:
@@ -84,6 +113,59 @@ def test_a_membership_that_ends_ends_its_forwards(stage: GatewayStage, newcomer:
                 assert (await process.wait()).stderr.startswith("You are no longer a member of als/")
                 client.close()
             await client.wait_closed()
+
+    asyncio.run(run())
+
+
+def test_nothing_that_was_found_before_a_membership_ended_is_used_after_it(
+    stage: GatewayStage, newcomer: Person
+) -> None:
+    workspace = newcomer.workspace
+    assert workspace
+
+    async def run() -> None:
+        async with tcp_service() as port, newcomer.connect() as client:
+            holder = await newcomer.connect()
+            reader, _ = await holder.open_connection("127.0.0.1", port)
+            assert await ask(await client.open_connection("127.0.0.1", port), b"x") == b"got x"
+            await asyncio.to_thread(stage.store.remove_member, workspace.id, newcomer.name, actor="chief")
+            assert await reader.read() == b""
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await client.open_connection("127.0.0.1", port)
+            await holder.wait_closed()
+
+    asyncio.run(run())
+
+
+def test_a_port_that_comes_to_listen_after_the_membership_ended_is_closed(
+    stage: GatewayStage, newcomer: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, listened, ended = newcomer.workspace, threading.Event(), threading.Event()
+    assert workspace
+    real = GuestClient.listen
+
+    async def listen(*args: Any, **kwargs: Any) -> Any:
+        listener = await real(*args, **kwargs)
+        listened.set()
+        assert await asyncio.to_thread(ended.wait, 10)
+        return listener
+
+    monkeypatch.setattr(GuestClient, "listen", listen)
+    free = free_port()
+
+    async def run() -> None:
+        async with tcp_service() as port, newcomer.connect() as client:
+            holder = await newcomer.connect()
+            reader, _ = await holder.open_connection("127.0.0.1", port)
+            listening = asyncio.ensure_future(client.start_server(lambda *_: answer_at_end, "127.0.0.1", free))
+            assert await asyncio.to_thread(listened.wait, 10)
+            await asyncio.to_thread(stage.store.remove_member, workspace.id, newcomer.name, actor="chief")
+            assert await reader.read() == b""
+            ended.set()
+            with pytest.raises(asyncssh.ChannelListenError):
+                await listening
+            await asyncio.to_thread(until, lambda: not listens(free))
+            await holder.wait_closed()
 
     asyncio.run(run())
 
