@@ -117,6 +117,7 @@ class Stream(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
             self._gone(self)
         elif self._lingering and self._input:
             self._input.end()
+            self._check()  # it may have ended with EOF, before
         else:
             self.close()
 
