@@ -31,6 +31,7 @@ from sshgate.connection import WINDOW
 from sshgate.permission import Permission
 from sshgate.places import Place
 from sshgate.reach import ended, reach
+from sshgate.room import Room
 from sshgate.stay import Stays
 from sshgate.stream import Stream
 from workspaces.errors import GuestUnavailable, Refused, WorkspacesError
@@ -117,6 +118,7 @@ class Forwarding:
         self._listening = 0  # requests under way
         self._noted = False
         self._closed = False
+        self.room = Room(gate, server, lambda: len(self.streams))
         self._moved_before = 0  # bytes, by streams that have ended
         self.stays = Stays(self._moved, self._expire)
 
@@ -140,8 +142,11 @@ class Forwarding:
     async def _connect(self, stream: Stream, target: Target) -> Stream:
         task = self._begin()
         try:
+            await self.room.take()
             stream.attach(await self._dial(stream, target))
             return stream
+        except asyncssh.ChannelOpenError:
+            raise
         except Refused as error:
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, _reason(error)) from None
         except WorkspacesError as error:
@@ -257,6 +262,7 @@ class Forwarding:
 
         async def bring() -> None:
             try:
+                await self.room.take()
                 await self.permission.check(door.kind, door.place)
                 await open_channel(window, lambda: stream, host, port, door.get_port())
             except WorkspacesError as error:
@@ -278,10 +284,6 @@ class Forwarding:
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, texts.CLOSING)
         if len(self.streams) >= limits.MAX_STREAMS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_STREAMS)
-        if account >= limits.MAX_ACCOUNT_STREAMS:
-            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_ACCOUNT_STREAMS)
-        if sum(len(server.forwarding.streams) for server in servers) >= limits.MAX_ALL_STREAMS:
-            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_ALL_STREAMS)
         stream = Stream(self.connection, self.gate.hangups, self._gone)
         self.streams.add(stream)
         return stream, WINDOW if account < limits.WIDE_STREAMS else limits.SMALL_WINDOW
@@ -290,6 +292,7 @@ class Forwarding:
         if stream in self.streams:
             self.streams.discard(stream)
             self._moved_before += stream.moved
+            self.room.give_back()
         self.gate.changed()
 
     def _moved(self) -> int:
