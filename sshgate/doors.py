@@ -94,7 +94,7 @@ class SessionDoors:
         try:
             await self._server.forwarding.permission.place(kind)
         except WorkspacesError as error:
-            log.info("%s: no %s: %s", self._server.user, permission, error.message)
+            self._server.forwarding.log.info("%s: no %s: %s", self._server.user, permission, error.message)
             return False
         except Exception:
             log.exception("whether %s may have %s is not known", self._server.user, permission)

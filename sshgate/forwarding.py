@@ -32,6 +32,7 @@ from sshgate.permission import Permission
 from sshgate.places import Place
 from sshgate.reach import ended, reach
 from sshgate.room import Room
+from sshgate.sparing import Sparing
 from sshgate.stay import Stays
 from sshgate.stream import Stream
 from workspaces.errors import GuestUnavailable, Refused, WorkspacesError
@@ -98,7 +99,7 @@ class Door(asyncssh.SSHListener):
                     self.close()
                     return
         except WorkspacesError as error:
-            log.info("%s: %s", self.place.workspace.ref, error.message)
+            self._forwarding.log.info("%s: %s", self.place.workspace.ref, error.message)
         self.close()
         if self.lost:
             self.lost()
@@ -112,6 +113,7 @@ class Forwarding:
         self.streams: set[Stream] = set()
         self.doors: set[Door] = set()
         self.permission = Permission(gate, server)
+        self.log = Sparing(log)
         self._server = server
         self._tasks: set[asyncio.Task[object]] = set()
         self._notices: list[str] = []
@@ -254,7 +256,8 @@ class Forwarding:
         try:
             stream, window = self._admit()
         except asyncssh.ChannelOpenError as error:
-            log.info("a connection inside %s was closed: %s", door.place.workspace.ref, error.reason)
+            reason = "the client has left" if self._closed else error.reason
+            self.log.info("a connection inside %s was closed: %s", door.place.workspace.ref, reason)
             sock.close()
             return
         stream.place = door.place
@@ -266,10 +269,10 @@ class Forwarding:
                 await self.permission.check(door.kind, door.place)
                 await open_channel(window, lambda: stream, host, port, door.get_port())
             except WorkspacesError as error:
-                log.info("a connection inside %s was closed: %s", door.place.workspace.ref, error.message)
+                self.log.info("a connection inside %s was closed: %s", door.place.workspace.ref, error.message)
                 stream.close()
             except (asyncssh.Error, OSError) as error:
-                log.info("%s takes no channel: %s", self._server.user, printable(str(error), 200))
+                self.log.info("%s takes no channel: %s", self._server.user, printable(str(error), 200))
                 stream.close()
 
         self._run(bring())
@@ -316,7 +319,7 @@ class Forwarding:
 
     def _notice(self, text: str) -> None:
         """Tell the person: SSH has no words for why a port is not forwarded. `ssh -v` shows it, and a terminal."""
-        log.info("%s: %s", self._server.user, text)
+        self.log.info("%s: %s", self._server.user, text)
         self.connection.send_debug(text)
         told = [session for session in self._server.sessions if session.place]
         for session in told:
@@ -363,6 +366,7 @@ class Forwarding:
         """The connection is lost: end everything."""
         self._closed = True
         self.stays.stop()
+        self.log.close()
         for task in tuple(self._tasks):
             task.cancel()
         for part in self._parts():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ import asyncssh
 import pytest
 from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
 
+from sshgate.sparing import Sparing
 from tests.support.forwards import (
     BIG,
     alice,
@@ -181,6 +183,36 @@ def test_a_disabled_account_loses_its_forwards(stage: GatewayStage, newcomer: Pe
             await client.wait_closed()
 
     asyncio.run(run())
+
+
+# --- the log ---
+
+
+def test_refusals_do_not_fill_the_log(alice: Person, only: Any, caplog: pytest.LogCaptureFixture) -> None:
+    only()
+    caplog.set_level(logging.INFO, "sshgate")
+
+    async def run() -> None:
+        async with alice.connect() as client:
+            for _ in range(60):
+                with pytest.raises(asyncssh.ChannelListenError):
+                    await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0)
+
+    asyncio.run(run())
+    until(lambda: "… and 40 more lines like the last of this connection's" in caplog.messages)
+    assert sum("does not allow -R" in message for message in caplog.messages) == 20
+
+
+def test_lines_come_again_after_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "few")
+    now = 0.0
+    few = Sparing(logging.getLogger("few"), lambda: now)
+    for number in range(30):
+        few.info("line %d", number)
+    now = 61.0
+    few.info("later")
+    few.close()
+    assert caplog.messages[19:] == ["line 19", "… and 10 more lines like the last of this connection's", "later"]
 
 
 @pytest.mark.slow
