@@ -283,9 +283,9 @@ class Coordinator:
         do = message["do"]
         if not worker.reported:
             if do == "rows":
-                for number, address, account, sessions in message["rows"]:
+                for number, *held in message["rows"]:
                     worker.numbers.add(number)
-                    self._keeper.restore(number, address, account, sessions)
+                    self._keeper.restore(number, *held)
             worker.reported = do == "reported"
             return
         match do:
@@ -299,6 +299,8 @@ class Coordinator:
                 self._answer(worker, message, self._keeper.authenticated(message["n"], message["account"]))
             case "sessions":
                 self._answer(worker, message, self._keeper.sessions(message["n"], message["count"]))
+            case "streams":
+                self._answer(worker, message, self._keeper.streams(message["n"], message["count"]))
             case "guess":
                 self._answer(worker, message, self._keeper.guess(message["account"], message["address"]))
             case "too_many_codes":
@@ -316,6 +318,8 @@ class Coordinator:
                 self._keeper.wrong_code(message["account"])
             case "fewer":
                 self._keeper.fewer(message["n"], message["count"])
+            case "fewer_streams":
+                self._keeper.fewer_streams(message["n"], message["count"])
             case "left":
                 worker.numbers.discard(message["n"])
                 self._keeper.left(message["n"])

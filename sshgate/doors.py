@@ -92,9 +92,9 @@ class SessionDoors:
         if self._settled or not self._server.connection.permitted(permission):
             return False
         try:
-            await self._server.forwarding.place(kind)
+            await self._server.forwarding.permission.place(kind)
         except WorkspacesError as error:
-            log.info("%s: no %s: %s", self._server.user, permission, error.message)
+            self._server.forwarding.log.info("%s: no %s: %s", self._server.user, permission, error.message)
             return False
         except Exception:
             log.exception("whether %s may have %s is not known", self._server.user, permission)
@@ -117,14 +117,14 @@ class SessionDoors:
                 added[b"SSH_AUTH_SOCK"] = await self._open_agent(client, place)
             except GuestUnavailable:
                 raise
-            except GuestError as error:
+            except WorkspacesError as error:
                 complain(texts.not_forwarded("The agent", error.message))
         if self._display:
             try:
                 added[b"DISPLAY"] = await self._open_display(client, place, env, self._display)
             except GuestUnavailable:
                 raise
-            except GuestError as error:
+            except WorkspacesError as error:
                 complain(error.message)
         return added
 
@@ -133,7 +133,9 @@ class SessionDoors:
             return await self._server.connection.agent_channel(window).open(factory)
 
         path = f"{DIRECTORY}/ssh-{secrets.token_hex(8)}/agent"
-        self._doors.append(await self._server.forwarding.door(client, place, path, open_channel, private=True))
+        self._doors.append(
+            await self._server.forwarding.door(client, Kind.AGENT, place, path, open_channel, private=True)
+        )
         return path.encode()
 
     async def _open_display(
@@ -146,7 +148,9 @@ class SessionDoors:
         for number in range(FIRST_DISPLAY, FIRST_DISPLAY + DISPLAYS):
             target = ("127.0.0.1", 6000 + number)
             try:
-                door = await self._server.forwarding.door(client, place, target, open_channel, single=display.single)
+                door = await self._server.forwarding.door(
+                    client, Kind.X11, place, target, open_channel, single=display.single
+                )
             except GuestUnavailable:
                 raise
             except GuestError as error:  # taken, as a rule

@@ -12,10 +12,9 @@ that does not run is started.
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -29,8 +28,12 @@ from asyncssh.constants import (
 from sshgate import limits, texts
 from sshgate.channels import Windowed
 from sshgate.connection import WINDOW
-from sshgate.places import Place, find
+from sshgate.permission import Permission
+from sshgate.places import Place
 from sshgate.reach import ended, reach
+from sshgate.room import Room
+from sshgate.sparing import Sparing
+from sshgate.stay import Stays
 from sshgate.stream import Stream
 from workspaces.errors import GuestUnavailable, Refused, WorkspacesError
 from workspaces.guest.client import GuestClient, Listener
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 45.0  # the agent itself gives up after 30
-PLACE_SECONDS = 1.0  # for which an answer of the store holds: a browser opens a hundred connections at once
 NOTICES_MAX = 5
 NOTICE = limits.Rate(32, 1)  # lines about one connection
 
@@ -63,6 +65,7 @@ class Door(asyncssh.SSHListener):
     def __init__(
         self,
         forwarding: Forwarding,
+        kind: Kind,
         place: Place,
         listener: Listener,
         open_channel: Open,
@@ -70,6 +73,7 @@ class Door(asyncssh.SSHListener):
         single: bool = False,
     ) -> None:
         super().__init__()
+        self.kind = kind
         self.place = place
         self.lost = lost
         self._forwarding = forwarding
@@ -96,7 +100,7 @@ class Door(asyncssh.SSHListener):
                     self.close()
                     return
         except WorkspacesError as error:
-            log.info("%s: %s", self.place.workspace.ref, error.message)
+            self._forwarding.log.info("%s: %s", self.place.workspace.ref, error.message)
         self.close()
         if self.lost:
             self.lost()
@@ -109,15 +113,18 @@ class Forwarding:
         self.gate = gate
         self.streams: set[Stream] = set()
         self.doors: set[Door] = set()
+        self.permission = Permission(gate, server)
+        self.log = Sparing(log)
         self._server = server
         self._tasks: set[asyncio.Task[object]] = set()
         self._notices: list[str] = []
         self._told = limits.Buckets(NOTICE)
         self._listening = 0  # requests under way
         self._noted = False
-        self._found: asyncio.Future[Place] | None = None
-        self._found_at = 0.0
         self._closed = False
+        self.room = Room(gate, server, lambda: len(self.streams))
+        self._moved_before = 0  # bytes, by streams that have ended
+        self.stays = Stays(self._moved, self._expire)
 
     @property
     def connection(self) -> Connection:
@@ -126,24 +133,6 @@ class Forwarding:
     @property
     def in_use(self) -> bool:
         return bool(self.streams or self.doors)
-
-    async def place(self, kind: Kind) -> Place:
-        """Where it goes. Raises WorkspacesError when that kind of forwarding, or any, is not for this person."""
-        if self._server.user is None or self.gate.draining:
-            raise Refused(f"{texts.CLOSING}.")
-        now = asyncio.get_running_loop().time()
-        if self._found is None or now - self._found_at > PLACE_SECONDS:
-            grant = self._server.grant
-            assert grant is not None
-            looking = self.gate.in_store(
-                find, self.gate.store, self._server.user, self._server.wanted, grant.challenges
-            )
-            self._found, self._found_at = asyncio.ensure_future(looking), now
-            self._found.add_done_callback(lambda found: found.cancelled() or found.exception())
-        place = await asyncio.shield(self._found)
-        if kind not in place.challenge.forwarding:
-            raise Refused(texts.not_allowed(place.challenge.slug, kind))
-        return place
 
     # --- the client connects ---
 
@@ -157,8 +146,11 @@ class Forwarding:
     async def _connect(self, stream: Stream, target: Target) -> Stream:
         task = self._begin()
         try:
+            await self.room.take()
             stream.attach(await self._dial(stream, target))
             return stream
+        except asyncssh.ChannelOpenError:
+            raise
         except Refused as error:
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, _reason(error)) from None
         except WorkspacesError as error:
@@ -175,9 +167,8 @@ class Forwarding:
                 stream.close()
 
     async def _dial(self, stream: Stream, target: Target) -> socket.socket:
-        if isinstance(target, str) and self.connection.get_key_option("permitopen"):
-            raise Refused(texts.KEY_FORBIDS)  # asyncssh lets any path through; sshd none
-        place = stream.place = await self.place(Kind.LOCAL)
+        place = stream.place = await self.permission.place(Kind.LOCAL)
+        self.stays.begin(place)
         user = place.challenge.login_user
 
         async def ask(client: GuestClient) -> socket.socket:
@@ -211,10 +202,7 @@ class Forwarding:
         # those with `lost` are -R's, the others belong to a session
         if sum(door.lost is not None for door in self.doors) + self._listening > limits.MAX_LISTENERS:
             raise Refused(texts.TOO_MANY_LISTENERS)
-        permitted = cast("Iterable[str] | None", self.connection.get_key_option("permitlisten"))
-        if permitted is not None and not may_listen(permitted, target):
-            raise Refused(texts.KEY_FORBIDS)
-        place = await self.place(Kind.REMOTE)
+        place = await self.permission.place(Kind.REMOTE)
 
         async def open_channel(window: int, factory: Callable[[], Stream], host: str, port: int, own: int) -> object:
             if isinstance(target, str):
@@ -226,7 +214,7 @@ class Forwarding:
             self._run(self._tell_lost(place))
 
         async def ask(client: GuestClient) -> Door:
-            return await self.door(client, place, target, open_channel, lost)
+            return await self.door(client, Kind.REMOTE, place, target, open_channel, lost)
 
         door, _ = await reach(self.gate, place, ask)
         self._note(place)
@@ -241,6 +229,7 @@ class Forwarding:
     async def door(
         self,
         client: GuestClient,
+        kind: Kind,
         place: Place,
         target: Target,
         open_channel: Open,
@@ -249,13 +238,19 @@ class Forwarding:
         private: bool = False,
         single: bool = False,
     ) -> Door:
-        """Listen in the container, by its agent. Raises GuestError and InvalidInput."""
+        """Listen in the container, by its agent. Raises WorkspacesError, GuestError when that cannot be."""
         listener = await client.listen(target, user=place.challenge.login_user, private=private)
         if self._closed:
             listener.close()
             raise GuestUnavailable(f"{texts.CLOSING}.")
-        door = Door(self, place, listener, open_channel, lost, single)
+        door = Door(self, kind, place, listener, open_channel, lost, single)
         self.doors.add(door)
+        self.stays.begin(place)
+        try:
+            await self.permission.check(kind, place)  # it may have ended while no look could see the door
+        except BaseException:
+            door.close()
+            raise
         return door
 
     def bring(self, door: Door, sock: socket.socket, open_channel: Open, host: str, port: int) -> None:
@@ -263,7 +258,8 @@ class Forwarding:
         try:
             stream, window = self._admit()
         except asyncssh.ChannelOpenError as error:
-            log.info("a connection inside %s was closed: %s", door.place.workspace.ref, error.reason)
+            reason = "the client has left" if self._closed else error.reason
+            self.log.info("a connection inside %s was closed: %s", door.place.workspace.ref, reason)
             sock.close()
             return
         stream.place = door.place
@@ -271,9 +267,14 @@ class Forwarding:
 
         async def bring() -> None:
             try:
+                await self.room.take()
+                await self.permission.check(door.kind, door.place)
                 await open_channel(window, lambda: stream, host, port, door.get_port())
+            except WorkspacesError as error:
+                self.log.info("a connection inside %s was closed: %s", door.place.workspace.ref, error.message)
+                stream.close()
             except (asyncssh.Error, OSError) as error:
-                log.info("%s takes no channel: %s", self._server.user, printable(str(error), 200))
+                self.log.info("%s takes no channel: %s", self._server.user, printable(str(error), 200))
                 stream.close()
 
         self._run(bring())
@@ -288,17 +289,30 @@ class Forwarding:
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, texts.CLOSING)
         if len(self.streams) >= limits.MAX_STREAMS:
             raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_STREAMS)
-        if account >= limits.MAX_ACCOUNT_STREAMS:
-            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_ACCOUNT_STREAMS)
-        if sum(len(server.forwarding.streams) for server in servers) >= limits.MAX_ALL_STREAMS:
-            raise asyncssh.ChannelOpenError(OPEN_RESOURCE_SHORTAGE, texts.TOO_MANY_ALL_STREAMS)
         stream = Stream(self.connection, self.gate.hangups, self._gone)
         self.streams.add(stream)
         return stream, WINDOW if account < limits.WIDE_STREAMS else limits.SMALL_WINDOW
 
     def _gone(self, stream: Stream) -> None:
-        self.streams.discard(stream)
+        if stream in self.streams:
+            self.streams.discard(stream)
+            self._moved_before += stream.moved
+            self.room.give_back()
         self.gate.changed()
+
+    def _moved(self) -> int:
+        """Another number than before when a byte moved, or a session runs, which has clocks of its own."""
+        self._moved_before += self._has_session()
+        return self._moved_before + sum(stream.moved for stream in self.streams)
+
+    def _has_session(self) -> bool:
+        return any(session.record for session in self._server.sessions)
+
+    def _expire(self, workspace_id: int, reason: str) -> None:
+        log.info("%s: what is forwarded ends: %s", self._server.user, reason)
+        self.end(workspace_id)
+        if not self._has_session():
+            self.connection.disconnect(DISC_BY_APPLICATION, reason)
 
     def _note(self, place: Place) -> None:
         if not self._noted:
@@ -313,7 +327,7 @@ class Forwarding:
         if self._told.wait(None) > 0:
             return
         self._told.take(None)
-        log.info("%s: %s", self._server.user, text)
+        self.log.info("%s: %s", self._server.user, text)
         self.connection.send_debug(text)
         told = [session for session in self._server.sessions if session.place]
         for session in told:
@@ -352,6 +366,7 @@ class Forwarding:
 
     def end(self, workspace_id: int) -> None:
         """End those that lead to a workspace."""
+        self.stays.forget(workspace_id)
         for part in self._parts():
             if part.place and part.place.workspace.id == workspace_id:
                 part.close()
@@ -359,6 +374,8 @@ class Forwarding:
     def close(self) -> None:
         """The connection is lost: end everything."""
         self._closed = True
+        self.stays.stop()
+        self.log.close()
         for task in tuple(self._tasks):
             task.cancel()
         for part in self._parts():
@@ -366,18 +383,6 @@ class Forwarding:
 
     def _parts(self) -> list[Door | Stream]:
         return [*self.doors, *self.streams]
-
-
-def may_listen(permitted: Iterable[str], target: Target) -> bool:
-    """Whether `permitlisten=` options (`[HOST:]PORT`, with wildcards, port `*` any) allow it, as sshd does."""
-    if isinstance(target, str):
-        return False
-    for entry in permitted:
-        host, _, port = entry.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if port in ("*", str(target[1])) and fnmatch.fnmatchcase(target[0] or "*", host or "*"):
-            return True
-    return False
 
 
 def _reason(error: WorkspacesError) -> str:

@@ -2,10 +2,11 @@
 
     accept.py ──► enter ──────────────────────────────┐       ──► drop, when somebody has to make room
     worker ──► `Shared` ──► link.py ──► coordinator ──► Keeper ──► Admission, Guessing
-                            authenticated, sessions, guess, right, left
+                            authenticated, sessions, streams, guess, right, left
 
-A connection has a number, which the keeper gave it; whatever it holds goes back with `left`. How many sessions it has
-is said as a number and not as one more or one less, so nothing is wrong for long when a message or an answer is lost.
+A connection has a number, which the keeper gave it; whatever it holds goes back with `left`. How many sessions, or
+forwarded connections, it has is said as a number and not as one more or one less, so nothing is wrong for long when a
+message or an answer is lost.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sshgate import texts
+from sshgate import limits, texts
 from sshgate.limits import MAX_ACCOUNT_SESSIONS, Admission, Guessing, network
 
 
@@ -28,6 +29,9 @@ class Shared(Protocol):
 
     async def sessions(self, number: int, count: int) -> str | None:
         """Whether connection `number` may have `count` sessions."""
+
+    async def streams(self, number: int, count: int) -> str | None:
+        """Whether connection `number` may have `count` forwarded connections."""
 
     async def guess(self, account: str, address: str) -> float:
         """Count a try of a password. 0 when it may be made, else seconds to wait."""
@@ -52,6 +56,9 @@ class Shared(Protocol):
     def fewer(self, number: int, count: int) -> None:
         """Connection `number` has only `count` sessions by now."""
 
+    def fewer_streams(self, number: int, count: int) -> None:
+        """Connection `number` needs no more than `count` forwarded connections by now."""
+
     def left(self, number: int) -> None:
         """Connection `number` ended."""
 
@@ -63,6 +70,7 @@ class Held:
     address: str
     account: str | None = None
     sessions: int = 0
+    streams: int = 0
     refused: bool = False
     network: str = field(init=False)
 
@@ -82,6 +90,8 @@ class Keeper:
         self.guessing = Guessing(clock)
         self._held: dict[int, Held] = {}
         self._sessions: Counter[str] = Counter()
+        self._streams: Counter[str] = Counter()
+        self._all_streams = 0
 
     def enter(self, address: str) -> int | None:
         """A connection was made: its number, or None when it is one too many."""
@@ -97,12 +107,13 @@ class Keeper:
         self._held[number] = Held(address)
         return number
 
-    def restore(self, number: int, address: str, account: str | None, sessions: int) -> None:
+    def restore(self, number: int, address: str, account: str | None, sessions: int, streams: int) -> None:
         """Count a connection that an earlier coordinator let in."""
         if number not in self._held:
             self._held[number] = Held(address, account)
             self.admission.restore(address, account)
             self.fewer(number, sessions)
+            self.fewer_streams(number, streams)
 
     def authenticated(self, number: int, account: str) -> str | None:
         held = self._held.get(number)
@@ -133,6 +144,27 @@ class Keeper:
             if not self._sessions[held.account]:
                 del self._sessions[held.account]
 
+    def streams(self, number: int, count: int) -> str | None:
+        held = self._held.get(number)
+        if held is None or held.account is None or held.refused:
+            return texts.UNSETTLED
+        more = count - held.streams
+        if self._streams[held.account] + more > limits.MAX_ACCOUNT_STREAMS:
+            return texts.TOO_MANY_ACCOUNT_STREAMS
+        if self._all_streams + more > limits.MAX_ALL_STREAMS:
+            return texts.TOO_MANY_ALL_STREAMS
+        self.fewer_streams(number, count)
+        return None
+
+    def fewer_streams(self, number: int, count: int) -> None:
+        held = self._held.get(number)
+        if held is not None and held.account is not None:
+            self._all_streams += count - held.streams
+            self._streams[held.account] += count - held.streams
+            held.streams = count
+            if not self._streams[held.account]:
+                del self._streams[held.account]
+
     def guess(self, account: str, address: str) -> float:
         return self.guessing.take(account, address)
 
@@ -148,6 +180,7 @@ class Keeper:
     def left(self, number: int) -> None:
         """Nothing happens when it is known to have ended."""
         self.fewer(number, 0)
+        self.fewer_streams(number, 0)
         held = self._held.pop(number, None)
         if held is not None:
             self.admission.leave(held.address, held.account)

@@ -21,8 +21,8 @@ ANSWER_SECONDS = 10.0
 WAITING_MAX = 4096  # questions
 ROWS = 100  # connections in one packet of a report
 
-Row = tuple[int, str, str | None, int]
-"""One connection's number, address, account if it is authenticated, and count of sessions."""
+Row = tuple[int, str, str | None, int, int]
+"""One connection's number, address, account if it is authenticated, and counts of sessions and streams."""
 
 
 class Remote:
@@ -39,6 +39,10 @@ class Remote:
 
     async def sessions(self, number: int, count: int) -> str | None:
         answer: str | None = await self._ask(texts.UNSETTLED, do="sessions", n=number, count=count)
+        return answer
+
+    async def streams(self, number: int, count: int) -> str | None:
+        answer: str | None = await self._ask(texts.UNSETTLED, do="streams", n=number, count=count)
         return answer
 
     async def guess(self, account: str, address: str) -> float:
@@ -62,6 +66,9 @@ class Remote:
 
     def fewer(self, number: int, count: int) -> None:
         self._link.send(lazy=True, do="fewer", n=number, count=count)
+
+    def fewer_streams(self, number: int, count: int) -> None:
+        self._link.send(lazy=True, do="fewer_streams", n=number, count=count)
 
     def left(self, number: int) -> None:
         self._link.send(lazy=True, do="left", n=number)

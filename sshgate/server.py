@@ -157,6 +157,7 @@ class Gate:
         members = {w.id: w.members for w in await self.in_store(self.store.workspaces)}
         closes_at = {c.slug: c.closes_at for c in await self.in_store(self.store.challenges)}
         for server in tuple(self.servers):
+            server.forwarding.permission.looked()
             if server.user is not None and server.user not in users:
                 self._dismiss(server, texts.ACCOUNT_CLOSED)
                 continue
@@ -171,6 +172,7 @@ class Gate:
                     server.forwarding.end(place.workspace.id)
                     if not server.sessions:
                         self._dismiss(server, texts.MEMBERSHIP_ENDED.format(ref=place.workspace.ref))
+            server.forwarding.stays.closes(closes_at)
         killed = await self.in_store(self.records.killed)
         for session in [s for server in self.servers for s in server.sessions if s.record in killed]:
             session.end(texts.SESSION_KILLED)

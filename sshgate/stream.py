@@ -38,6 +38,7 @@ class Stream(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
 
     def __init__(self, connection: Connection, hangups: Hangups, gone: Callable[[Stream], None]) -> None:
         self.place: Place | None = None
+        self.moved = 0  # bytes, both ways
         self.over = False  # its socket is closed, or will never be
         self._connection = connection
         self._hangups = hangups
@@ -76,6 +77,7 @@ class Stream(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         del datatype
+        self.moved += len(data)
         if self._input:
             self._input.feed(data)
 
@@ -115,6 +117,7 @@ class Stream(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
             self._gone(self)
         elif self._lingering and self._input:
             self._input.end()
+            self._check()  # it may have ended with EOF, before
         else:
             self.close()
 
@@ -128,6 +131,7 @@ class Stream(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
                 self._channel.resume_reading()
 
     def _write(self, data: bytes) -> None:
+        self.moved += len(data)
         if self._channel and not self._channel.is_closing():
             self._channel.write(data)
 

@@ -109,7 +109,13 @@ class Worker:
 
     def _rows(self) -> Iterator[Row]:
         for server in self._gate.servers:
-            yield server.connection.number, server.address, server.user, server.open_sessions()
+            yield (
+                server.connection.number,
+                server.address,
+                server.user,
+                server.open_sessions(),
+                server.forwarding.room.taken,
+            )
 
     def _end(self, way: Coroutine[Any, Any, None]) -> None:
         """End when `way` has come to its end; a later one takes its place."""

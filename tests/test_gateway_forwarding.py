@@ -271,6 +271,27 @@ def test_too_many_are_refused_and_there_is_room_again(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("eof", [False, True], ids=["close", "eof and close"])
+def test_a_client_that_closes_is_not_waited_for(stage: GatewayStage, alice: Person, eof: bool) -> None:
+    async def run() -> None:
+        async def forever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if eof:
+                await reader.read()
+            while True:
+                writer.write(BIG)
+                await writer.drain()
+
+        async with tcp_service(forever) as port, alice.connect() as client:
+            reader, writer = await client.open_connection("127.0.0.1", port)
+            if eof:
+                writer.write_eof()
+            await reader.read(1)
+            writer.channel.abort()
+            await asyncio.to_thread(until, lambda: streams(stage) == 0)
+
+    asyncio.run(run())
+
+
 def held(stage: GatewayStage) -> int:
     """Bytes that the gateway holds in all channels."""
 

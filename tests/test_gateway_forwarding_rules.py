@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,21 +13,24 @@ import asyncssh
 import pytest
 from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
 
-from sshgate.forwarding import may_listen
+from sshgate.sparing import Sparing
 from tests.support.forwards import (
     BIG,
     alice,
     all_gone,
     answer_at_end,
     ask,
+    free_port,
     listens,
     newcomer,
     only,
     refused_with,
     stage,
     tcp_service,
+    through,
 )
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
+from workspaces.guest.client import GuestClient
 from workspaces.model import Forwarding
 
 __all__ = ["alice", "all_gone", "newcomer", "only", "stage"]
@@ -49,6 +54,31 @@ def test_a_challenge_without_local_forwarding(alice: Person, only: Any) -> None:
     asyncio.run(run())
 
 
+def test_a_port_takes_nobody_once_the_challenge_forbids_it(alice: Person, only: Any) -> None:
+    async def run() -> None:
+        async with alice.connect() as client:
+            listener = await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
+            port = listener.get_port()
+            assert await through(port, b"x") == b"got x"
+            open_already = await asyncio.open_connection("127.0.0.1", port)
+            open_already[1].write(b"a")
+            await asyncio.to_thread(only, Forwarding.LOCAL)
+            async with asyncio.timeout(10):
+                while await taken(port):
+                    pass
+            assert await ask(open_already, b"b") == b"got ab"
+
+    asyncio.run(run())
+
+
+async def taken(port: int) -> bool:
+    """Whether a connection to it is served."""
+    try:
+        return await through(port, b"x") == b"got x"
+    except ConnectionError:
+        return False
+
+
 def test_a_challenge_without_remote_forwarding(alice: Person, only: Any, tmp_path: Path) -> None:
     only(Forwarding.LOCAL)
 
@@ -62,69 +92,6 @@ def test_a_challenge_without_remote_forwarding(alice: Person, only: Any, tmp_pat
 
     asyncio.run(run())
     assert not (tmp_path / "s").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "local", "path", "remote"),
-    [
-        ({}, True, True, True),
-        ({"no-port-forwarding": True}, False, False, False),
-        ({"permitopen": {("127.0.0.1", 1)}}, False, False, True),
-        ({"permitopen": {("127.0.0.1", None)}}, True, False, True),
-        ({"permitlisten": ["1"]}, True, True, False),
-        ({"permitlisten": ["127.0.0.1:*"]}, True, True, True),
-    ],
-    ids=["none", "no-port-forwarding", "another port", "any port", "another listen", "any listen"],
-)
-def test_the_keys_options_hold(
-    stage: GatewayStage, alice: Person, tmp_path: Path, options: Any, local: bool, path: bool, remote: bool
-) -> None:
-    async def run() -> None:
-        async with (
-            tcp_service() as port,
-            await asyncio.start_unix_server(answer_at_end, tmp_path / "s"),
-            alice.connect() as client,
-        ):
-            (server,) = stage.gateway.gate.servers
-            server.connection._key_options = options
-            for allowed, opening in (
-                (local, client.open_connection("127.0.0.1", port)),
-                (path, client.open_unix_connection(str(tmp_path / "s"))),
-            ):
-                if allowed:
-                    assert await ask(await opening, b"x") == b"got x"
-                else:
-                    with pytest.raises(asyncssh.ChannelOpenError) as error:
-                        await opening
-                    assert error.value.code == OPEN_ADMINISTRATIVELY_PROHIBITED
-            listening = client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0, encoding=None)
-            if remote:
-                assert await listening
-            else:
-                with pytest.raises(asyncssh.ChannelListenError):
-                    await listening
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize(
-    ("permitted", "target", "allowed"),
-    [
-        (["8080"], ("localhost", 8080), True),
-        (["8080"], ("", 8080), True),
-        (["8080"], ("localhost", 8081), False),
-        (["localhost:8080"], ("localhost", 8080), True),
-        (["localhost:8080"], ("127.0.0.1", 8080), False),
-        (["localhost:*"], ("localhost", 1), True),
-        (["*:8080"], ("", 8080), True),
-        (["[::1]:8080"], ("::1", 8080), True),
-        (["a:1", "b:2"], ("b", 2), True),
-        ([], ("b", 2), False),
-        (["*:*"], "/tmp/socket", False),
-    ],
-)
-def test_permitlisten(permitted: list[str], target: Any, allowed: bool) -> None:
-    assert may_listen(permitted, target) is allowed
 
 
 # --- the end ---
@@ -152,6 +119,59 @@ def test_a_membership_that_ends_ends_its_forwards(stage: GatewayStage, newcomer:
     asyncio.run(run())
 
 
+def test_nothing_that_was_found_before_a_membership_ended_is_used_after_it(
+    stage: GatewayStage, newcomer: Person
+) -> None:
+    workspace = newcomer.workspace
+    assert workspace
+
+    async def run() -> None:
+        async with tcp_service() as port, newcomer.connect() as client:
+            holder = await newcomer.connect()
+            reader, _ = await holder.open_connection("127.0.0.1", port)
+            assert await ask(await client.open_connection("127.0.0.1", port), b"x") == b"got x"
+            await asyncio.to_thread(stage.store.remove_member, workspace.id, newcomer.name, actor="chief")
+            assert await reader.read() == b""
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await client.open_connection("127.0.0.1", port)
+            await holder.wait_closed()
+
+    asyncio.run(run())
+
+
+def test_a_port_that_comes_to_listen_after_the_membership_ended_is_closed(
+    stage: GatewayStage, newcomer: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, listened, ended = newcomer.workspace, threading.Event(), threading.Event()
+    assert workspace
+    real = GuestClient.listen
+
+    async def listen(*args: Any, **kwargs: Any) -> Any:
+        listener = await real(*args, **kwargs)
+        listened.set()
+        assert await asyncio.to_thread(ended.wait, 10)
+        return listener
+
+    monkeypatch.setattr(GuestClient, "listen", listen)
+    free = free_port()
+
+    async def run() -> None:
+        async with tcp_service() as port, newcomer.connect() as client:
+            holder = await newcomer.connect()
+            reader, _ = await holder.open_connection("127.0.0.1", port)
+            listening = asyncio.ensure_future(client.start_server(lambda *_: answer_at_end, "127.0.0.1", free))
+            assert await asyncio.to_thread(listened.wait, 10)
+            await asyncio.to_thread(stage.store.remove_member, workspace.id, newcomer.name, actor="chief")
+            assert await reader.read() == b""
+            ended.set()
+            with pytest.raises(asyncssh.ChannelListenError):
+                await listening
+            await asyncio.to_thread(until, lambda: not listens(free))
+            await holder.wait_closed()
+
+    asyncio.run(run())
+
+
 def test_a_disabled_account_loses_its_forwards(stage: GatewayStage, newcomer: Person) -> None:
     async def run() -> None:
         async with tcp_service() as port:
@@ -163,6 +183,36 @@ def test_a_disabled_account_loses_its_forwards(stage: GatewayStage, newcomer: Pe
             await client.wait_closed()
 
     asyncio.run(run())
+
+
+# --- the log ---
+
+
+def test_refusals_do_not_fill_the_log(alice: Person, only: Any, caplog: pytest.LogCaptureFixture) -> None:
+    only()
+    caplog.set_level(logging.INFO, "sshgate")
+
+    async def run() -> None:
+        async with alice.connect() as client:
+            for _ in range(60):
+                with pytest.raises(asyncssh.ChannelListenError):
+                    await client.start_server(lambda *_: answer_at_end, "127.0.0.1", 0)
+
+    asyncio.run(run())
+    until(lambda: "… and 40 more lines like the last of this connection's" in caplog.messages)
+    assert sum("does not allow -R" in message for message in caplog.messages) == 20
+
+
+def test_lines_come_again_after_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "few")
+    now = 0.0
+    few = Sparing(logging.getLogger("few"), lambda: now)
+    for number in range(30):
+        few.info("line %d", number)
+    now = 61.0
+    few.info("later")
+    few.close()
+    assert caplog.messages[19:] == ["line 19", "… and 10 more lines like the last of this connection's", "later"]
 
 
 @pytest.mark.slow

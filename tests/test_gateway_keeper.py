@@ -40,6 +40,8 @@ def logged_in(keeper: Keeper, account: str, address: str = "192.0.2.1") -> int:
 def few(monkeypatch: pytest.MonkeyPatch) -> Keeper:
     monkeypatch.setattr(keeper, "MAX_ACCOUNT_SESSIONS", 3)
     monkeypatch.setattr(limits, "MAX_ACCOUNT_CONNECTIONS", 2)
+    monkeypatch.setattr(limits, "MAX_ACCOUNT_STREAMS", 4)
+    monkeypatch.setattr(limits, "MAX_ALL_STREAMS", 6)
     return Keeper(lambda _: None)
 
 
@@ -52,6 +54,20 @@ def test_sessions_are_counted_for_the_account(few: Keeper) -> None:
     assert few.sessions(other, 3) is None
     few.fewer(one, 1)
     assert few.sessions(two, 2) is None
+
+
+def test_forwarded_connections_are_counted_for_the_account_and_in_all(few: Keeper) -> None:
+    one, two, other = logged_in(few, "alice"), logged_in(few, "alice"), logged_in(few, "bob")
+    assert few.streams(entered(few), 1) == texts.UNSETTLED
+    assert few.streams(one, 3) is None
+    assert few.streams(two, 2) == texts.TOO_MANY_ACCOUNT_STREAMS
+    assert few.streams(two, 1) is None
+    assert few.streams(other, 3) == texts.TOO_MANY_ALL_STREAMS
+    few.fewer_streams(one, 2)
+    assert few.streams(other, 3) is None
+    few.left(one)
+    assert few.streams(other, 4) is None
+    assert few.streams(two, 2) is None
 
 
 def test_what_a_connection_had_is_free_when_it_ends(few: Keeper) -> None:
@@ -86,15 +102,17 @@ def test_an_account_is_settled_once(few: Keeper) -> None:
 
 
 def test_restored_connections_count(few: Keeper) -> None:
-    few.restore(1, "192.0.2.1", "alice", 2)
-    few.restore(2, "192.0.2.1", "alice", 1)
-    few.restore(2, "192.0.2.1", "alice", 1)
+    few.restore(1, "192.0.2.1", "alice", 2, 1)
+    few.restore(2, "192.0.2.1", "alice", 1, 2)
+    few.restore(2, "192.0.2.1", "alice", 1, 2)
     assert few.authenticated(1, "alice") is None, "the worker had no answer, and asks once more"
     assert few.sessions(1, 2) is None
     assert few.sessions(1, 3) == texts.TOO_MANY_ACCOUNT_SESSIONS
+    assert few.streams(1, 2) is None
+    assert few.streams(1, 3) == texts.TOO_MANY_ACCOUNT_STREAMS
     for number in (1, 2):
         few.left(number)
-    few.restore(3, "192.0.2.1", None, 0)
+    few.restore(3, "192.0.2.1", None, 0, 0)
     assert few.authenticated(3, "alice") is None
     assert few.sessions(3, 3) is None
 
@@ -250,7 +268,7 @@ def test_a_report_has_all_connections_and_every_open_question() -> None:
     async def run(worker: Remote, far: Other) -> None:
         asked = asyncio.create_task(worker.sessions(7, 1))
         first = await far.heard.get()
-        rows = [(n, "192.0.2.1", "alice" if n % 2 else None, 0) for n in range(250)]
+        rows = [(n, "192.0.2.1", "alice" if n % 2 else None, 0, n) for n in range(250)]
         worker.report(rows)
         seen: list[object] = []
         while (message := await far.heard.get())["do"] == "rows":

@@ -16,6 +16,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from sshgate import texts
+from tests.support.forwards import ask, tcp_service
 from tests.support.gateway import by_password, until, whoami
 from tests.support.gatewayprocess import (
     FEW,
@@ -103,6 +105,25 @@ def test_silence_from_many_addresses_keeps_nobody_out(few: ProcessStage) -> None
     finally:
         for sock in opened:
             sock.close()
+
+
+def test_forwarded_connections_of_an_account_over_all_workers(tmp_path: Path) -> None:
+    code = "from sshgate import limits\nlimits.MAX_ACCOUNT_STREAMS = 4\n"
+    with memory_process_stage(tmp_path, code) as stage:
+        alice = running_person(stage, "alice")
+
+        async def run() -> None:
+            async with tcp_service() as port, alice.connect() as one, alice.connect() as two:
+                opened = [await client.open_connection("127.0.0.1", port) for client in (one, two, one, two)]
+                assert len(set(stage.logged_in("alice"))) == 2
+                for client in (one, two):
+                    with pytest.raises(asyncssh.ChannelOpenError) as error:
+                        await client.open_connection("127.0.0.1", port)
+                    assert error.value.reason == texts.TOO_MANY_ACCOUNT_STREAMS
+                for pair in opened:
+                    assert await ask(pair, b"x") == b"got x"
+
+        asyncio.run(run())
 
 
 class Told(asyncssh.SSHClient):

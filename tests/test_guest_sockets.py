@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,6 +248,32 @@ async def test_connections_that_nobody_takes_are_bounded(agent: Agent) -> None:
     assert answers == [b"got %d" % n for n in range(24)]
     await asyncio.gather(*served)
     listener.close()
+
+
+@in_loop
+async def test_a_hundred_who_come_at_once_need_not_try_again(agent: Agent) -> None:
+    """A connection for which the kernel has no room is tried again by the other side after a second."""
+    listener = await agent.client().listen(("127.0.0.1", 0))
+    sockets = {sock.fileno(): sock for sock in (socket.socket() for _ in range(100))}
+    poll = select.poll()
+    os.kill(agent.process.pid, signal.SIGSTOP)
+    try:
+        for sock in sockets.values():
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", listener.port))
+            poll.register(sock, select.POLLOUT)
+        waiting = set(sockets)
+        while waiting:
+            ready = [fd for fd, _ in poll.poll(3000)]
+            assert ready, f"{len(waiting)} are not connected"
+            for fd in ready:
+                poll.unregister(fd)
+                waiting.discard(fd)
+    finally:
+        os.kill(agent.process.pid, signal.SIGCONT)
+        for sock in sockets.values():
+            sock.close()
+        listener.close()
 
 
 def test_the_same_on_uvloop(agent: Agent) -> None:

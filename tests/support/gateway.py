@@ -49,12 +49,16 @@ class LocalKeeper:
         self.attending = Attending(store, lifecycle)
         self.right, self.wrong_code = self.keeper.right, self.keeper.wrong_code
         self.fewer, self.left = self.keeper.fewer, self.keeper.left
+        self.fewer_streams = self.keeper.fewer_streams
 
     async def authenticated(self, number: int, account: str) -> str | None:
         return self.keeper.authenticated(number, account)
 
     async def sessions(self, number: int, count: int) -> str | None:
         return self.keeper.sessions(number, count)
+
+    async def streams(self, number: int, count: int) -> str | None:
+        return self.keeper.streams(number, count)
 
     async def guess(self, account: str, address: str) -> float:
         return self.keeper.guess(account, address)

@@ -16,7 +16,7 @@
 
 #include "io.h"
 
-enum { BIND_MS = 10000, PENDING_MS = 30000, PENDING_MAX = 16, PAUSE_MS = 100 };
+enum { BIND_MS = 10000, PENDING_MS = 30000, PENDING_MAX = 16, BACKLOG = 128, PAUSE_MS = 100 };
 
 struct pending {
 	uint32_t id;
@@ -67,7 +67,7 @@ static int bind_to(const struct sockaddr *address, socklen_t size, bool dual)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (dual)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-	if (bind(fd, address, size) == 0 && listen(fd, PENDING_MAX) == 0)
+	if (bind(fd, address, size) == 0 && listen(fd, BACKLOG) == 0)
 		return fd;
 	error = errno;
 	close(fd);
