@@ -32,7 +32,7 @@ from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh.constants import MSG_IGNORE, MSG_KEXINIT, MSG_SERVICE_REQUEST
-from asyncssh.packet import SSHPacket
+from asyncssh.packet import PacketDecodeError, SSHPacket
 
 from sshgate import packets, userauth
 from sshgate.channels import ForwardingConnection, SessionChannel
@@ -167,9 +167,18 @@ class Connection(packets.QuickConnection, ForwardingConnection, userauth.Identif
             self._next_service = b"ssh-userauth"
         super()._process_service_request(pkttype, pktid, packet)
 
+    def _recv_version(self) -> bool:
+        try:
+            return super()._recv_version()
+        except UnicodeDecodeError:
+            raise asyncssh.ProtocolError("The version is not ASCII") from None
+
     async def _process_kexinit(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """The same, but a packet that was sent on a guess counts only if both sides prefer the same (section 7.1)."""
-        await super()._process_kexinit(pkttype, pktid, packet)
+        try:
+            await super()._process_kexinit(pkttype, pktid, packet)
+        except PacketDecodeError as error:  # as asyncssh has it for what is not awaited
+            raise asyncssh.ProtocolError(str(error)) from None
         hello = SSHPacket(self._client_kexinit)
         hello.get_bytes(17)  # type and cookie
         exchanges, host_keys, *_ = (hello.get_namelist() for _ in range(10))

@@ -51,7 +51,11 @@ def all_gone(stage: GatewayStage, alice: Person, caplog: pytest.LogCaptureFixtur
     yield
     idle(stage)
     until(lambda: not children(stage, alice), what="the processes to be gone")
-    assert not [r for r in caplog.records if r.levelno >= logging.ERROR and r.name.startswith(("sshgate", "asyncio"))]
+    assert not [
+        r
+        for r in caplog.get_records("call")
+        if r.levelno >= logging.ERROR and r.name.startswith(("sshgate", "asyncio"))
+    ]
     assert alice.run("echo fine").stdout == b"fine\n"
 
 
