@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,7 +168,12 @@ async def test_a_request_too_big_is_refused_before_it_is_sent(agent: Agent) -> N
 
 def launch(program: Path, path: Path) -> subprocess.Popen[bytes]:
     process = subprocess.Popen([program, "init", path], env=os.environ | ENVIRONMENT, stderr=subprocess.PIPE)
-    wait_for(lambda: path.is_socket() or process.poll() is not None, "it does not start")
+
+    def listens() -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            return probe.connect_ex(str(path)) == 0
+
+    wait_for(lambda: listens() or process.poll() is not None, "it does not start")
     return process
 
 

@@ -77,7 +77,7 @@ async def test_raw_bytes_both_ways(agent: Agent) -> None:
 
 @in_loop
 async def test_interrupt_goes_to_the_foreground(agent: Agent) -> None:
-    running = await start(agent, on_terminal("trap 'echo caught; exit 5' INT; echo ready; sleep 100"))
+    running = await start(agent, on_terminal("trap 'echo caught; exit 5' INT; sh -c 'echo ready; exec sleep 100'"))
     await running.read_until(b"ready")
     await running.write(b"\x03")
     assert b"caught" in await running.read_all()
