@@ -161,10 +161,16 @@ class Attendants:
         if ask.kind != "snapshot":
             status, text = 2, "This gateway does not know how to answer that."
         else:
-            asking = Asking(self._store, workspace_id)
             loop = asyncio.get_running_loop()
-            status, text = await loop.run_in_executor(self._pool, asking.answer, ask.args, self._actor(workspace_id))
+            status, text = await loop.run_in_executor(self._pool, self._answer, workspace_id, ask.args)
         await attendance.answer(ask.id, status, text)
+
+    def _answer(self, workspace_id: int, args: Sequence[str]) -> tuple[int, str]:
+        try:
+            actor = self._actor(workspace_id)
+        except WorkspacesError as error:
+            return error.exit_status, f"snapshot: {texts.failure(error)}"
+        return Asking(self._store, workspace_id).answer(args, actor)
 
 
 class Attending:
@@ -176,7 +182,7 @@ class Attending:
     def __init__(self, store: Store, lifecycle: Lifecycle, last_users: Mapping[int, str] | None = None) -> None:
         self._store = store
         self._lifecycle = lifecycle
-        self.attendants = Attendants(store, self._member)
+        self.attendants = Attendants(store, self.member)
         self._loop = asyncio.get_running_loop()
         self._looks = ThreadPoolExecutor(2, "look", initializer=hold_signals)
         self._running: list[Workspace] = []
@@ -192,15 +198,19 @@ class Attending:
         """Where the agent of a workspace listens, if it is known to run."""
         return self.attendants.socket(workspace_id)
 
+    def member(self, workspace_id: int) -> str:
+        """Who asks inside a workspace, as far as that can be told: the member who logged in last, else the first one.
+
+        Blocks on the store. Raises NotFound, StoreError.
+        """
+        members = self._store.workspace(workspace_id).members
+        last = self.last_users.get(workspace_id)
+        return last if last in members else next(iter(members), "participant")
+
     async def close(self) -> None:
         self._task.cancel()
         await self.attendants.close()
         self._looks.shutdown(wait=False, cancel_futures=True)
-
-    def _member(self, workspace_id: int) -> str:
-        """Who asks inside a workspace, as far as that can be told: whoever logged in last, else its first member."""
-        members = next((w.members for w in self._running if w.id == workspace_id), ())
-        return self.last_users.get(workspace_id) or (members[0] if members else "participant")
 
     async def _watch(self) -> None:
         seen: object = None

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from sshgate.accept import Acceptor, listen_on
 from sshgate.attend import Attending
+from sshgate.hostkey import load_host_keys
 from sshgate.keeper import Keeper
 from sshgate.link import Link, Message
 from sshgate.records import end_sessions, end_sessions_of
@@ -146,6 +147,7 @@ class Coordinator:
         pause = 1.0
         while True:
             try:
+                keys = await self._loop.run_in_executor(self._opening, load_host_keys, self._settings.keys)
                 lifecycle = await self._loop.run_in_executor(self._opening, open_lifecycle)
                 break
             except WorkspacesError as error:
@@ -162,6 +164,7 @@ class Coordinator:
             await self._loop.run_in_executor(self._opening, end_sessions, self._store, self._settings.locks)
         self._opening.shutdown(wait=False)
         self._attending.set_result(Attending(self._store, lifecycle, self._last_users))
+        self._keys = keys.pack()
         for slot in self._slots:
             self._fill(slot)
         await self._all_ready
@@ -177,7 +180,7 @@ class Coordinator:
         if self._stops or self._renewed:
             return
         try:
-            pid, handle, sock = spawn(self._settings.home)
+            pid, handle, sock = spawn(self._settings.home, self._keys)
         except OSError as error:
             slot.failures += 1
             self._fill_again(slot, f"A worker of the gateway cannot be started: {error.strerror}.")

@@ -5,11 +5,12 @@
     ssh_host_ed25519_key.next       prepared: clients learn it (UpdateHostKeys), and nothing else
     ssh_host_ed25519_key.old        what was in use before the last change
 
-A gateway reads them when it starts.
+A gateway reads them when it starts, and its workers get what it read: one that starts later shows the same.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import asyncssh
 from asyncssh.public_key import CERT_TYPE_HOST, SSHOpenSSHCertificate
@@ -38,6 +40,23 @@ class HostKeys:
     current: asyncssh.SSHKey
     certificate: SSHOpenSSHCertificate | None = None
     others: tuple[asyncssh.SSHKey, ...] = ()
+
+    def pack(self) -> bytes:
+        """All of it, private keys included, for another process of this gateway."""
+        data = {
+            "current": self.current.export_private_key().decode("ascii"),
+            "certificate": self.certificate and self.certificate.export_certificate().decode("ascii"),
+            "others": [key.export_private_key().decode("ascii") for key in self.others],
+        }
+        return json.dumps(data).encode("ascii")
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> HostKeys:
+        data = json.loads(packed)
+        text = data["certificate"]
+        certificate = text and cast(SSHOpenSSHCertificate, asyncssh.import_certificate(text))
+        others = tuple(asyncssh.import_private_key(text) for text in data["others"])
+        return cls(asyncssh.import_private_key(data["current"]), certificate, others)
 
 
 @dataclass(frozen=True, slots=True)

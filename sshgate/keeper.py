@@ -112,6 +112,8 @@ class Keeper:
         if number not in self._held:
             self._held[number] = Held(address, account)
             self.admission.restore(address, account)
+            if account is not None:
+                self.guessing.remember(account, address)
             self.fewer(number, sessions)
             self.fewer_streams(number, streams)
 

@@ -1,4 +1,4 @@
-"""One of the gateway's worker processes; the coordinator starts it: `python -m sshgate.worker HOME DESCRIPTOR`.
+"""One of the gateway's worker processes; the coordinator starts it: `python -m sshgate.worker HOME DESCRIPTOR KEYS`.
 
     coordinator ──► connection + descriptor ──► Gate.take ──► "taken", or "refused"
                 ──► drop:   end a connection that has not logged in; its place is somebody else's
@@ -25,7 +25,7 @@ from typing import Any
 
 import asyncssh
 
-from sshgate.hostkey import HostKeys, load_host_keys
+from sshgate.hostkey import HostKeys
 from sshgate.link import Link, Message
 from sshgate.records import show_alive
 from sshgate.remote import Remote, Row
@@ -129,7 +129,7 @@ class Worker:
         self._ending = asyncio.create_task(go())
 
 
-def main(home: Path, descriptor: int) -> None:
+def main(home: Path, descriptor: int, keys_descriptor: int) -> None:
     """Run a worker of state directory `home` until the coordinator ends it."""
     logging.basicConfig(
         level=logging.INFO,
@@ -139,6 +139,8 @@ def main(home: Path, descriptor: int) -> None:
     asyncssh.set_log_level(logging.WARNING)
     sock = socket.socket(fileno=descriptor)
     sock.set_inheritable(False)
+    with open(keys_descriptor, "rb") as file:
+        keys = HostKeys.unpack(file.read())
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -149,7 +151,6 @@ def main(home: Path, descriptor: int) -> None:
     with ExitStack() as stack:
         try:
             found = settings.load(home)
-            keys = load_host_keys(found.keys)
             store = Store.open(found.database)
             stack.callback(store.close)
             engine = open_engine(found, store.instance, start=False)
@@ -161,4 +162,4 @@ def main(home: Path, descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -57,6 +57,16 @@ def test_a_request_from_the_command_line(stage: GatewayStage, person: Person) ->
     assert b"snapshot:" in again.stderr
 
 
+def test_nobody_asks_in_the_name_of_somebody_who_has_left(stage: GatewayStage, person: Person) -> None:
+    gone = stage.person(f"{person.name}-gone", challenge=None)
+    team = stage.store.add_workspace("als", f"{person.name}-team", [person.name, gone.name], actor="chief")
+    attending = stage.gateway.shared.attending
+    attending.last_users[team.id] = gone.name
+    assert attending.member(team.id) == gone.name
+    stage.store.remove_member(team.id, gone.name, actor="chief")
+    assert attending.member(team.id) == person.name
+
+
 def test_a_process_that_stays_behind_may_ask(stage: GatewayStage, person: Person) -> None:
     """Nobody is logged in then; also not with a gateway that was started since."""
     assert person.workspace

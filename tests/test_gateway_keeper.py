@@ -198,6 +198,14 @@ def test_who_may_not_come_in_anyway_drives_nobody_out(monkeypatch: pytest.Monkey
     assert not dropped
 
 
+def test_who_was_connected_before_a_takeover_is_no_stranger_to_passwords(few: Keeper) -> None:
+    few.restore(1, "192.0.2.1", "alice", 1)
+    tried = 0
+    while few.guess(f"stranger{tried}", "192.0.2.1") == 0:
+        tried += 1
+    assert few.guess("alice", "192.0.2.1") == 0, "what strangers try from there is not counted against her"
+
+
 def talk(run: Callable[[Remote, Other], Any]) -> None:
     """A worker's keeper and, in the same process, the other end of its link."""
 

@@ -17,6 +17,7 @@ import asyncssh
 import pytest
 
 from sshgate import texts
+from sshgate.hostkey import activate_host_key, prepare_host_key
 from tests.support.forwards import ask, tcp_service
 from tests.support.gateway import by_password, until, whoami
 from tests.support.gatewayprocess import (
@@ -192,6 +193,8 @@ def test_with_one_worker_who_comes_while_it_is_replaced_waits(tmp_path: Path) ->
         handles = ended([first])
         os.kill(first, signal.SIGSTOP)
         before = descriptors(stage.process.pid)
+        prepare_host_key(stage.home / "keys")
+        activate_host_key(stage.home / "keys")  # for the next start of the whole gateway
         with silent(stage, 1) as (waiting,):
             until(lambda: descriptors(stage.process.pid) > before, what="the connection to be handed over")
             os.kill(first, signal.SIGKILL)
