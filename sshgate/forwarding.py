@@ -120,6 +120,8 @@ class Forwarding:
         self._notices: list[str] = []
         self._told = limits.Buckets(NOTICE)
         self._listening = 0  # requests under way
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._noted = False
         self._closed = False
         self.room = Room(gate, server, lambda: len(self.streams))
@@ -187,6 +189,7 @@ class Forwarding:
         """Listen in the container; None when that is refused, for a reason that the person is told."""
         task = self._begin()
         self._listening += 1
+        self._settled.clear()
         try:
             return await self._listen(target)
         except WorkspacesError as error:
@@ -195,8 +198,17 @@ class Forwarding:
             log.exception("listening for %s failed", self._server.user)
         finally:
             self._listening -= 1
+            if not self._listening:
+                self._settled.set()
             self._tasks.discard(task)
         return None
+
+    async def settled(self) -> None:
+        """Wait until each port that was asked for is listened on or refused.
+
+        A command that ends at once must not end the client before it is told, as sshd's answers come in order.
+        """
+        await self._settled.wait()
 
     async def _listen(self, target: Target) -> Door:
         # those with `lost` are -R's, the others belong to a session
@@ -324,10 +336,10 @@ class Forwarding:
 
         A client may have as many refused as it likes, and read nothing: some are told, and to terminals that take it.
         """
+        self.log.info("%s: %s", self._server.user, text)
         if self._told.wait(None) > 0:
             return
         self._told.take(None)
-        self.log.info("%s: %s", self._server.user, text)
         self.connection.send_debug(text)
         told = [session for session in self._server.sessions if session.place]
         for session in told:

@@ -252,6 +252,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._pty:
             for notice in self.server.forwarding.take_notices():
                 self._tell(notice)
+        await self.server.forwarding.settled()
         self._process, socket = await self._start(place)
         self._close_given()
         if self._pty:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sshgate.forwarding import Forwarding
 from tests.support.forwards import (
     BIG,
     alice,
@@ -27,6 +28,7 @@ from tests.support.forwards import (
     through,
 )
 from tests.support.gateway import Person, until
+from workspaces.errors import Refused
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +96,15 @@ def test_dash_r_that_is_refused_ends_the_client_that_wants_that(alice: Person) -
         port = taken.getsockname()[1]
         done = alice.run("true", options=("-v", "-R", f"{port}:localhost:1", "-o", "ExitOnForwardFailure=yes"))
     assert done.returncode == 255
+
+
+def test_a_command_waits_for_the_answer_to_a_dash_r(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: object) -> None:
+        await asyncio.sleep(0.3)
+        raise Refused("The port is taken.")
+
+    monkeypatch.setattr(Forwarding, "_listen", slow)
+    assert alice.run("true", options=("-R", "0:localhost:1", "-o", "ExitOnForwardFailure=yes")).returncode == 255
 
 
 def test_dash_d_resolves_names_in_the_container(alice: Person) -> None:

@@ -199,7 +199,7 @@ def test_who_may_not_come_in_anyway_drives_nobody_out(monkeypatch: pytest.Monkey
 
 
 def test_who_was_connected_before_a_takeover_is_no_stranger_to_passwords(few: Keeper) -> None:
-    few.restore(1, "192.0.2.1", "alice", 1)
+    few.restore(1, "192.0.2.1", "alice", 1, 0)
     tried = 0
     while few.guess(f"stranger{tried}", "192.0.2.1") == 0:
         tried += 1
