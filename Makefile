@@ -27,8 +27,10 @@ test: lint
 	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser"
 	$(BIN)/pytest -m "(docker or browser) and not long"
 
+# Files that are slow as a whole are not even read.
 test-fast: test-install
-	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not slow" \
+		$$(grep -LE '^pytestmark.*(docker|browser|slow)' tests/test_*.py)
 
 test-long: test-install
 	$(BIN)/pytest -m long

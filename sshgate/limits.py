@@ -28,7 +28,7 @@ MAX_ACCOUNT_SESSIONS = 128  # each may hold a window of input in memory
 MAX_STREAMS = 256  # forwarded connections on one connection: an editor, or a browser through -D, opens 100 at once
 MAX_ACCOUNT_STREAMS = 512  # what the agent carries for one workspace
 MAX_ALL_STREAMS = 8192  # each takes a descriptor
-WIDE_STREAMS = 32  # of one account have the whole window, the others SMALL_WINDOW: 92 MiB wait for it at most, in a worker
+WIDE_STREAMS = 32  # of one account have the whole window, the others SMALL_WINDOW: 92 MiB at most wait in a worker
 SMALL_WINDOW = 128 << 10  # bytes
 MAX_LISTENERS = 16  # of -R on one connection
 

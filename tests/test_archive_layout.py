@@ -18,6 +18,8 @@ from tests.support.savetar import FakeImage, gzipped, layer, sha256
 from workspaces.archive import Archive
 from workspaces.errors import ArchiveError, Conflict, Corrupt, NotFound
 
+pytestmark = pytest.mark.slow
+
 BASE = layer({"etc/os-release": b"ID=debian\n" * 400, "bin/sh": random.Random(1).randbytes(3_000_000)})
 WORK = layer({"root/result.txt": b"42\n"})
 REF = "als/alice:v1"

@@ -14,6 +14,8 @@ from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from workspaces.engine.memory import MemoryEngine
 from workspaces.model import SnapshotState
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:

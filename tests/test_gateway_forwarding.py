@@ -28,6 +28,8 @@ from tests.support.forwards import (
 from tests.support.gateway import GatewayStage, Person, until
 from workspaces.model import WorkspaceState
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["alice", "all_gone", "newcomer", "stage"]
 
 
@@ -240,7 +242,6 @@ def test_tunnels_of_the_host_are_refused(alice: Person) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.slow
 def test_two_hundred_at_once(alice: Person) -> None:
     async def run() -> None:
         async with tcp_service() as port, alice.connect() as client:
@@ -354,7 +355,6 @@ def test_a_client_that_does_not_read_one_channel_is_bounded(stage: GatewayStage,
     assert 0 < asyncio.run(run()) <= 1 << 18
 
 
-@pytest.mark.slow
 def test_a_client_that_reads_nothing_at_all_is_bounded_and_dropped(
     stage: GatewayStage, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ from sshgate.clocks import Clocks
 from tests.support.forwards import all_gone, answer_at_end, listens, stage, tcp_service, through
 from tests.support.gateway import GatewayStage, Person, until
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["all_gone", "stage"]
 
 
@@ -120,7 +122,6 @@ def test_busy_forwards_end_after_the_longest_time(alice: Person, with_session: b
     asyncio.run(run())
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("hasty")
 def test_a_session_keeps_a_port_that_nobody_uses(alice: Person) -> None:
     """The session's own clock says when the person is idle, and that is not made hasty here."""

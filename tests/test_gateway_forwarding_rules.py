@@ -33,6 +33,8 @@ from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from workspaces.guest.client import GuestClient
 from workspaces.model import Forwarding
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["alice", "all_gone", "newcomer", "only", "stage"]
 
 
@@ -215,7 +217,6 @@ def test_lines_come_again_after_a_minute(caplog: pytest.LogCaptureFixture) -> No
     assert caplog.messages[19:] == ["line 19", "… and 10 more lines like the last of this connection's", "later"]
 
 
-@pytest.mark.slow
 def test_draining_waits_for_open_forwards_and_takes_no_new_one(tmp_path: Path) -> None:
     with memory_stage(tmp_path) as stage:
         alice = stage.person("alice")

@@ -20,6 +20,8 @@ from tests.support.identities import TOUCHED, VERIFIED, SecurityKey
 from workspaces import accounts
 from workspaces.accounts import Verdict, parse_key_line
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:
@@ -125,7 +127,6 @@ def by_asking(person: Person, *answers: str, **options: object) -> tuple[str, li
         return "", made[0].prompts
 
 
-@pytest.mark.slow
 def test_a_client_that_knows_nothing_else(alice: Person) -> None:
     assert by_asking(alice, PASSWORD) == ("als/alice alice", [[("Password: ", False)]])
     assert by_asking(alice, "wrong")[0] == ""
@@ -140,7 +141,6 @@ def test_other_answers(alice: Person, answers: tuple[str, ...]) -> None:
     assert by_asking(alice, *answers)[0] == ""
 
 
-@pytest.mark.slow
 def test_any_bytes_may_be_an_answer(alice: Person) -> None:
     """What is no UTF-8 is a wrong password, and the next try is heard."""
     answers = [b"\xff\xfe", PASSWORD.encode()]
@@ -221,7 +221,6 @@ def test_an_answer_that_nobody_asked_for(alice: Person, caplog: pytest.LogCaptur
     assert whoami(alice) == "als/alice alice"
 
 
-@pytest.mark.slow
 def test_a_key_that_was_offered_gives_nothing_to_a_password_login(stage: GatewayStage) -> None:
     """A probe of one's own restricted key, then the password: it is the password's login, in its rights too."""
     carol = stage.person("carol", password=True)

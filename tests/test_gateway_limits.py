@@ -123,6 +123,7 @@ def test_one_account_cannot_take_all_connections(clock: Clock) -> None:
     assert admission.authenticated("192.0.2.1", "bob")
 
 
+@pytest.mark.slow
 def test_all_connections_together_are_bounded(clock: Clock) -> None:
     admission = Admission(clock)
     for i in range(limits.MAX_CONNECTIONS):

@@ -33,6 +33,8 @@ from tests.support.forwards import (
 )
 from tests.support.gateway import GatewayStage, Person, until
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["alice", "all_gone", "stage"]
 
 

@@ -230,6 +230,7 @@ def test_impossible_sizes_are_clamped(alice: Person, asked: tuple[int, int], row
     assert asyncio.run(run()) == f"{rows_columns}\r\n"
 
 
+@pytest.mark.slow
 def test_ten_thousand_resizes_are_few_and_the_last_one_counts(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[object] = []
     original = session_module.Session._send_size

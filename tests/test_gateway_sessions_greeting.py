@@ -17,6 +17,8 @@ from tests.support.stores import commit, fill
 from tests.support.terminal import Terminal
 from workspaces.store import Store
 
+pytestmark = pytest.mark.slow
+
 NOON = 1_800_000_000.0  # 2027-01-15 08:00 UTC
 
 

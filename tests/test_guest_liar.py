@@ -258,6 +258,7 @@ def test_nothing_can_be_sent_to_whoever_looks_whether_the_agent_listens(tmp_path
         probe.close()
 
 
+@pytest.mark.slow
 def test_a_flood_of_connections_to_a_listener_ends_it(tmp_path: Path) -> None:
     async def story() -> None:
         incoming = [encode(protocol.Incoming(n, "x", 1)) for n in range(100_000)]

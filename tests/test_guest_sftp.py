@@ -121,6 +121,7 @@ def test_a_host_whose_server_needs_no_loader_lends_none(
     assert sorted(path.name for path in (tmp_path / "guest").iterdir()) == ["agent", "bin", "env.sh"]
 
 
+@pytest.mark.slow
 def test_many_may_do_it_at_once(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from workspaces import guest; guest.install(Path(sys.argv[1]))"
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(6)]

@@ -14,6 +14,8 @@ import pytest
 from tests.support.guest import Agent, in_loop, module_agent, run, shell, start, wait_for
 from workspaces.guest.client import ExitStatus, SpawnRequest, TermSize
 
+pytestmark = pytest.mark.slow
+
 SIZE = TermSize(91, 33)
 ECHO, OPOST, VINTR, VEOF, OSPEED = 53, 70, 1, 5, 129
 

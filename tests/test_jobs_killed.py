@@ -111,6 +111,7 @@ def test_while_it_restores_from_the_archive(tmp_path: Path) -> None:
     assert {"load", "tag", "remove", "ensure_container", "start"} <= set(fuse.calls)
 
 
+@pytest.mark.slow
 def test_while_it_resets(tmp_path: Path) -> None:
     """What the user does after the container was deleted is not deleted as well."""
     for world, fuse in worlds(tmp_path, 4):

@@ -20,6 +20,8 @@ from workspaces.lifecycle import Lifecycle
 from workspaces.model import SnapshotState
 from workspaces.snapshots import committing
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["world"]
 
 

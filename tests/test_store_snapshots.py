@@ -290,5 +290,5 @@ class Life(RuleBasedStateMachine):
         assert len(opened) == len(set(opened))
 
 
-TestLife = Life.TestCase
+TestLife = pytest.mark.slow(Life.TestCase)
 TestLife.settings = settings(max_examples=12, stateful_step_count=20, deadline=None, database=None)

@@ -15,6 +15,8 @@ import pytest
 from tests.support.engines import until
 from workspaces import supervisor
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import errno, sys
 from pathlib import Path
@@ -102,7 +104,6 @@ def test_a_child_that_is_killed_comes_back(home: Path, serve: subprocess.Popen[s
     assert alive(second)
 
 
-@pytest.mark.slow
 def test_a_restart_that_fails_is_tried_again(home: Path, serve: subprocess.Popen[str]) -> None:
     (home / "web").write_text(
         ANSWERS.replace("exec sleep", f'[ $(wc -l < "$0.pids") -gt 1 ] && echo again > {home}/web.again; exec sleep')

@@ -12,6 +12,8 @@ from tests.support.web import CHEAP_HASH, PASSWORD, Web, make_settings, open_web
 from workspaces.model import JobKind, JobState, WorkspaceState
 from workspaces.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def text(html: str) -> str:
     """A page as read: no tags, single spaces."""

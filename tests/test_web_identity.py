@@ -13,6 +13,8 @@ from webadmin.throttle import Throttle
 from workspaces import totp
 from workspaces.accounts import begin_totp
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def secret(web: Web) -> str:

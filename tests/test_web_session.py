@@ -15,6 +15,8 @@ from webadmin.security import safe_next, session_key
 from webadmin.throttle import ACCOUNT, ADDRESS, TOTAL, WRONG_CODE, Throttle
 from workspaces.errors import SettingsError
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_right_password_opens_the_right_page(web: Web) -> None:
     for name, path in (("alice", "/me"), ("chief", "/admin/")):
