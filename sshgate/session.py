@@ -252,7 +252,6 @@ class Session(asyncssh.SSHServerSession[bytes]):
         if self._pty:
             for notice in self.server.forwarding.take_notices():
                 self._tell(notice)
-        await self.server.forwarding.settled()
         self._process, socket = await self._start(place)
         self._close_given()
         if self._pty:
@@ -310,6 +309,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
     async def _spawn(self, place: Place, client: GuestClient) -> Process:
         patience = self._loop.call_later(PATIENCE_SECONDS, self._tell, texts.BUSY)
         try:
+            await self.server.forwarding.settled()  # not before: whoever asked for a port may wait for the same start
             request = self._spawn_request(place)
             added = await self.doors.open(client, place, request.env, self._complain)
             request = replace(self._spawn_request(place), env={**request.env, **added})

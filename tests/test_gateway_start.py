@@ -81,6 +81,15 @@ def test_progress_is_seen_within_200_ms_and_only_on_a_terminal(person: Person, e
     assert person.run("true").stderr == b""
 
 
+def test_progress_is_seen_although_a_port_waits_for_the_same_start(person: Person, engine: FaultyEngine) -> None:
+    engine.slow("ensure_container", 0.6)
+    with Terminal(person.line("-tt", "-R", "0:localhost:1")) as terminal:
+        terminal.expect(rb"(Creating|Starting) your workspace als/p\d+ ")
+        terminal.expect(rb"[#$] $")
+        terminal.send("exit\n")
+        assert terminal.wait() == 0
+
+
 def test_no_progress_without_terminal(person: Person, engine: FaultyEngine) -> None:
     engine.slow("ensure_container", 0.3)
     done = person.run("echo out")
