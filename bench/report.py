@@ -88,9 +88,8 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     python = platform.python_version()
-    return (
-        f"{day}, {cores} cores, Linux {platform.release()}, Docker {engine} (client {tool}), {client}, Python {python}"
-    )
+    kernel = platform.release().partition("-")[0]
+    return f"{day}, {cores} cores, Linux {kernel}, Docker {engine} (client {tool}), {client}, Python {python}"
 
 
 def _said(command: list[str]) -> str:
