@@ -5,6 +5,7 @@ Times are seconds since the epoch, in UTC, as float. Sizes are bytes. `None` mea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -215,7 +216,7 @@ class Snapshot:
     message: str
     state: SnapshotState
     requested_by: str
-    requested_via: str  # ssh | web | cli
+    requested_via: str  # ssh | web | cli, or auto: the program itself
     requested_at: float
     decided_by: str | None = None
     decided_at: float | None = None
@@ -229,6 +230,7 @@ class Snapshot:
     size: int | None = None  # bytes that this version adds to its base, uncompressed
     committed_at: float | None = None
     archived_at: float | None = None
+    pinned: bool = False  # kept by every rule of retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,7 @@ class Job:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    arguments: Mapping[str, str] = field(default_factory=dict)  # what it is told beside workspace and snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ COMMANDS = {
     "workspaces.cli.identity": ("authority", "hostkey"),
     "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members"),
     "workspaces.cli.sessions": ("session",),
-    "workspaces.cli.versions": ("snapshot", "archive", "job", "audit"),
+    "workspaces.cli.snapshots": ("snapshot",),
+    "workspaces.cli.archive": ("archive",),
+    "workspaces.cli.jobs": ("job", "audit"),
 }
 
 

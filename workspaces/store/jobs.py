@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from workspaces.errors import Conflict, NotFound
 from workspaces.model import Job, JobKind, JobState
@@ -23,7 +23,7 @@ from workspaces.store.workspaces import Workspaces
 
 _JOBS = (
     "SELECT j.id, j.kind, j.state, j.workspace_id, c.slug || '/' || w.name AS workspace, j.snapshot_id, "
-    "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at "
+    "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, j.arguments "
     "FROM jobs j JOIN workspaces w ON w.id = j.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
 # These only read the container or work on images: they wait for nothing, and nothing waits for them.
@@ -33,18 +33,30 @@ SYSTEM = "worker"  # the actor of what no person does
 
 
 class Jobs(Workspaces, Events):
-    def add_job(self, kind: JobKind, workspace_id: int, *, actor: str, snapshot_id: int | None = None) -> Job:
+    def add_job(
+        self,
+        kind: JobKind,
+        workspace_id: int,
+        *,
+        actor: str,
+        snapshot_id: int | None = None,
+        arguments: Mapping[str, str] | None = None,
+    ) -> Job:
         """Queue work for the worker. An equal one that is queued already is returned instead. NotFound."""
         with self._write():
             ref = self.workspace(workspace_id).ref
             if snapshot_id is not None and not self._find("SELECT 1 FROM snapshots WHERE id = ?", [snapshot_id]):
                 raise NotFound(f"There is no snapshot {snapshot_id}.")
-            equal = f"{_JOBS} WHERE j.workspace_id = ? AND j.state = 'queued' AND j.kind = ? AND j.snapshot_id IS ?"
-            row = self._find(equal, [workspace_id, JobKind(kind), snapshot_id])
+            told = _arguments(arguments)
+            equal = (
+                f"{_JOBS} WHERE j.workspace_id = ? AND j.state = 'queued' AND j.kind = ? AND j.snapshot_id IS ? "
+                "AND j.arguments = ?"
+            )
+            row = self._find(equal, [workspace_id, JobKind(kind), snapshot_id, told])
             if row:
                 return to_job(row)
             self._record(actor, f"job.{kind}", ref, snapshot_id)
-            return self._queue(kind, workspace_id, actor, snapshot_id)
+            return self._queue(kind, workspace_id, actor, snapshot_id, arguments)
 
     def job(self, job_id: int) -> Job:
         """Raises NotFound."""
@@ -144,8 +156,19 @@ class Jobs(Workspaces, Events):
         with self._write() as db:
             return db.execute("UPDATE jobs SET state = 'queued', not_before = 0 WHERE state = 'running'").rowcount
 
-    def _queue(self, kind: JobKind, workspace_id: int, actor: str, snapshot_id: int | None) -> Job:
+    def _queue(
+        self,
+        kind: JobKind,
+        workspace_id: int,
+        actor: str,
+        snapshot_id: int | None,
+        arguments: Mapping[str, str] | None = None,
+    ) -> Job:
         with self._write():
             row = {"kind": JobKind(kind), "state": JobState.QUEUED, "workspace_id": workspace_id}
             more = {"snapshot_id": snapshot_id, "requested_by": actor, "created_at": time.time()}
-            return self.job(self._insert("jobs", {**row, **more}))
+            return self.job(self._insert("jobs", {**row, **more, "arguments": _arguments(arguments)}))
+
+
+def _arguments(arguments: Mapping[str, str] | None) -> str:
+    return json.dumps(dict(arguments or {}), sort_keys=True)

@@ -196,7 +196,59 @@ def m0002_ssh(db: Database) -> None:
     )
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh)
+def m0003_versions(db: Database) -> None:
+    """Versions that the program asks for itself, what becomes of a version later, and what a job is told."""
+    db.executescript(
+        """
+        CREATE TABLE snapshots_new (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+            message TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('requested', 'approved', 'committing', 'committed', 'archived',
+                                                 'rejected', 'withdrawn', 'failed')),
+            requested_by TEXT NOT NULL,
+            requested_via TEXT NOT NULL CHECK (requested_via IN ('ssh', 'web', 'cli', 'auto')),
+            requested_at REAL NOT NULL,
+            decided_by TEXT,
+            decided_at REAL,
+            reason TEXT,
+            version INTEGER CHECK (version > 0),
+            parent_id INTEGER REFERENCES snapshots (id),
+            image_ref TEXT,
+            image_id TEXT,
+            diff_ids TEXT NOT NULL DEFAULT '[]',
+            manifest_digest TEXT,
+            size INTEGER,
+            committed_at REAL,
+            archived_at REAL,
+            command TEXT,
+            paused_seconds REAL,
+            pinned INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1)),
+            statement TEXT,
+            registry_ref TEXT,
+            pushed_at REAL,
+            pruned_at REAL
+        ) STRICT;
+        INSERT INTO snapshots_new (id, workspace_id, message, state, requested_by, requested_via, requested_at,
+            decided_by, decided_at, reason, version, parent_id, image_ref, image_id, diff_ids, manifest_digest, size,
+            committed_at, archived_at)
+        SELECT id, workspace_id, message, state, requested_by, requested_via, requested_at,
+            decided_by, decided_at, reason, version, parent_id, image_ref, image_id, diff_ids, manifest_digest, size,
+            committed_at, archived_at FROM snapshots;
+        DROP TABLE snapshots;
+        ALTER TABLE snapshots_new RENAME TO snapshots;
+        CREATE UNIQUE INDEX snapshots_version ON snapshots (workspace_id, version);
+        CREATE UNIQUE INDEX snapshots_open ON snapshots (workspace_id)
+            WHERE state IN ('requested', 'approved', 'committing');
+        CREATE INDEX snapshots_state ON snapshots (state);
+        CREATE INDEX snapshots_parent ON snapshots (parent_id);
+
+        ALTER TABLE jobs ADD COLUMN arguments TEXT NOT NULL DEFAULT '{}';
+        """
+    )
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh, m0003_versions)
 
 
 def _migrations() -> Migrations:

@@ -75,12 +75,18 @@ def to_workspace(row: Row) -> Workspace:
 
 def to_snapshot(row: Row) -> Snapshot:
     return Snapshot(
-        **{**row, "state": SnapshotState(row["state"]), "diff_ids": tuple(json.loads(row["diff_ids"]))},
+        **{
+            **row,
+            "state": SnapshotState(row["state"]),
+            "diff_ids": tuple(json.loads(row["diff_ids"])),
+            "pinned": bool(row["pinned"]),
+        },
     )
 
 
 def to_job(row: Row) -> Job:
-    return Job(**{**row, "kind": JobKind(row["kind"]), "state": JobState(row["state"])})
+    arguments = json.loads(row["arguments"])
+    return Job(**{**row, "kind": JobKind(row["kind"]), "state": JobState(row["state"]), "arguments": arguments})
 
 
 def to_event(row: Row) -> Event:

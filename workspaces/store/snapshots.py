@@ -28,7 +28,7 @@ OPEN = (REQUESTED, APPROVED, COMMITTING)
 _SNAPSHOTS = (
     "SELECT s.id, s.workspace_id, c.slug || '/' || w.name AS workspace, s.message, s.state, s.requested_by, "
     "s.requested_via, s.requested_at, s.decided_by, s.decided_at, s.reason, s.version, s.parent_id, s.image_ref, "
-    "s.image_id, s.diff_ids, s.manifest_digest, s.size, s.committed_at, s.archived_at "
+    "s.image_id, s.diff_ids, s.manifest_digest, s.size, s.committed_at, s.archived_at, s.pinned "
     "FROM snapshots s JOIN workspaces w ON w.id = s.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
 
