@@ -14,7 +14,7 @@ from subprocess import SubprocessError
 
 import click
 
-from bench import figures, plots, report, sessions
+from bench import figures, plots, report, sessions, versions
 from bench.figures import FULL, QUICK, Figure
 from bench.peers import LEFT_OUT
 from bench.rows import Results
@@ -35,6 +35,9 @@ FIGURES: dict[str, Figure] = {
     "sftp": figures.sftp,
     "crowd": sessions.crowd,
     "bulk": figures.bulk,
+    "snapshot": versions.snapshot,
+    "versions": versions.versions,
+    "freeze": versions.freeze,
 }
 
 

@@ -11,13 +11,14 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.peers import COLUMNS, EXEC, FORCED, LEFT_OUT
+from bench.peers import COLUMNS, EXEC, FORCED, HAND, LEFT_OUT, VERSIONS
 from bench.rows import Goal, Results, Row
 from workspaces.errors import HostError
 
 BEGIN = "<!-- what `make bench` found: begin -->"
 END = "<!-- what `make bench` found: end -->"
 PROGRAMS = ("dockerd", "docker")
+TABLES = ((COLUMNS, (FORCED, EXEC)), ((VERSIONS, HAND), (HAND,)))  # columns, and what the ratios are to
 PLOTS = {
     "ratios": "The gateway, docker exec and bare sshd, as times relative to sshd + docker exec",
     "bulk": "Throughput with each cipher",
@@ -40,14 +41,15 @@ def goal_text(row: Row, goal: Goal) -> str:
 
 
 def lines(rows: list[Row]) -> list[str]:
-    """Rows for the terminal: the gateway's value, then every other peer's with the gateway's ratio to it."""
+    """Rows for the terminal: this program's value, then every other peer's with the ratio to it."""
     said = []
     for row in rows:
         cells = []
-        for name in COLUMNS:
+        for name in (*COLUMNS, VERSIONS, HAND):
             if name in row.values:
                 ratio = row.ratio(name)
-                of = f" ({ratio:.2f} ×)" if ratio is not None and name != COLUMNS[0] and row.unit != "×" else ""
+                other = name not in (COLUMNS[0], VERSIONS) and row.unit != "×"
+                of = f" ({ratio:.2f} ×)" if ratio is not None and other else ""
                 cells.append(f"{name} {number(row.values[name])} {row.unit}{of}".rstrip())
         said.append(f"  {row.figure}, {row.way}: " + " · ".join(cells))
         said += [f"      {goal_text(row, goal).replace('**', '')}" for goal in row.goals]
@@ -56,21 +58,30 @@ def lines(rows: list[Row]) -> list[str]:
 
 def table(results: Results, plots: list[str]) -> str:
     """The markdown of one run: machine, table, the plots of these names, what is missing and why."""
-    head = ["figure", "way", *COLUMNS, f"÷ {FORCED}", f"÷ {EXEC}", "goal"]
-    text = [f"{machine()}.", "", _cells(head), _cells(["---"] * 2 + ["---:"] * (len(COLUMNS) + 2) + ["---"])]
-    for row in results.rows:
-        values = [
-            f"{number(row.values.get(name))} {row.unit if name in row.values else ''}".strip() for name in COLUMNS
-        ]
-        ratios = [_ratio(row.ratio(name) if row.unit != "×" else None) for name in (FORCED, EXEC)]
-        goals = "; ".join(goal_text(row, goal) for goal in row.goals)
-        text.append(_cells([row.figure, row.way, *values, *ratios, goals]))
-    text.append("")
+    text = [f"{machine()}.", ""]
+    for columns, others in TABLES:
+        text += _part([row for row in results.rows if set(row.values) <= set(columns)], columns, others)
     for name in plots:
         text += [f"![{PLOTS[name]}](bench/{name}.svg)", ""]
     text += [f"{figure} was not measured: {reason}" for figure, reason in results.failures.items()]
     text += [f"{peer} is left out: {reason}." for peer, reason in LEFT_OUT.items()]
     return "\n".join(text)
+
+
+def _part(rows: list[Row], columns: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
+    """The lines of one table, with ratios to `others`, and an empty line; nothing without rows."""
+    if not rows:
+        return []
+    head = ["figure", "way", *columns, *(f"÷ {name}" for name in others), "goal"]
+    text = [_cells(head), _cells(["---"] * 2 + ["---:"] * (len(columns) + len(others)) + ["---"])]
+    for row in rows:
+        values = [
+            f"{number(row.values.get(name))} {row.unit if name in row.values else ''}".strip() for name in columns
+        ]
+        ratios = [_ratio(row.ratio(name) if row.unit != "×" else None) for name in others]
+        goals = "; ".join(goal_text(row, goal) for goal in row.goals)
+        text.append(_cells([row.figure, row.way, *values, *ratios, goals]))
+    return [*text, ""]
 
 
 def _ratio(value: float | None) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.peers import GATEWAY
+from bench.peers import GATEWAY, VERSIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The gateway's value is to be at most `limit` times that of `than`; without `than`, at most `limit` itself."""
+    """This program's value is to be at most `limit` times that of `than`; without `than`, at most `limit` itself."""
 
     limit: float
     than: str | None = None
@@ -28,14 +28,19 @@ class Row:
     values: dict[str, float]
     goals: tuple[Goal, ...] = ()
 
+    @property
+    def mine(self) -> float | None:
+        """This program's value: the gateway's, or that of its versions."""
+        return self.values.get(GATEWAY, self.values.get(VERSIONS))
+
     def ratio(self, other: str) -> float | None:
-        """The gateway's value over another's, None when either is absent or the other is nothing."""
-        mine, theirs = self.values.get(GATEWAY), self.values.get(other)
+        """This program's value over another's, None when either is absent or the other is nothing."""
+        mine, theirs = self.mine, self.values.get(other)
         return mine / theirs if mine is not None and theirs else None
 
     def reached(self, goal: Goal) -> bool | None:
         """Whether the goal is reached; None when this run does not tell."""
-        found = self.ratio(goal.than) if goal.than else self.values.get(GATEWAY)
+        found = self.ratio(goal.than) if goal.than else self.mine
         return None if found is None else found <= goal.limit
 
 

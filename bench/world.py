@@ -42,6 +42,7 @@ class World:
     scratch: Path
     people: list[Person]
     sshd: tuple[Sshd, ...]
+    engine: str  # unix://…, of all containers
 
     @property
     def gateway(self) -> Peer:
@@ -126,4 +127,4 @@ def world(say: Callable[[str], None]) -> Iterator[World]:
         }
         roots = {int((home / "serve.pid").read_text(encoding="ascii")), *(server.pid for server in servers.values())}
         servers_of_all = Servers(lambda: roots, str(private.run_dir))
-        yield World(stage, peers, servers_of_all, scratch, people, tuple(servers.values()))
+        yield World(stage, peers, servers_of_all, scratch, people, tuple(servers.values()), private.host)

@@ -13,7 +13,7 @@ import pytest
 from bench import __main__ as program
 from bench import plots, report, turns
 from bench.figures import QUICK
-from bench.peers import BARE, EXEC, FORCED, GATEWAY, PINNED
+from bench.peers import BARE, EXEC, FORCED, GATEWAY, HAND, PINNED, VERSIONS
 from bench.rows import Goal, Results, Row
 from bench.servers import Servers
 from bench.turns import Client, Failed, at_once, in_turns, timed
@@ -53,6 +53,18 @@ def test_a_goal_is_a_ratio_in_one_run() -> None:
     assert [row.reached(goal) for goal in row.goals] == [True, False]
     assert Row("x", "y", "s", {GATEWAY: 1.0}).reached(Goal(0.5, FORCED)) is None
     assert Row("failed", "y", "", {GATEWAY: 1.0}).reached(Goal(0)) is False
+
+
+def test_versions_have_a_table_of_their_own() -> None:
+    row = Row("snapshot", "committed and archived", "s", {VERSIONS: 3.0, HAND: 4.0}, (Goal(1.5, HAND), Goal(2)))
+    assert [row.reached(goal) for goal in row.goals] == [True, False]
+    text = report.table(Results([*results().rows, row]), [])
+    assert "| figure | way | workspaces | by hand | ÷ by hand | goal |" in text
+    assert (
+        "| snapshot | committed and archived | 3 s | 4 s | 0.75 | ≤ 1.5 × by hand: reached; ≤ 2: **not reached** |"
+        in text
+    )
+    assert "workspaces 3 s · by hand 4 s (0.75 ×)" in report.lines([row])[0]
 
 
 def test_logins_at_once_are_counted_as_they_end() -> None:
