@@ -81,6 +81,8 @@ MATRIX = {
     "POST admin.set_disabled": admin_does(),
     "GET admin.jobs": admin_sees(),
     "GET admin.live_jobs": admin_sees(),
+    "GET admin.job": admin_sees(),
+    "GET admin.live_job": admin_sees(),
     "POST admin.retry_job": admin_does(),
     "POST admin.cancel_job": admin_does(),
     "GET admin.events": admin_sees(),

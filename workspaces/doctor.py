@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workspaces import prerequisites
+from workspaces import heartbeat, prerequisites
 from workspaces.engine import keyrings
 from workspaces.engine.base import Engine
 from workspaces.errors import WorkspacesError
@@ -73,6 +73,11 @@ def state(settings: Settings) -> Iterator[Finding]:
     for key in sorted(settings.keys.glob("*")):
         if key.suffix != ".pub" and stat.S_IMODE(key.stat().st_mode) & 0o077:
             yield Finding("bad", "keys", f"{key} can be read by others", f"chmod 600 {key}")
+    problem = heartbeat.trouble(settings.locks)
+    if problem is None:
+        yield Finding("ok", "worker", "it runs and shows life")
+    else:
+        yield Finding("warn", "worker", problem.rstrip("."), "workspaces serve, or workspaces worker")
     for place in {home, settings.archive_dir if settings.archive_dir.exists() else home}:
         usage = shutil.disk_usage(place)
         level = "ok" if usage.free >= FREE_WANTED else "warn"

@@ -110,7 +110,16 @@ def worker_command(app: App, ready_fd: int | None) -> None:
 
     _log("worker")
     revive = partial(revive_engine, app.settings)
-    worker = Worker(app.store, app.engine, app.lifecycle, app.archive, app.settings.locks, revive)
+    worker = Worker(
+        app.store,
+        app.engine,
+        app.lifecycle,
+        app.archive,
+        app.settings.locks,
+        revive,
+        places=app.settings.worker_jobs,
+        at_once=app.settings.worker_at_once,
+    )
     main(worker, lambda: supervisor.report_ready(ready_fd))
 
 

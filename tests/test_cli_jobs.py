@@ -1,0 +1,77 @@
+"""`workspaces job`: what is said about background work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.support.stores import fill
+from workspaces.cli import jobs as cli_jobs
+from workspaces.cli.common import cli
+from workspaces.model import JobKind
+from workspaces.store import Store
+
+
+def run(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["--home", str(home), "job", *arguments])
+
+
+def home_with_jobs(tmp_path: Path) -> Store:
+    (tmp_path / "locks").mkdir()
+    store = fill(Store.open(tmp_path / "workspaces.db"))
+    for name in ("alice", "bob"):
+        store.add_job(JobKind.STOP, store.workspace(f"als/{name}").id, actor="chief")
+    return store
+
+
+def test_list_and_show(tmp_path: Path) -> None:
+    store = home_with_jobs(tmp_path)
+    store.claim_job()
+    store.job_progress(1, 0.999, "Stopping\x1b[31m", (6 << 28, 2 << 30), None)
+    done = run(tmp_path, "list")
+    assert "stop  als/alice  running  80        99%" in done.stdout
+    assert "; 1.5 of 2.0 GiB" in done.stdout
+    assert "No worker runs" in done.stderr
+    assert run(tmp_path, "cancel", "1").stdout == "Job 1 is told to end. See: workspaces job show 1 --follow\n"
+    shown = run(tmp_path, "show", "1", "--log").stdout
+    assert shown.startswith("1 stop of als/alice: cancelling, 99%, attempt 1\n")
+    assert "cancels it" in shown
+    assert "  Stopping\\x1b[31m\n" in shown
+    found = json.loads(run(tmp_path, "show", "1", "--log", "--json").stdout)
+    assert (found["condition"], found["bytes_done"], found["log"][0]["line"]) == ("cancelling", 6 << 28, "Begun.")
+    store.stop_job(1, "Cancelled by chief.")
+    assert "Cancelled by chief." in run(tmp_path, "list").stdout
+    assert "Job 2 is cancelled." in run(tmp_path, "cancel", "2").stdout
+    store.close()
+
+
+def test_priority(tmp_path: Path) -> None:
+    store = home_with_jobs(tmp_path)
+    assert run(tmp_path, "priority", "2", "100").stdout == "Job 2 has priority 100.\n"
+    assert run(tmp_path, "priority", "2", "101").exit_code == 2
+    job = store.claim_job()
+    assert job is not None
+    assert job.id == 2
+    store.close()
+
+
+def test_following_one_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = home_with_jobs(tmp_path)
+    steps: list[Callable[[], object]] = []
+    monkeypatch.setattr(cli_jobs.time, "sleep", lambda _: steps.pop(0)())  # type: ignore[attr-defined]
+
+    def follow(number: int, end: Callable[[], object]) -> Result:
+        steps[:] = [store.claim_job, lambda: store.job_progress(number, 0.5, "Stopping"), end]
+        return run(tmp_path, "show", str(number), "--follow")
+
+    good = follow(1, lambda: store.finish_job(1, "als/alice is stopped."))
+    assert good.exit_code == 0
+    assert [line[21:] for line in good.stdout.splitlines()] == ["Begun.", "Stopping", "als/alice is stopped."]
+    bad = follow(2, lambda: store.fail_job(2, "no engine", None))
+    assert bad.stdout.splitlines()[-1].endswith("no engine")
+    assert "Job 2 is failed." in str(bad.exception)
+    store.close()
