@@ -1,4 +1,4 @@
-"""`workspaces job`: what is said about background work."""
+"""`workspaces job`, `webhook`, `delivery`: what is said about background work and what leaves this host."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from workspaces.model import JobKind
 from workspaces.store import Store
 
 
+def call(home: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["--home", str(home), *arguments])
+
+
 def run(home: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["--home", str(home), "job", *arguments])
+    return call(home, "job", *arguments)
 
 
 def home_with_jobs(tmp_path: Path) -> Store:
@@ -74,4 +78,39 @@ def test_following_one_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     bad = follow(2, lambda: store.fail_job(2, "no engine", None))
     assert bad.stdout.splitlines()[-1].endswith("no engine")
     assert "Job 2 is failed." in str(bad.exception)
+    store.close()
+
+
+def test_webhooks_and_deliveries(tmp_path: Path) -> None:
+    store = home_with_jobs(tmp_path)
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    url = "https://chat.example/hook"
+    added = call(tmp_path, "webhook", "add", url)
+    said, secret = added.stdout.splitlines()
+    assert said == "Webhook 1 is there. Give the receiver this secret; it is not shown again:"
+    [file] = keys.iterdir()
+    assert (file.read_text().strip(), secret[:6]) == (secret, "whsec_")
+    assert url in call(tmp_path, "webhook", "list").stdout
+    assert call(tmp_path, "webhook", "add", url).exit_code == 1
+    assert len(list(keys.iterdir())) == 1  # no secret without its webhook
+    assert "is no address to call" in str(call(tmp_path, "webhook", "add", "chat.example").exception)
+
+    assert "are mailed to" in call(tmp_path, "user", "set-email", "chief", "chief@example.org").stdout
+    assert call(tmp_path, "user", "set-email", "chief").exit_code != 0
+    assert "is not an e-mail address" in str(call(tmp_path, "user", "set-email", "chief", "x").exception)
+    store.request_snapshot(1, "m", actor="alice", via="ssh")
+    mailed, called = store.deliveries()
+    store.postpone_delivery(called.id, "It answered 503.", 60, 0)
+    store.end_delivery(mailed.id, "The mail server refuses chief@example.org: 550 who?")
+    shown = call(tmp_path, "delivery", "list").stdout.splitlines()
+    assert "chief@example.org" in shown[1]
+    assert "550 who?" in shown[1]
+    assert "It answered 503. Again at 20" in shown[2]
+    assert len(call(tmp_path, "delivery", "list", "--state", "dead").stdout.splitlines()) == 2
+    assert "on its way again" in call(tmp_path, "delivery", "retry", str(mailed.id)).stdout
+    assert "Nothing is mailed to chief" in call(tmp_path, "user", "set-email", "chief", "--remove").stdout
+    assert store.user("chief").email is None
+    assert call(tmp_path, "webhook", "remove", "1").stdout == "Webhook 1 is removed.\n"
+    assert list(keys.iterdir()) == []
     store.close()

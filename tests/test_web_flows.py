@@ -298,7 +298,7 @@ def test_a_jobs_page_shows_how_far_it_is_and_what_it_did(web: Web) -> None:
     path = f"/admin/jobs/{job.id}"
     web.store.job_progress(job.id, 0.999, "Packing <b>", (6 << 28, 2 << 30), time.time() + 42)
     page = chief.get(path).text
-    assert "Packing &lt;b&gt;, " in page
+    assert "Packing &lt;b&gt;<" in page
     assert ">1.5 of 2.0 GiB, about 40 s left<" in page
     assert "99 %" in page
     assert re.search(r"UTC</span><p[^>]*>Begun\.</p>", page)
@@ -324,8 +324,35 @@ def test_a_job_without_news_is_stalled_and_one_that_waits_says_until_when(web: W
     assert "no news since" in page
     web.store.fail_job(job.id, "engine away", retry_in=600)
     retry_at = web.store.job(job.id).retry_at
-    said = time.strftime("tried again at %H:%M:%S UTC", time.gmtime(retry_at))
+    said = time.strftime("tried again at %H:%M:%S UTC, 1 try so far: engine away", time.gmtime(retry_at))
     assert said in chief.get("/admin/jobs").text
+
+
+def test_news_on_the_page_until_they_are_read(web: Web) -> None:
+    alice, chief = web.browser("alice"), web.browser("chief")
+    assert 'id="news"' not in alice.get("/me").text
+    number = web.request("alice", "<i>one</i>")
+    assert 'title="unread news">1<' in chief.get("/admin/jobs").text
+    page = chief.get("/me").text
+    assert (
+        f'<a href="/admin/snapshots/{number}">alice asks for a snapshot of als/alice: &lt;i&gt;one&lt;/i&gt;</a>'
+        in page
+    )
+    web.store.reject_snapshot(number, "not <b>yet</b>", actor="chief")
+    assert "unread news" not in chief.get("/admin/jobs").text
+    page = alice.get("/me/live").text
+    assert "rejected by chief: not &lt;b&gt;yet&lt;/b&gt;" in page
+    assert ">1 unread<" in page
+    [told] = web.store.notices("alice")
+    later = web.request("alice")
+    web.store.reject_snapshot(later, "again", actor="chief")
+    alice.post(f"/me/news/{told.id}/read")
+    page = alice.get("/me").text
+    assert ">1 unread<" in page  # what came after the page was made
+    alice.post(f"/me/news/{web.store.notices('alice')[0].id}/read")
+    page = alice.get("/me").text
+    assert "rejected by chief: again" in page
+    assert "unread" not in page
 
 
 # polling

@@ -106,6 +106,7 @@ def web_command(app: App, ready_fd: int | None) -> None:
 @pass_app
 def worker_command(app: App, ready_fd: int | None) -> None:
     """Run the worker that commits, archives and restores."""
+    from workspaces.deliveries import Deliverer
     from workspaces.jobs import Worker, main
 
     _log("worker")
@@ -119,6 +120,7 @@ def worker_command(app: App, ready_fd: int | None) -> None:
         revive,
         places=app.settings.worker_jobs,
         at_once=app.settings.worker_at_once,
+        deliver=Deliverer(app.store, app.settings.keys, app.settings.mail, app.settings.web_url).run,
     )
     main(worker, lambda: supervisor.report_ready(ready_fd))
 
