@@ -27,7 +27,7 @@ WIDTH = 80
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """`news` is the id of the newest notice that the person has been told with `lines`, None for none."""
+    """`news` is the id of the newest item of news that the person has been told with `lines`, None for none."""
 
     lines: list[str]
     news: int | None

@@ -137,7 +137,7 @@ class Gate:
 
     def note_told(self, user: str, news: int) -> None:
         """Write down that a greeting told `user` the notices up to that id."""
-        self.records.add(partial(self.store.read_notices, user, news))
+        self.records.add(partial(self.store.read_news, user, news))
 
     # --- watching ---
 

@@ -26,7 +26,7 @@ from tests.support.faults import Killed, Wrapped
 from tests.support.stores import empty, path, store
 from workspaces import deliveries, mail
 from workspaces.deliveries import Deliverer, Permanent
-from workspaces.errors import Conflict, InvalidInput
+from workspaces.errors import Conflict, InvalidInput, StoreError
 from workspaces.model import Delivery, DeliveryState
 from workspaces.settings import Mail
 from workspaces.store import Store
@@ -45,6 +45,7 @@ def until(condition: Callable[[], Any]) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(deliveries, "PAUSES", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(deliveries, "HOLD_SECONDS", 0.3)
 
 
 @contextmanager
@@ -201,6 +202,24 @@ def test_killed_between_sending_and_recording_it_is_sent_again_with_the_same_id(
     assert ids == [store.deliveries()[0].token] * 2
 
 
+def test_while_the_database_cannot_be_written_nothing_is_sent(store: Store, keys: Path, hook: Hook) -> None:
+    add_hook(store, keys, hook.url)
+    store.request_snapshot(store.workspace("als/alice").id, "m", actor="alice", via="ssh")
+    tries: list[str] = []
+
+    def full(name: str, call: Callable[[], Any]) -> Any:
+        if name in ("claim_delivery", "end_delivery") and len(tries) < 5:
+            tries.append(name)
+            raise StoreError("The disk is full.")
+        return call()
+
+    failing: Any = Wrapped(store, full)
+    with delivering(failing, keys):
+        until(lambda: states(store) == ["sent"])
+    assert tries == ["claim_delivery"] * 5
+    assert len(hook.calls) == 1
+
+
 def test_one_that_does_not_answer_holds_up_its_own_only(
     store: Store, keys: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +279,7 @@ def test_a_removed_webhook_is_called_no_more(store: Store, keys: Path, hook: Hoo
     store.remove_webhook(store.webhooks()[0].id, actor="chief")
     assert store.deliveries() == []
     reject(store)
-    assert store.next_delivery() is None
+    assert [d.kind for d in store.deliveries()] == []
 
 
 def test_the_secret_is_for_its_owner_only(store: Store, keys: Path, hook: Hook) -> None:

@@ -76,7 +76,7 @@ def test_news_are_told_once(store: Store, place: Place) -> None:
     found = greeting(store, place)
     assert found.lines == ["als/alice", "News: Your snapshot of als/alice was rejected by chief: the ids are missing"]
     assert found.news is not None
-    store.read_notices("alice", found.news)
+    store.read_news("alice", found.news)
     assert greeting(store, place) == Greeting(["als/alice"], None)
 
 
@@ -157,11 +157,11 @@ def test_news_come_with_the_next_shell_on_a_terminal_and_only_once(stage: Gatewa
     snapshot = stage.store.request_snapshot(space, "m", actor="erin", via="ssh")
     stage.store.reject_snapshot(snapshot.id, "no", actor="chief")
     assert b"News" not in erin.run("true").stdout
-    assert stage.store.unread_notices("erin") == 1
+    assert stage.store.unread_news("erin") == 1
     for told in (True, False):
         with Terminal(erin.line("-tt")) as terminal:
             assert (b"News: Your snapshot" in terminal.expect(rb"[#$] $")) is told
-            until(lambda: not stage.store.unread_notices("erin"))
+            until(lambda: not stage.store.unread_news("erin"))
             terminal.send("exit\n")
             assert terminal.wait() == 0
 

@@ -400,12 +400,12 @@ def test_sigterm_ends_the_process_at_once_when_nothing_runs(tmp_path: Any) -> No
 # what is cancelled, or takes too long
 
 
-def commit_held(world: World) -> tuple[Gate, Any, Snapshot, Job]:
-    """A worker whose engine waits with the commit of an approved snapshot."""
+def commit_held(world: World, call: str = "commit") -> tuple[Gate, Any, Snapshot, Job]:
+    """A worker whose engine waits with that call in the commit of an approved snapshot."""
     (world.rootfs / "root" / "one").write_text("1")
     snapshot = world.approved()
     gate = Gate()
-    return gate, world.worker(engine=gate.wrap(world.engine, "commit")), snapshot, world.store.jobs()[0]
+    return gate, world.worker(engine=gate.wrap(world.engine, call)), snapshot, world.store.jobs()[0]
 
 
 def test_a_cancelled_commit_ends_clean_and_can_be_retried(world: World) -> None:
@@ -492,13 +492,14 @@ def test_a_job_that_takes_too_long_fails_at_its_next_word(world: World, monkeypa
     assert world.our_images() == {}
 
 
+@pytest.mark.parametrize("call", ["commit", "reconfigure"])
 def test_a_thread_that_cannot_be_stopped_takes_nobodys_place(
-    world: World, monkeypatch: pytest.MonkeyPatch, impatient: None
+    world: World, monkeypatch: pytest.MonkeyPatch, impatient: None, call: str
 ) -> None:
     """Its workspace stays its own until it ends; then what it made is thrown away, also when it is retried by then."""
     give(monkeypatch, JobKind.COMMIT, 0.1)
     monkeypatch.setattr(jobs, "LOST_SECONDS", 0.1)
-    gate, worker, snapshot, job = commit_held(world)
+    gate, worker, snapshot, job = commit_held(world, call)
     other = world.store.add_workspace("als", "bob", [], actor="test")
     worker._places = 1
     with world.working(worker):

@@ -343,13 +343,13 @@ def test_news_on_the_page_until_they_are_read(web: Web) -> None:
     page = alice.get("/me/live").text
     assert "rejected by chief: not &lt;b&gt;yet&lt;/b&gt;" in page
     assert ">1 unread<" in page
-    [told] = web.store.notices("alice")
+    [told] = web.store.news("alice")
     later = web.request("alice")
     web.store.reject_snapshot(later, "again", actor="chief")
     alice.post(f"/me/news/{told.id}/read")
     page = alice.get("/me").text
     assert ">1 unread<" in page  # what came after the page was made
-    alice.post(f"/me/news/{web.store.notices('alice')[0].id}/read")
+    alice.post(f"/me/news/{web.store.news('alice')[0].id}/read")
     page = alice.get("/me").text
     assert "rejected by chief: again" in page
     assert "unread" not in page

@@ -92,4 +92,4 @@ def _waiting() -> int:
 
 def _unread() -> int:
     """How many news the signed-in person has not read."""
-    return store().unread_notices(session.me().name)
+    return store().unread_news(session.me().name)

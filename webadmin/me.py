@@ -12,7 +12,17 @@ from webadmin.context import ssh_line, store
 from webadmin.live import fragment
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, Refused, WorkspacesError
-from workspaces.model import Challenge, ChangeReport, Job, JobState, Notice, Session, Snapshot, SnapshotState, Workspace
+from workspaces.model import (
+    Challenge,
+    ChangeReport,
+    Job,
+    JobState,
+    NewsItem,
+    Session,
+    Snapshot,
+    SnapshotState,
+    Workspace,
+)
 
 bp = Blueprint("me", __name__, url_prefix="/me")
 bp.before_request(access.require_login)
@@ -61,8 +71,8 @@ def _space(workspace: Workspace, ssh: str) -> Space:
     )
 
 
-def _news() -> list[Notice]:
-    return store().notices(session.me().name, limit=NEWS)
+def _news() -> list[NewsItem]:
+    return store().news(session.me().name, limit=NEWS)
 
 
 def _page(form: str = "", error: WorkspacesError | None = None) -> Any:
@@ -95,7 +105,7 @@ def live_spaces() -> Any:
 @bp.post("/news/<int:up_to>/read")
 def read_news(up_to: int) -> Any:
     """All that was on the page when the button was made; what came since stays unread."""
-    store().read_notices(session.me().name, up_to)
+    store().read_news(session.me().name, up_to)
     return redirect(url_for(".page"))
 
 

@@ -1,8 +1,8 @@
 """Mail and webhooks leave this host: one thread of the worker, which takes what is due from the store, one at a time.
 
-    store.next_delivery ─► mail: SMTP (mail.py)  ─┬─► taken   ─► end_delivery
-                        └► webhook: POST, signed  ├─► refused ─► later and later, in the end dead; its target pauses
-                           (Standard Webhooks)    └─► no such recipient ─► dead
+    store.claim_delivery ─► mail: SMTP (mail.py)  ─┬─► taken   ─► end_delivery
+                         └► webhook: POST, signed  ├─► refused ─► later and later, in the end dead
+                            (Standard Webhooks)    └─► no such recipient ─► dead
 
 It is recorded as sent after the receiver has taken it: killed in between it is sent again, with the same id, by which a
 receiver can tell (webhook-id, Message-ID). A try that takes longer than TRY_SECONDS is left to itself, and nothing else
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 TRY_SECONDS = 30.0
+HOLD_SECONDS = 60.0  # after which one whose outcome was not written is sent again
 CONNECT_SECONDS = 10.0
 # After each failure; with the last one used up, about 17 hours after the event, it is dead.
 PAUSES = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 14400.0, 14400.0)
@@ -76,12 +77,14 @@ class Deliverer:
         """Deliver until told to stop."""
         while not stop.is_set():
             try:
-                delivery = self._store.next_delivery()
+                delivery = self._store.claim_delivery(HOLD_SECONDS)
                 if delivery is not None:
                     self._deliver(delivery, stop)
                     continue
             except WorkspacesError as exc:
                 log.warning("nothing could be delivered: %s", exc.message)
+            except Exception:
+                log.exception("a delivery failed unexpectedly")
             stop.wait(LOOK_SECONDS)
 
     def _deliver(self, delivery: Delivery, stop: threading.Event) -> None:
@@ -107,10 +110,10 @@ class Deliverer:
             self._store.end_delivery(delivery.id)
 
     def _later(self, delivery: Delivery, said: str, others: float) -> None:
-        if delivery.attempts >= len(PAUSES):
+        if delivery.attempts > len(PAUSES):
             self._dead(delivery, said)
             return
-        pause = PAUSES[delivery.attempts] * random.uniform(0.8, 1.2)  # noqa: S311 -- apart from others
+        pause = PAUSES[delivery.attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 -- apart from others
         log.warning("delivery %d is tried again in %.0f s: %s", delivery.id, pause, said)
         self._store.postpone_delivery(delivery.id, said, pause, min(pause, others))
 

@@ -256,9 +256,10 @@ class Worker:
         self._conclude(run, lambda: self._store.fail_job(job.id, reason, None))
 
     def _fail_snapshot(self, job: Job, reason: str) -> None:
-        if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
+        snapshot_id = self._committed_by(job)
+        if snapshot_id is not None:
             with suppress(Conflict):  # it is committed, and only the job has failed
-                self._store.fail_snapshot(job.snapshot_id, reason)
+                self._store.fail_snapshot(snapshot_id, reason)
 
     def _write_off(self, run: Run, why: Overdue) -> None:
         """Its thread ends whenever it ends; what it left is discarded then, before its workspace is given back."""
@@ -281,27 +282,32 @@ class Worker:
 
         def write() -> None:
             with self._store.transaction():
-                if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
+                snapshot_id = self._committed_by(job)
+                if snapshot_id is not None:
                     try:
-                        self._store.fail_snapshot(job.snapshot_id, said)
+                        self._store.fail_snapshot(snapshot_id, said)
                     except Conflict:
-                        self._store.finish_job(job.id, "It was committed before it could be cancelled.")
-                        return
+                        if job.kind is JobKind.COMMIT:
+                            self._store.finish_job(job.id, "It was committed before it could be cancelled.")
+                            return
                 self._store.stop_job(job.id, said)
 
         if not run.lost:
             self._discard(job)
             self._conclude(run, write)
 
+    def _committed_by(self, job: Job) -> int | None:
+        """The snapshot that the job commits, if it does that."""
+        return job.snapshot_id if job.kind is JobKind.COMMIT else None
+
     def _discard(self, job: Job) -> None:
         """What a commit that came to nothing left in the engine: a retry captures the container anew."""
-        if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
+        snapshot_id = self._committed_by(job)
+        if snapshot_id is not None:
             try:
-                snapshots.discard(self._store, self._engine, job.snapshot_id)
+                snapshots.discard(self._store, self._engine, snapshot_id)
             except WorkspacesError as exc:
-                log.warning(
-                    "temporary images of snapshot %d stay until the next start: %s", job.snapshot_id, exc.message
-                )
+                log.warning("temporary images of snapshot %d stay until the next start: %s", snapshot_id, exc.message)
 
     def _conclude(self, run: Run, write: Callable[[], None]) -> None:
         """Write how a job ended, unless it is written off."""

@@ -270,7 +270,7 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class NewsItem:
     """One sentence for one person about what happened; unread while `read_at` is None."""
 
     id: int

@@ -78,19 +78,30 @@ class Deliveries(Connections):
             sql += f" WHERE d.state IN ({', '.join('?' * len(params))})"
         return [_to_delivery(row) for row in self._rows(f"{sql} ORDER BY d.id DESC LIMIT ?", [*params, limit])]
 
-    def next_delivery(self) -> Delivery | None:
-        """The one that has been due for longest; None when nothing is due."""
-        sql = f"{_DELIVERIES} WHERE d.state = 'waiting' AND d.not_before <= ? ORDER BY d.not_before, d.id LIMIT 1"
-        row = self._find(sql, [time.time()])
-        return _to_delivery(row) if row else None
+    def claim_delivery(self, hold: float) -> Delivery | None:
+        """The one that has been due for longest, with one more attempt; None when nothing is due.
+
+        It is due again after `hold` seconds, unless it is ended or postponed by then. Written before anything is sent:
+        while the database cannot be written, nobody is sent the same again and again.
+        """
+        due = "SELECT id FROM deliveries WHERE state = 'waiting' AND not_before <= ? ORDER BY not_before, id LIMIT 1"
+        if self._find(due, [time.time()]) is None:  # without the write lock: the worker asks often
+            return None
+        with self._write() as db:
+            now = time.time()
+            row = self._find(due, [now])
+            if row is None:
+                return None
+            sql = "UPDATE deliveries SET attempts = attempts + 1, not_before = ? WHERE id = ?"
+            db.execute(sql, [now + hold, row["id"]])
+            return self.delivery(row["id"])
 
     def end_delivery(self, delivery_id: int, error: str | None = None) -> None:
         """WAITING → SENT, or DEAD with an error. Nothing happens when it has ended or is gone."""
         state = DeliveryState.SENT if error is None else DeliveryState.DEAD
         with self._write() as db:
             db.execute(
-                "UPDATE deliveries SET state = ?, error = ?, ended_at = ?, attempts = attempts + 1 "
-                "WHERE id = ? AND state = 'waiting'",
+                "UPDATE deliveries SET state = ?, error = ?, ended_at = ? WHERE id = ? AND state = 'waiting'",
                 [state, error, time.time(), delivery_id],
             )
 
@@ -109,7 +120,7 @@ class Deliveries(Connections):
                 [now + others, found["webhook_id"], now + others],
             )
             db.execute(
-                "UPDATE deliveries SET attempts = attempts + 1, error = ?, not_before = ? WHERE id = ?",
+                "UPDATE deliveries SET error = ?, not_before = ? WHERE id = ?",
                 [error, now + seconds, delivery_id],
             )
 

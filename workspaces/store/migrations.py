@@ -271,7 +271,7 @@ def m0006_jobs(db: Database) -> None:
 
         ALTER TABLE users ADD COLUMN email TEXT;
 
-        CREATE TABLE notices (
+        CREATE TABLE news (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
             at REAL NOT NULL,
@@ -282,9 +282,9 @@ def m0006_jobs(db: Database) -> None:
             text TEXT NOT NULL,
             read_at REAL
         ) STRICT;
-        CREATE INDEX notices_user ON notices (user_id, id);
-        CREATE INDEX notices_unread ON notices (user_id, id) WHERE read_at IS NULL;
-        CREATE INDEX notices_snapshot ON notices (snapshot_id);
+        CREATE INDEX news_user ON news (user_id, id);
+        CREATE INDEX news_unread ON news (user_id, id) WHERE read_at IS NULL;
+        CREATE INDEX news_snapshot ON news (snapshot_id);
 
         CREATE TABLE webhooks (
             id INTEGER PRIMARY KEY AUTOINCREMENT,

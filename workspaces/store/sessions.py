@@ -31,7 +31,7 @@ _COMPANY = (
     "WHERE user = ? AND kind = 'shell' ORDER BY started_at DESC LIMIT 1) "
     "UNION ALL SELECT DISTINCT NULL, NULL, user, NULL FROM sessions "
     "WHERE ended_at IS NULL AND +workspace_id = ? AND +user != ? "
-    "UNION ALL SELECT NULL, text, NULL, id FROM notices "
+    "UNION ALL SELECT NULL, text, NULL, id FROM news "
     "WHERE read_at IS NULL AND user_id = (SELECT id FROM users WHERE name = ?)"
 )
 
@@ -40,7 +40,7 @@ _COMPANY = (
 class Company:
     """`last` is when the user last began a shell, and from which address; `others` who else is on.
 
-    `news` are the user's unread notices, the newest first, each with its id.
+    `news` are the user's unread items, the newest first, each with its id.
     """
 
     last: tuple[float, str] | None

@@ -1,10 +1,10 @@
 """News for people: some events become a sentence for those whom they concern, and go out by mail and webhook.
 
-    an event is recorded ─► whom it concerns ─► a notice each ─► mail to those who have an address
+    an event is recorded ─► whom it concerns ─► an item each ─► mail to those who have an address
                         └─► a call of each webhook
 
 All of it is written with the event, in its transaction: what happened is told, and what was rolled back is not. A newer
-notice about a snapshot takes the place of an unread older one, so a person reads how it stands, not how it got there.
+item about a snapshot takes the place of an unread older one, so a person reads how it stands, not how it got there.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from workspaces.model import JobKind, Notice, Snapshot
+from workspaces.model import JobKind, NewsItem, Snapshot
 from workspaces.names import printable
 from workspaces.store.deliveries import Deliveries
 from workspaces.store.retries import Retries
 
-KEPT = 100  # notices of one person, the latest
+KEPT = 100  # items of one person, the latest
 TEXT_MAX = 1500
 MAIL_PAUSE = 600.0  # between two mails that a participant can cause at will, for one workspace
 
@@ -35,28 +35,25 @@ TOLD = (
     "job.failed",
 )
 _DECIDED = ("snapshot.withdrawn", "snapshot.approved", "snapshot.rejected")
-_NOTICES = "SELECT id, at, kind, workspace, snapshot_id, job_id, text, read_at FROM notices"
+_NEWS = "SELECT id, at, kind, workspace, snapshot_id, job_id, text, read_at FROM news"
 _ADMINS = "SELECT id, name, email FROM users WHERE role = 'admin' AND disabled = 0"
 
 
-class Notices(Retries, Deliveries):
-    def notices(self, user: str, limit: int = 20) -> list[Notice]:
+class News(Retries, Deliveries):
+    def news(self, user: str, limit: int = 20) -> list[NewsItem]:
         """What `user` was told, the newest first. NotFound."""
-        rows = self._rows(f"{_NOTICES} WHERE user_id = ? ORDER BY id DESC LIMIT ?", [self.user(user).id, limit])
-        return [Notice(**row) for row in rows]
+        rows = self._rows(f"{_NEWS} WHERE user_id = ? ORDER BY id DESC LIMIT ?", [self.user(user).id, limit])
+        return [NewsItem(**row) for row in rows]
 
-    def unread_notices(self, user: str) -> int:
+    def unread_news(self, user: str) -> int:
         """How many of them `user` has not read; 0 without such a user."""
-        sql = (
-            "SELECT count(*) AS n FROM notices "
-            "WHERE read_at IS NULL AND user_id = (SELECT id FROM users WHERE name = ?)"
-        )
+        sql = "SELECT count(*) AS n FROM news WHERE read_at IS NULL AND user_id = (SELECT id FROM users WHERE name = ?)"
         return int(self._one(sql, [user])["n"])
 
-    def read_notices(self, user: str, up_to: int) -> None:
+    def read_news(self, user: str, up_to: int) -> None:
         """`user` has read those with ids up to `up_to`. Nothing happens without such a user."""
         sql = (
-            "UPDATE notices SET read_at = ? WHERE read_at IS NULL AND id <= ? "
+            "UPDATE news SET read_at = ? WHERE read_at IS NULL AND id <= ? "
             "AND user_id = (SELECT id FROM users WHERE name = ?)"
         )
         with self._write() as db:
@@ -82,7 +79,7 @@ class Notices(Retries, Deliveries):
             self._call_webhooks(actor, kind, workspace, snapshot, said)
             if kind in _DECIDED:
                 db.execute(
-                    "DELETE FROM notices WHERE snapshot_id = ? AND kind = 'snapshot.requested' AND read_at IS NULL",
+                    "DELETE FROM news WHERE snapshot_id = ? AND kind = 'snapshot.requested' AND read_at IS NULL",
                     [snapshot_id],
                 )
             for user_id, text in self._news(actor, kind, workspace or "", snapshot, said).items():
@@ -129,14 +126,14 @@ class Notices(Retries, Deliveries):
         with self._write() as db:
             if snapshot_id is not None:
                 db.execute(
-                    "DELETE FROM notices WHERE user_id = ? AND snapshot_id = ? AND read_at IS NULL",
+                    "DELETE FROM news WHERE user_id = ? AND snapshot_id = ? AND read_at IS NULL",
                     [user_id, snapshot_id],
                 )
             row = {"user_id": user_id, "at": time.time(), "kind": kind, "workspace": workspace, "text": text}
-            self._insert("notices", {**row, "snapshot_id": snapshot_id, "job_id": job_id})
+            self._insert("news", {**row, "snapshot_id": snapshot_id, "job_id": job_id})
             db.execute(
-                "DELETE FROM notices WHERE user_id = ? AND id <= "
-                "(SELECT id FROM notices WHERE user_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                "DELETE FROM news WHERE user_id = ? AND id <= "
+                "(SELECT id FROM news WHERE user_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
                 [user_id, user_id, KEPT],
             )
             if not self._one("SELECT email IS NOT NULL AS has FROM users WHERE id = ?", [user_id])["has"]:

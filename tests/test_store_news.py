@@ -13,11 +13,11 @@ import pytest
 from tests.support.stores import empty, path, store
 from workspaces.errors import Conflict
 from workspaces.model import DeliveryState, JobKind, Role, Snapshot
-from workspaces.store import Store, deliveries, notices
+from workspaces.store import Store, deliveries, news
 
 
 def texts(store: Store, user: str) -> list[str]:
-    return [notice.text for notice in store.notices(user)]
+    return [item.text for item in store.news(user)]
 
 
 def request(store: Store, name: str = "alice", message: str = "m") -> Snapshot:
@@ -31,13 +31,13 @@ def test_a_request_from_waiting_to_archived(store: Store) -> None:
         assert texts(store, admin) == ["alice asks for a snapshot of als/alice: first submission"]
     assert texts(store, "alice") == texts(store, "bob") == []
     store.approve_snapshot(snapshot.id, actor="chief")
-    assert store.unread_notices("boss") == 0  # decided by another
+    assert store.unread_news("boss") == 0  # decided by another
     store.begin_commit(snapshot.id)
     store.finish_commit(snapshot.id, "als/alice:v1", "sha256:aa", ["sha256:01"], 7)
     assert texts(store, "alice") == ["als/alice v1 is committed; it is being archived."]
     store.finish_archive(snapshot.id, "sha256:bb")
     assert texts(store, "alice") == ["als/alice v1 is committed and archived."]
-    [told] = store.notices("alice")
+    [told] = store.news("alice")
     assert (told.kind, told.snapshot_id, told.read_at) == ("snapshot.archived", snapshot.id, None)
 
 
@@ -76,10 +76,10 @@ def test_a_team_is_told_of_what_the_program_asked_for_and_a_member_of_the_own(st
     team = store.add_workspace("als", "team", ["alice", "bob"], actor="chief")
     by_host = store.request_snapshot(team.id, "m", actor="cli:root", via="cli")
     store.reject_snapshot(by_host.id, "no", actor="chief")
-    assert store.unread_notices("alice") == store.unread_notices("bob") == 1
+    assert store.unread_news("alice") == store.unread_news("bob") == 1
     own = store.request_snapshot(team.id, "m", actor="bob", via="ssh")
     store.reject_snapshot(own.id, "no", actor="chief")
-    assert (store.unread_notices("alice"), store.unread_notices("bob")) == (1, 2)
+    assert (store.unread_news("alice"), store.unread_news("bob")) == (1, 2)
 
 
 def test_nobody_is_told_what_he_did_himself_or_who_is_disabled(store: Store) -> None:
@@ -93,19 +93,19 @@ def test_nobody_is_told_what_he_did_himself_or_who_is_disabled(store: Store) -> 
 def test_reading(store: Store) -> None:
     for _ in range(2):
         store.reject_snapshot(request(store).id, "no", actor="chief")
-    newest, oldest = store.notices("alice")
-    store.read_notices("alice", oldest.id)
-    assert store.unread_notices("alice") == 1
-    assert store.unread_notices("nobody") == 0
-    store.read_notices("bob", newest.id)  # not his
-    assert store.unread_notices("alice") == 1
-    store.read_notices("alice", newest.id)
-    assert store.unread_notices("alice") == 0
-    assert all(notice.read_at for notice in store.notices("alice"))
+    newest, oldest = store.news("alice")
+    store.read_news("alice", oldest.id)
+    assert store.unread_news("alice") == 1
+    assert store.unread_news("nobody") == 0
+    store.read_news("bob", newest.id)  # not his
+    assert store.unread_news("alice") == 1
+    store.read_news("alice", newest.id)
+    assert store.unread_news("alice") == 0
+    assert all(item.read_at for item in store.news("alice"))
 
 
 def test_they_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notices, "KEPT", 3)
+    monkeypatch.setattr(news, "KEPT", 3)
     monkeypatch.setattr(deliveries, "KEPT", 2)
     monkeypatch.setattr(deliveries, "MOST", 4)
     store.set_email("alice", "alice@example.org", actor="chief")
@@ -126,8 +126,8 @@ def test_a_participant_cannot_fill_an_administrators_mailbox(store: Store, monke
     request(store)
     request(store, "bob")
     assert [d.workspace for d in store.deliveries()] == ["als/bob", "als/alice"]
-    assert store.unread_notices("chief") == 2
-    later = time.time() + notices.MAIL_PAUSE + 1
+    assert store.unread_news("chief") == 2
+    later = time.time() + news.MAIL_PAUSE + 1
     monkeypatch.setattr(time, "time", lambda: later)
     store.withdraw_snapshot(store.open_requests()[0].id, actor="alice")
     request(store)
@@ -144,7 +144,7 @@ def test_what_was_rolled_back_is_not_told(store: Store) -> None:
 
     with pytest.raises(Conflict, match="No"):
         both()
-    assert (store.notices("chief"), store.deliveries()) == ([], [])
+    assert (store.news("chief"), store.deliveries()) == ([], [])
 
 
 def test_webhooks_are_told_of_each_step(store: Store) -> None:
@@ -163,10 +163,10 @@ def test_webhooks_are_told_of_each_step(store: Store) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda s: s.next_delivery(),
-        lambda s: s.unread_notices("alice"),
+        lambda s: s.claim_delivery(60),
+        lambda s: s.unread_news("alice"),
         lambda s: s.company("alice", 1),
-        lambda s: s.read_notices("alice", 5),
+        lambda s: s.read_news("alice", 5),
         lambda s: s.reject_snapshot(request(s).id, "no", actor="chief"),
         lambda s: s.job_log(s.add_job(JobKind.STOP, 1, actor="chief").id),
     ],
@@ -182,4 +182,4 @@ def test_growing_tables_are_not_scanned(store: Store, call: Callable[[Store], ob
         if sql.lstrip().startswith(("SELECT", "UPDATE", "DELETE")):
             for row in db.conn.execute(f"EXPLAIN QUERY PLAN {sql}", ["0"] * sql.count("?")):
                 detail = row[3]
-                assert not detail.startswith(("SCAN notices", "SCAN d", "SCAN job_log")) or "INDEX" in detail, sql
+                assert not detail.startswith(("SCAN news", "SCAN d", "SCAN job_log")) or "INDEX" in detail, sql
