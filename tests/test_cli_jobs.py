@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.support.stores import fill
+from workspaces import doctor, settings
 from workspaces.cli import jobs as cli_jobs
 from workspaces.cli.common import cli
 from workspaces.model import JobKind
@@ -113,4 +114,23 @@ def test_webhooks_and_deliveries(tmp_path: Path) -> None:
     assert store.user("chief").email is None
     assert call(tmp_path, "webhook", "remove", "1").stdout == "Webhook 1 is removed.\n"
     assert list(keys.iterdir()) == []
+    store.close()
+
+
+def test_doctor_tells_of_a_worker_that_is_away_and_of_mail_that_does_not_leave(tmp_path: Path) -> None:
+    store = home_with_jobs(tmp_path)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "workspaces.toml").write_text('[mail]\nserver = "mx:25"\nuser = "gate"\nfrom = "gate@x.example"\n')
+    found = settings.load(tmp_path)
+    assert [f.sentence for f in doctor.state(found) if f.subject == "worker"] == [
+        "No worker runs, so nothing is committed, archived, started or stopped"
+    ]
+    assert [f.subject for f in doctor.news(found, store)] == ["mail"]
+    (found.keys / "smtp-password").write_text("x")
+    store.set_email("chief", "chief@example.org", actor="chief")
+    store.request_snapshot(1, "m", actor="alice", via="ssh")
+    assert list(doctor.news(found, store)) == []
+    store.end_delivery(store.deliveries()[0].id, "550 who?")
+    [finding] = doctor.news(found, store)
+    assert finding.sentence == "mails or calls of webhooks were given up, at last to chief@example.org: 550 who?"
     store.close()

@@ -165,6 +165,7 @@ def _of_state_directory(app: App) -> list[doctor.Finding]:
         instance = app.store.instance
     except WorkspacesError as error:
         return [*findings, doctor.Finding("bad", "store", error.message, error.hint)]
+    findings += doctor.news(app.settings, app.store)
     if not engine_chosen(app.settings):
         return [
             *findings,
