@@ -82,6 +82,15 @@ def test_a_team_is_told_of_what_the_program_asked_for_and_a_member_of_the_own(st
     assert (store.unread_news("alice"), store.unread_news("bob")) == (1, 2)
 
 
+def test_administrators_are_not_told_of_what_needs_no_decision(store: Store) -> None:
+    snapshot = request(store)
+    store.read_news("chief", 10**6)
+    with store.transaction():
+        store._db().execute("UPDATE snapshots SET requested_via = 'auto' WHERE id = ?", [snapshot.id])
+        store._record("worker", "snapshot.requested", snapshot.workspace, snapshot.id)
+    assert store.unread_news("chief") == 0
+
+
 def test_nobody_is_told_what_he_did_himself_or_who_is_disabled(store: Store) -> None:
     store.add_user("boss", Role.ADMIN, actor="test")
     store.set_disabled("boss", True, actor="test")

@@ -93,7 +93,7 @@ class News(Retries, Deliveries):
         admins = [row["id"] for row in self._rows(_ADMINS) if row["name"] != actor]
         people = self._people(snapshot) if snapshot else []
         ref = f"{workspace} v{snapshot.version}" if snapshot and snapshot.version else workspace
-        if kind == "snapshot.requested" and snapshot:
+        if kind == "snapshot.requested" and snapshot and snapshot.requested_via != "auto":  # else nobody need decide
             return dict.fromkeys(admins, f"{actor} asks for a snapshot of {workspace}: {snapshot.message}")
         if kind == "snapshot.rejected" and snapshot:
             return dict.fromkeys(people, f"Your snapshot of {workspace} was rejected by {actor}: {snapshot.reason}")
