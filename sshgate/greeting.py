@@ -4,14 +4,16 @@
     Open until 2026-12-31 18:00 UTC, 37 days 4 h from now
     Last login 2026-11-23 09:14 UTC from 192.0.2.7
     Also here: bob, carol
+    News: als/alice v2 is committed and archived.
 
-At most LINES lines of WIDTH columns; what is not known is left out. Names are the store's, which are letters,
-digits and hyphens.
+At most LINES lines of WIDTH columns, and NEWS more for what the person has not been told yet; what is not known is
+left out. Names are the store's, which are letters, digits and hyphens.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from sshgate.places import Place
 from sshgate.texts import when
@@ -19,21 +21,40 @@ from workspaces.names import amount, printable, span
 from workspaces.store import Store
 
 LINES = 4
+NEWS = 2
 WIDTH = 80
 
 
-def greeting(store: Store, place: Place) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """`news` is the id of the newest item of news that the person has been told with `lines`, None for none."""
+
+    lines: list[str]
+    news: int | None
+
+
+def greeting(store: Store, place: Place) -> Greeting:
     """The greeting of a shell that begins now. Blocks on the store, for one read; raises StoreError."""
-    last, others = store.company(place.user, place.workspace.id)
+    company = store.company(place.user, place.workspace.id)
     lines = [_joined(_facts(place), " · ")]
     closes_at = place.challenge.closes_at
     if closes_at is not None:
         lines.append(f"Open until {when(closes_at)}, {span(closes_at - time.time())} from now")
-    if last is not None:
-        lines.append(f"Last login {when(last[0])} from {printable(last[1], 40)}")
-    if others:
-        lines.append(_also_here(others))
-    return [line[:WIDTH] for line in lines[:LINES]]
+    if company.last is not None:
+        lines.append(f"Last login {when(company.last[0])} from {printable(company.last[1], 40)}")
+    if company.others:
+        lines.append(_also_here(company.others))
+    told = [*lines[:LINES], *_news([text for _, text in company.news])]
+    return Greeting([line[:WIDTH] for line in told], company.news[0][0] if company.news else None)
+
+
+def _news(texts: list[str]) -> list[str]:
+    """The newest, and how many more there are; of two, both."""
+    shown = texts if len(texts) <= NEWS else texts[: NEWS - 1]
+    lines = [f"News: {printable(text, WIDTH - 7)}" for text in shown]
+    if len(texts) > len(shown):
+        lines.append(f"News: {len(texts) - len(shown)} more, on your page")
+    return lines
 
 
 def _facts(place: Place) -> list[str]:

@@ -135,6 +135,10 @@ class Gate:
         """Write down that somebody came for a forwarded connection alone."""
         self.records.add(partial(self.store.touch_login, place.workspace.id))
 
+    def note_told(self, user: str, news: int) -> None:
+        """Write down that a greeting told `user` the notices up to that id."""
+        self.records.add(partial(self.store.read_news, user, news))
+
     # --- watching ---
 
     async def _watch(self) -> None:

@@ -247,8 +247,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
         place = await self.gate.in_store(find, self.gate.store, self.server.user, wanted, grant.challenges)
         self.place = place
         if self._shell and self._pty:
-            for line in await self.gate.in_store(greeting, self.gate.store, place):
+            greeted = await self.gate.in_store(greeting, self.gate.store, place)
+            for line in greeted.lines:
                 self._tell(line)
+            if greeted.news is not None:
+                self.gate.note_told(place.user, greeted.news)
         if self._pty:
             for notice in self.server.forwarding.take_notices():
                 self._tell(notice)

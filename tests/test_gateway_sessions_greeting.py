@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from sshgate.greeting import LINES, WIDTH, greeting
+from sshgate.greeting import LINES, NEWS, WIDTH, Greeting, greeting
 from sshgate.places import Place, find
 from tests.support.gateway import GatewayStage, memory_stage, until
 from tests.support.stores import commit, fill
@@ -36,7 +36,7 @@ def place(store: Store) -> Place:
 
 def at_noon(store: Store, place: Place) -> list[str]:
     with patch("sshgate.greeting.time.time", return_value=NOON):
-        return greeting(store, place)
+        return greeting(store, place).lines
 
 
 def test_the_first_login_to_an_endless_challenge(store: Store, place: Place) -> None:
@@ -59,7 +59,25 @@ def test_all_there_is_to_say(store: Store, place: Place) -> None:
         "Open until 2027-02-21 12:01 UTC, 37 days 4 h from now",
         "Last login 2027-01-14 08:00 UTC from 192.0.2.7",
         "Also here: bob, carol",
+        "News: als/alice v1 is committed; it is being archived.",
     ]
+
+
+def reject(store: Store, reason: str) -> None:
+    snapshot = store.request_snapshot(store.workspace("als/alice").id, "m", actor="alice", via="ssh")
+    with store.transaction():
+        store._move(snapshot, [snapshot.state], {"state": "rejected", "reason": reason})
+        store._record("chief", "snapshot.rejected", snapshot.workspace, snapshot.id)
+
+
+def test_news_are_told_once(store: Store, place: Place) -> None:
+    snapshot = store.request_snapshot(place.workspace.id, "m", actor="alice", via="ssh")
+    store.reject_snapshot(snapshot.id, "the ids are missing", actor="chief")
+    found = greeting(store, place)
+    assert found.lines == ["als/alice", "News: Your snapshot of als/alice was rejected by chief: the ids are missing"]
+    assert found.news is not None
+    store.read_news("alice", found.news)
+    assert greeting(store, place) == Greeting(["als/alice"], None)
 
 
 @pytest.mark.parametrize("left", [1.0, 59.0, 3599.0, 86399.0, 400 * 86400.0])
@@ -72,12 +90,16 @@ def test_it_is_small_whatever_the_names(store: Store, place: Place, left: float)
         store.begin_session(name, place.workspace.id, "shell", "::1", "p", NOON)
     address = "fd00:1111:2222:3333:4444:5555:6666:7777\x1b[31m" + "x" * 100
     store.begin_session("alice", place.workspace.id, "shell", address, "p", NOON)
+    for _ in range(3):
+        reject(store, "no\x1b[31m\n" + "c" * 900)
     lines = at_noon(store, replace(place, workspace=workspace, challenge=challenge, version=1234))
-    assert len(lines) == LINES
+    assert len(lines) == LINES + NEWS
     assert max(map(len, lines)) <= WIDTH
     assert all(line.isprintable() for line in lines)
     assert lines[0].startswith(f"{long}/{long} · from v1234")
     assert lines[3].endswith(" more")
+    assert lines[4].startswith("News: Your snapshot of als/alice was rejected by chief: no\\x1b[31m cccc")
+    assert lines[5] == "News: 2 more, on your page"
 
 
 def test_it_costs_one_read(store: Store, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +149,21 @@ def test_a_team_sees_who_else_is_on_and_nobody_is_told_of_comings_and_goings(sta
         day = time.strftime("%Y-%m-%d", time.gmtime()).encode()
         assert b"als/alice\r\nLast login " + day in seen
         assert b" UTC from 127.0.0.1\r\n" in seen
+
+
+def test_news_come_with_the_next_shell_on_a_terminal_and_only_once(stage: GatewayStage) -> None:
+    erin = stage.person("erin")
+    space = stage.store.workspace("als/erin").id
+    snapshot = stage.store.request_snapshot(space, "m", actor="erin", via="ssh")
+    stage.store.reject_snapshot(snapshot.id, "no", actor="chief")
+    assert b"News" not in erin.run("true").stdout
+    assert stage.store.unread_news("erin") == 1
+    for told in (True, False):
+        with Terminal(erin.line("-tt")) as terminal:
+            assert (b"News: Your snapshot" in terminal.expect(rb"[#$] $")) is told
+            until(lambda: not stage.store.unread_news("erin"))
+            terminal.send("exit\n")
+            assert terminal.wait() == 0
 
 
 def test_a_stranger_to_the_team_is_refused(stage: GatewayStage) -> None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.faults import Fuse, Killed
+from tests.support.faults import Fuse, Killed, Wrapped
 from tests.support.worlds import IMAGE, World, memory_world
 from workspaces import jobs
-from workspaces.model import JobKind, JobState, SnapshotState
+from workspaces.model import Job, JobKind, JobState, SnapshotState
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 STORE = frozenset(
     {
         "claim_job", "set_changes", "begin_commit", "finish_commit", "finish_archive", "finish_job",
-        "set_workspace_image", "fail_snapshot", "fail_job",
+        "set_workspace_image", "fail_snapshot", "fail_job", "stop_job",
     }
 )  # fmt: skip
 ENGINE = frozenset(
@@ -34,9 +35,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "POLL_SECONDS", 0.005)
 
 
-def run_until_killed(world: World, fuse: Fuse) -> None:
+def run_until_killed(world: World, fuse: Fuse, engine: Any = None) -> None:
     """A worker whose process ends when the fuse blows; or that has nothing left to do."""
-    store, engine = fuse.wrap(world.store, STORE), fuse.wrap(world.engine, ENGINE)
+    store, engine = fuse.wrap(world.store, STORE), fuse.wrap(engine or world.engine, ENGINE)
     worker = world.worker(store, engine, fuse.wrap(world.archive, frozenset({"put"})))
     stop = threading.Event()
 
@@ -54,16 +55,16 @@ def run_until_killed(world: World, fuse: Fuse) -> None:
     worker._lock.close()  # as the kernel does for a dead process
 
 
-def check(world: World, snapshot_id: int) -> None:
+def check(world: World, snapshot_id: int, done: tuple[JobState, ...] = (JobState.DONE,)) -> None:
     """One version, archived, and nothing else."""
-    done = world.store.snapshot(snapshot_id)
-    assert (done.state, done.version) == (SnapshotState.ARCHIVED, 1), world.describe()
-    assert world.our_images() == {done.image_id: ("als/alice:v1",)}
+    found = world.store.snapshot(snapshot_id)
+    assert (found.state, found.version) == (SnapshotState.ARCHIVED, 1), world.describe()
+    assert world.our_images() == {found.image_id: ("als/alice:v1",)}
     [archived] = world.archive.list()
-    assert (archived.digest, archived.config_digest) == (done.manifest_digest, done.image_id)
-    assert archived.diff_ids == done.diff_ids
+    assert (archived.digest, archived.config_digest) == (found.manifest_digest, found.image_id)
+    assert archived.diff_ids == found.diff_ids
     assert not list((world.archive.root / ".tmp").iterdir())
-    assert {job.state for job in world.store.jobs()} == {JobState.DONE}, world.describe()
+    assert {job.state for job in world.store.jobs()} <= set(done), world.describe()
     assert world.workspace.parent_id == snapshot_id
 
 
@@ -150,3 +151,33 @@ def test_while_it_fails(tmp_path: Path) -> None:
         world.work()
         assert world.store.snapshot(snapshot.id).version == 1
         assert world.our_images() == {world.store.snapshot(snapshot.id).image_id: ("als/alice:v1",)}
+
+
+@pytest.mark.slow
+def test_while_it_is_cancelled(tmp_path: Path) -> None:
+    """Cancelled, with nothing left of it, and what a retry makes is one version."""
+    for world, fuse in worlds(tmp_path, 3):
+        (world.rootfs / "root" / "one").write_text("1")
+        snapshot = world.approved()
+        [job] = [job for job in world.store.jobs() if job.kind is JobKind.COMMIT]
+        for other in world.store.jobs(states=OPEN):
+            if other.id != job.id:
+                world.store.cancel_job(other.id, actor="chief")
+
+        def commit(name: str, call: Callable[[], Any], world: World = world, job: Job = job) -> Any:
+            made = call()
+            if name == "commit" and world.store.job(job.id).cancelled_by is None:
+                world.store.cancel_job(job.id, actor="bob")
+                threading.Event().wait(0.05)  # for the worker to hear of it
+            return made
+
+        run_until_killed(world, fuse, Wrapped(world.engine, commit))
+        world.work()
+        done = world.store.job(job.id)
+        if done.state is JobState.CANCELLED:
+            assert world.store.snapshot(snapshot.id).reason == "Cancelled by bob.", world.describe()
+            assert world.our_images() == {}
+            world.store.retry_job(job.id, actor="chief")
+            world.work()
+        check(world, snapshot.id, done=(JobState.DONE, JobState.CANCELLED))
+    assert {"commit", "fail_snapshot", "stop_job"} <= set(fuse.calls)

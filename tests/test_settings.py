@@ -8,6 +8,7 @@ import pytest
 
 from workspaces import settings
 from workspaces.errors import SettingsError
+from workspaces.model import JobKind
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -17,17 +18,23 @@ def test_defaults(tmp_path: Path) -> None:
     assert found.archive_dir == tmp_path / "archive"
     assert found.engine_host == ""
     assert found.gateway_processes == 0
+    assert found.mail is None
+    assert found.worker_jobs == 4
+    assert found.worker_at_once[JobKind.COMMIT] == 2
 
 
 def test_values(tmp_path: Path) -> None:
     (tmp_path / "workspaces.toml").write_text(
         '[gateway]\nlisten = "[::1]:22"\nhost = "gate.example"\nprocesses = 3\n[web]\nurl = "https://x.example/"\n'
-        '[archive]\nurl = "file:///big/archive"\n'
+        '[archive]\nurl = "file:///big/archive"\n[worker]\njobs = 8\narchive = 3\n'
+        '[mail]\nserver = "mx.example:587"\nfrom = "gate@x.example"\nuser = "gate"\n'
     )
     found = settings.load(tmp_path)
     assert found.gateway_listen == ("::1", 22)
     assert found.gateway_processes == 3
     assert found.web_url == "https://x.example"
+    assert (found.worker_jobs, found.worker_at_once[JobKind.ARCHIVE]) == (8, 3)
+    assert found.mail == settings.Mail("mx.example", 587, "starttls", "gate", "gate@x.example")
     assert found.archive_dir == Path("/big/archive")
 
 
@@ -46,6 +53,13 @@ def test_values(tmp_path: Path) -> None:
         ('[web]\nurl = "ftp://x"', "https://"),
         ('[archive]\nurl = "/x"', "file:///"),
         ('[archive]\nurl = "file://host/x"', "file:///"),
+        ("[worker]\njobs = -1", "must be 0 to 256"),
+        ("[worker]\nbrew = 1", r"\[worker\] brew is not a setting"),
+        ('[mail]\nserver = "mx"', "ADDRESS:PORT"),
+        ('[mail]\nserver = "mx:25"', "from: '' is not an e-mail address"),
+        ('[mail]\nserver = "mx:25"\nfrom = "a@b\\nBcc: c@d"', "is not an e-mail address"),
+        ('[mail]\nserver = "mx:25"\nfrom = "a@b"\nsecurity = "ssl"', "must be starttls, tls, none"),
+        ('[mail]\nserver = "mx:25"\nfrom = "a@b"\nsecurity = "none"\nuser = "a"', "needs"),
         ("\xff", "not valid TOML"),
     ],
 )

@@ -232,3 +232,35 @@ def test_other_tools_read_the_archive(world: World, host: str, tmp_path: Path) -
     world.archive.export("snaptest/alice:v1", tmp_path / "out.tar")
     copy = ["skopeo", "copy", f"oci-archive:{tmp_path / 'out.tar'}", f"oci:{tmp_path / 'copy'}:x"]
     subprocess.run(copy, check=True, capture_output=True)
+
+
+def test_a_commit_that_is_cancelled_while_the_engine_does_it(world: World, host: str) -> None:
+    """The engine ends it, nothing of it stays, the container runs on, and a retry makes the version."""
+    world.lifecycle.ensure_running(world.id)
+    sh(world, host, "dd if=/dev/urandom of=/root/random bs=1000000 count=200 2>/dev/null")
+    with world.working():
+        snapshot = world.approved("the first")
+        [job] = [job for job in world.store.jobs() if job.kind is JobKind.COMMIT]
+
+        def paused() -> bool:
+            container = world.engine.container(world.container)
+            return container is not None and container.state == "paused"
+
+        world.wait(paused, 60)
+        told = world.store.cancel_job(job.id, actor="chief")
+        assert told.state is JobState.RUNNING
+        world.wait(lambda: world.store.job(job.id).state is not JobState.RUNNING, 60)
+        assert world.store.job(job.id).state is JobState.CANCELLED, world.describe()
+        assert world.our_images() == {}
+        container = world.engine.container(world.container)
+        assert container is not None
+        assert container.state == "running"
+        failed = world.store.snapshot(snapshot.id)
+        assert (failed.state, failed.reason) == (SnapshotState.FAILED, "Cancelled by chief.")
+        world.store.retry_job(job.id, actor="chief")
+        world.wait(lambda: world.store.snapshot(snapshot.id).state is SnapshotState.ARCHIVED, 110)
+    done = world.store.snapshot(snapshot.id)
+    assert world.our_images() == {done.image_id: ("snaptest/alice:v1",)}
+    [archived] = [job for job in world.store.jobs() if job.kind is JobKind.ARCHIVE]
+    assert archived.bytes_total is not None
+    assert archived.bytes_total > 200_000_000

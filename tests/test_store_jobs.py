@@ -10,9 +10,12 @@ import time
 import pytest
 
 from tests.support.stores import commit, empty, path, store
-from workspaces.errors import Conflict, NotFound
+from workspaces.errors import Conflict, InvalidInput, NotFound
+from workspaces.jobkinds import AGEING_SECONDS
+from workspaces.jobtext import percent
 from workspaces.model import Job, JobKind, JobState, SnapshotState
 from workspaces.store import Store
+from workspaces.store.jobs import LOG_MAX
 
 
 @pytest.fixture
@@ -118,8 +121,6 @@ def test_a_try_again_comes_when_it_is_due(store: Store, alice: int, monkeypatch:
 def test_failing_retrying_cancelling(store: Store, alice: int) -> None:
     job = add(store, JobKind.START, alice)
     claim(store)
-    with pytest.raises(Conflict, match="only one that waits"):
-        store.cancel_job(job.id, actor="chief")
     with pytest.raises(Conflict, match="only a failed or cancelled"):
         store.retry_job(job.id, actor="chief")
     store.fail_job(job.id, "no image", None)
@@ -213,3 +214,111 @@ def test_the_record(store: Store) -> None:
     assert store.events(kind="login.accepted") == [event]
     assert [e.kind for e in store.events(workspace="als/alice")] == ["login.accepted", "workspace.added"]
     assert store.events(workspace="als/alice", actor="chief") == []
+
+
+def test_the_higher_priority_is_first_and_waiting_adds_to_it(
+    store: Store, alice: int, bob: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = add(store, JobKind.ARCHIVE, alice)
+    start = add(store, JobKind.START, bob)
+    assert (archive.priority, start.priority) == (20, 80)
+    assert claim(store).id == start.id
+    store.fail_job(start.id, "x", None)
+    begun = time.time()
+    monkeypatch.setattr(time, "time", lambda: begun + 61 * AGEING_SECONDS)
+    store.retry_job(start.id, actor="chief")
+    assert [claim(store).kind, claim(store).kind] == [JobKind.ARCHIVE, JobKind.START]
+
+
+def test_many_jobs_of_one_workspace_let_those_of_others_through(
+    store: Store, alice: int, bob: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Served in turns, although all of alice's are older."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    for number in range(3):
+        now += 1
+        store.add_job(JobKind.STOP, alice, actor="chief", arguments={"n": str(number)})
+    for number in range(2):
+        now += 1
+        store.add_job(JobKind.STOP, bob, actor="chief", arguments={"n": str(number)})
+    served = []
+    for _ in range(5):
+        now += 10
+        job = claim(store)
+        served.append(job.workspace_id)
+        store.finish_job(job.id, "")
+    assert served == [alice, bob, alice, bob, alice]
+
+
+def test_a_priority_is_set_while_it_waits(store: Store, alice: int, bob: int) -> None:
+    first, second = add(store, JobKind.STOP, alice), add(store, JobKind.STOP, bob)
+    assert store.set_job_priority(second.id, 100, actor="chief").priority == 100
+    assert store.events(limit=1)[0].data["priority"] == "100"
+    assert claim(store).id == second.id
+    with pytest.raises(Conflict, match="only one that waits"):
+        store.set_job_priority(second.id, 1, actor="chief")
+    for wrong in (-1, 101):
+        with pytest.raises(InvalidInput, match="0 to 100"):
+            store.set_job_priority(first.id, wrong, actor="chief")
+
+
+def test_kinds_that_are_full_wait(store: Store, alice: int, bob: int) -> None:
+    add(store, JobKind.STOP, alice)
+    start = add(store, JobKind.START, bob)
+    job = store.claim_job(full=[JobKind.STOP])
+    assert job is not None
+    assert job.id == start.id
+    assert store.claim_job(full=[JobKind.STOP]) is None
+
+
+def test_a_running_job_is_told_to_end(store: Store, alice: int) -> None:
+    job = add(store, JobKind.STOP, alice)
+    claim(store)
+    assert store.cancellations() == {}
+    told = store.cancel_job(job.id, actor="chief")
+    assert (told.state, told.cancelled_by) == (JobState.RUNNING, "chief")
+    store.cancel_job(job.id, actor="other")
+    assert store.cancellations() == {job.id: "chief"}
+    store.stop_job(job.id, "Cancelled by chief.")
+    assert (store.job(job.id).state, store.job(job.id).error) == (JobState.CANCELLED, "Cancelled by chief.")
+    assert (store.events(limit=1)[0].actor, store.events(limit=1)[0].kind) == ("chief", "job.cancelled")
+    assert store.cancellations() == {}
+    assert store.retry_job(job.id, actor="chief").cancelled_by is None
+    with pytest.raises(Conflict, match="not running"):
+        store.stop_job(job.id, "")
+
+
+def test_the_log_of_a_job(store: Store, alice: int) -> None:
+    job = add(store, JobKind.START, alice)
+    claim(store)
+    for message in ("one", "one", "two", "x" * 5000):
+        store.job_progress(job.id, None, message)
+    store.fail_job(job.id, "engine away", retry_in=2.2)
+    lines = store.job_log(job.id)
+    assert [line.line[:500] for line in lines] == [
+        "Begun.", "one", "two", "x" * 500, "engine away It is tried again in 2 s.",
+    ]  # fmt: skip
+    assert [line.line for line in store.job_log(job.id, after=lines[-2].id)] == [lines[-1].line]
+    store.cancel_job(job.id, actor="chief")
+    store.retry_job(job.id, actor="chief")
+    claim(store)
+    for number in range(300):
+        store.job_progress(job.id, None, str(number))
+    kept = store.job_log(job.id)
+    assert (len(kept), kept[-1].line) == (LOG_MAX, "299")
+    with pytest.raises(NotFound):
+        store.job_log(99)
+
+
+def test_what_failed_is_never_complete(store: Store, alice: int) -> None:
+    job = add(store, JobKind.START, alice)
+    claim(store)
+    store.job_progress(job.id, 1.0, "nearly", (10, 10), time.time() + 5)
+    found = store.job(job.id)
+    assert (found.bytes_done, found.bytes_total) == (10, 10)
+    assert percent(found) == 99
+    store.fail_job(job.id, "no", None)
+    assert store.job(job.id).progress == 0.99
+    assert percent(store.job(job.id)) == 99
+    assert store.job(job.id).expected_at is None

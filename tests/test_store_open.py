@@ -55,6 +55,25 @@ def test_each_state_directory_has_an_instance_of_its_own(tmp_path: Path) -> None
         assert a.instance != b.instance
 
 
+def test_jobs_of_an_older_version_get_their_kinds_priority(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "STEPS", migrations.STEPS[:3])
+        with closing(Store.open(path)) as old:
+            old._db().executescript(
+                "INSERT INTO challenges (slug, image, cpus, memory, pids, network, login_user, created_at) "
+                "VALUES ('als', 'base:1', 1, 1, 1, 'none', 'root', 0);"
+                "INSERT INTO workspaces (challenge_id, name, state, state_at, created_at) "
+                "VALUES (1, 'alice', 'absent', 0, 0);"
+                "INSERT INTO jobs (kind, state, workspace_id, requested_by, created_at) "
+                "VALUES ('archive', 'queued', 1, 'chief', 0), ('start', 'done', 1, 'chief', 0);"
+            )
+    with closing(Store.open(path)) as new:
+        assert [(job.kind, job.priority) for job in new.jobs()] == [("start", 80), ("archive", 20)]
+        claimed = new.claim_job()
+        assert claimed is not None
+        assert new.job_log(claimed.id)[0].line == "Begun."
+
+
 def m0002_colour(db: Database) -> None:
     """A step that rebuilds a table which others refer to, the hardest kind."""
     db.table("users").transform(defaults={"disabled": 1})

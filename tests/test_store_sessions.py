@@ -11,6 +11,7 @@ import pytest
 from tests.support.stores import empty, path, store
 from workspaces.errors import Conflict, NotFound
 from workspaces.store import Store, sessions
+from workspaces.store.sessions import Company
 
 
 def begin(store: Store, user: str = "alice", *, kind: str = "shell", at: float = 1000.0, process: str = "one") -> int:
@@ -78,7 +79,7 @@ def test_sessions_of_dead_processes_end_and_those_of_live_ones_stay(store: Store
 
 def test_company_is_the_last_shell_and_who_else_is_on(store: Store) -> None:
     space = store.workspace("als/alice").id
-    assert store.company("alice", space) == (None, [])
+    assert store.company("alice", space) == Company(None, [], [])
     begin(store, at=10.0)
     store.begin_session("alice", space, "shell", "2001:db8::9", "one", 30.0)
     begin(store, kind="exec", at=40.0)
@@ -87,7 +88,7 @@ def test_company_is_the_last_shell_and_who_else_is_on(store: Store) -> None:
     gone = begin(store, "carol", at=60.0)
     store.end_session(gone, 61.0)
     store.begin_session("dave", store.workspace("als/bob").id, "shell", "::1", "one", 70.0)
-    assert store.company("alice", space) == ((30.0, "2001:db8::9"), ["bob"])
+    assert store.company("alice", space) == Company((30.0, "2001:db8::9"), ["bob"], [])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_the_latest_ended_ones_of_each_user_and_kind_are_kept(store: Store, monk
     last = begin(store, kind="exec", at=30.0)
     kept = {s.id for s in store.sessions(ended=True)}
     assert kept == {shell, other, still_on, *numbers[-3:], last}
-    assert store.company("alice", 1)[0] == (1.0, "192.0.2.7")
+    assert store.company("alice", 1).last == (1.0, "192.0.2.7")
 
 
 def test_a_removed_workspace_s_sessions_stay_readable(store: Store) -> None:

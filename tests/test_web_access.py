@@ -54,6 +54,7 @@ MATRIX = {
     "GET me.live_spaces": signed_in(),
     "POST me.request_snapshot": own({"message": "first"}),
     "POST me.withdraw": own(),
+    "POST me.read_news": Row(SIGN_IN, DONE, DONE, DONE),
     "POST me.add_key": Row(SIGN_IN, DONE, DONE, DONE, {"key": "{key}"}),
     "POST me.remove_key": own(),
     "POST me.change_password": Row(SIGN_IN, DONE, DONE, DONE, NEW_PASSWORD),
@@ -81,6 +82,8 @@ MATRIX = {
     "POST admin.set_disabled": admin_does(),
     "GET admin.jobs": admin_sees(),
     "GET admin.live_jobs": admin_sees(),
+    "GET admin.job": admin_sees(),
+    "GET admin.live_job": admin_sees(),
     "POST admin.retry_job": admin_does(),
     "POST admin.cancel_job": admin_does(),
     "GET admin.events": admin_sees(),
@@ -139,6 +142,7 @@ def _url(web: Web, endpoint: str) -> str:
         "key_id": web.store.keys("alice")[0].id,
         "name": "bob",
         "job_id": job,
+        "up_to": 10**6,
         "action": "disable" if endpoint == "admin.set_disabled" else "restart",
     }
     rule = next(r for r in web.app.url_map.iter_rules() if r.endpoint == endpoint)

@@ -30,7 +30,9 @@ PAGES = (
     ("chief", "/admin/users"),
     ("chief", "/admin/users/alice"),
     ("chief", "/admin/jobs"),
+    ("chief", "/admin/jobs/1"),
     ("chief", "/admin/events"),
+    ("chief", "/me"),
     ("alice", "/me"),
     ("bob", "/me"),
 )
@@ -180,7 +182,7 @@ def test_typing_and_reading_survive_live_updates(site: Site) -> None:
     card.get_by_role("button", name="Reject the request").click()
     expect(chief.get_by_text("The participant sees your reason.")).to_be_visible()
     bob = site.window("bob", "/me")
-    expect(bob.get_by_text("half a sentence")).to_be_visible()
+    expect(bob.get_by_text("half a sentence", exact=True)).to_be_visible()
 
 
 def test_polls_stop_in_a_hidden_tab_and_mostly_cost_nothing(site: Site) -> None:
@@ -273,5 +275,5 @@ def test_without_javascript_the_same_forms_work(site: Site) -> None:
     expect(chief.get_by_text("The participant sees your reason.")).to_be_visible()
     expect(chief.get_by_role("link", name="Reload")).to_be_visible()
     bob = site.window("bob", "/me", java_script_enabled=False)
-    expect(bob.get_by_text("not yet")).to_be_visible()
+    expect(bob.get_by_text("not yet", exact=True)).to_be_visible()
     expect(bob.get_by_role("button", name="Copy")).not_to_be_visible()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.sample import ago, fill, finish_jobs, public_key, report
+from tests.support.sample import HOUR, ago, fill, finish_jobs, public_key, report
 from tests.support.web import CHEAP_HASH, PASSWORD, Web, make_settings, open_web, web_fixture  # noqa: F401
+from workspaces.heartbeat import LOCK
 from workspaces.model import JobKind, JobState, WorkspaceState
 from workspaces.store import Store
 
@@ -273,12 +277,82 @@ def test_only_a_version_can_be_restored(web: Web) -> None:
 
 def test_jobs_that_nobody_takes_up_are_noticed(web: Web) -> None:
     chief = web.browser("chief")
-    with ago(120):
-        job = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")
-    assert "Nothing takes these jobs up." in chief.get("/admin/jobs").text
+    job = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")
+    assert "No worker runs" in chief.get("/admin/jobs").text
+    with (web.settings.locks / LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "orker" not in chief.get("/admin/jobs").text
+        os.utime(lock.name, (0, 0))
+        assert "The worker has shown no life for" in chief.get("/admin/jobs").text
     page = chief.post(f"/admin/jobs/{job.id}/cancel", follow_redirects=True)
-    assert "Nothing takes these jobs up." not in page.text
+    assert "No worker runs" not in page.text
     assert "cancelled" in page.text
+
+
+def test_a_jobs_page_shows_how_far_it_is_and_what_it_did(web: Web) -> None:
+    chief = web.browser("chief")
+    request = web.request("alice")
+    job = web.store.approve_snapshot(request, actor="chief")
+    finish_jobs(web.store, JobKind.INSPECT)
+    assert web.store.claim_job() is not None
+    path = f"/admin/jobs/{job.id}"
+    web.store.job_progress(job.id, 0.999, "Packing <b>", (6 << 28, 2 << 30), time.time() + 42)
+    page = chief.get(path).text
+    assert "Packing &lt;b&gt;<" in page
+    assert ">1.5 of 2.0 GiB, about 40 s left<" in page
+    assert "99 %" in page
+    assert re.search(r"UTC</span><p[^>]*>Begun\.</p>", page)
+    assert f'href="{path}"' in chief.get("/admin/jobs").text
+    chief.post(f"{path}/cancel")
+    page = chief.get(path + "/live").text
+    assert "chief cancels it" in page
+    assert ">cancelling<" in page
+    assert "Cancel</button>" not in page
+    web.store.stop_job(job.id, "Cancelled by chief.")
+    page = chief.get(path).text
+    assert "%" not in page.split("</section>")[0].split("<main")[1]
+    assert page.count("Cancelled by chief.") == 2  # as the outcome, and in the log
+
+
+def test_a_job_without_news_is_stalled_and_one_that_waits_says_until_when(web: Web) -> None:
+    chief = web.browser("chief")
+    with ago(HOUR):
+        job = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")
+        web.store.claim_job()
+    page = chief.get("/admin/jobs").text
+    assert ">stalled<" in page
+    assert "no news since" in page
+    web.store.fail_job(job.id, "engine away", retry_in=600)
+    retry_at = web.store.job(job.id).retry_at
+    said = time.strftime("tried again at %H:%M:%S UTC, 1 try so far: engine away", time.gmtime(retry_at))
+    assert said in chief.get("/admin/jobs").text
+
+
+def test_news_on_the_page_until_they_are_read(web: Web) -> None:
+    alice, chief = web.browser("alice"), web.browser("chief")
+    assert 'id="news"' not in alice.get("/me").text
+    number = web.request("alice", "<i>one</i>")
+    assert 'title="unread news">1<' in chief.get("/admin/jobs").text
+    page = chief.get("/me").text
+    assert (
+        f'<a href="/admin/snapshots/{number}">alice asks for a snapshot of als/alice: &lt;i&gt;one&lt;/i&gt;</a>'
+        in page
+    )
+    web.store.reject_snapshot(number, "not <b>yet</b>", actor="chief")
+    assert "unread news" not in chief.get("/admin/jobs").text
+    page = alice.get("/me/live").text
+    assert "rejected by chief: not &lt;b&gt;yet&lt;/b&gt;" in page
+    assert ">1 unread<" in page
+    [told] = web.store.news("alice")
+    later = web.request("alice")
+    web.store.reject_snapshot(later, "again", actor="chief")
+    alice.post(f"/me/news/{told.id}/read")
+    page = alice.get("/me").text
+    assert ">1 unread<" in page  # what came after the page was made
+    alice.post(f"/me/news/{web.store.news('alice')[0].id}/read")
+    page = alice.get("/me").text
+    assert "rejected by chief: again" in page
+    assert "unread" not in page
 
 
 # polling

@@ -50,6 +50,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
         waiting=_waiting,
+        unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
     )
     app.after_request(harden)
@@ -87,3 +88,8 @@ def _asset(folder: Path) -> Callable[[str], str]:
 def _waiting() -> int:
     """How many requests wait for an administrator."""
     return len(store().open_requests())
+
+
+def _unread() -> int:
+    """How many news the signed-in person has not read."""
+    return store().unread_news(session.me().name)

@@ -12,7 +12,17 @@ from webadmin.context import ssh_line, store
 from webadmin.live import fragment
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, Refused, WorkspacesError
-from workspaces.model import Challenge, ChangeReport, Job, JobState, Session, Snapshot, SnapshotState, Workspace
+from workspaces.model import (
+    Challenge,
+    ChangeReport,
+    Job,
+    JobState,
+    NewsItem,
+    Session,
+    Snapshot,
+    SnapshotState,
+    Workspace,
+)
 
 bp = Blueprint("me", __name__, url_prefix="/me")
 bp.before_request(access.require_login)
@@ -20,6 +30,7 @@ bp.before_request(access.require_login)
 OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTING)
 SHOWN = 50  # requests listed for one workspace
 ON_NOW = 12  # sessions
+NEWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +71,16 @@ def _space(workspace: Workspace, ssh: str) -> Space:
     )
 
 
+def _news() -> list[NewsItem]:
+    return store().news(session.me().name, limit=NEWS)
+
+
 def _page(form: str = "", error: WorkspacesError | None = None) -> Any:
     """The page; with `error`, what was typed stays in the form of that name and the error is said there."""
     html = render_template(
         "me/page.html",
         spaces=_spaces(),
+        news=_news(),
         keys=store().keys(session.me().name),
         form=form,
         error=error,
@@ -80,7 +96,17 @@ def page() -> Any:
 
 @bp.get("/live")
 def live_spaces() -> Any:
-    return fragment(lambda: render_template("me/_spaces.html", spaces=_spaces(), form="", error=None, typed={}))
+    def render() -> str:
+        return render_template("me/_spaces.html", spaces=_spaces(), news=_news(), form="", error=None, typed={})
+
+    return fragment(render)
+
+
+@bp.post("/news/<int:up_to>/read")
+def read_news(up_to: int) -> Any:
+    """All that was on the page when the button was made; what came since stays unread."""
+    store().read_news(session.me().name, up_to)
+    return redirect(url_for(".page"))
 
 
 @bp.post("/workspaces/<int:workspace_id>/snapshots")

@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workspaces import prerequisites
+from workspaces import heartbeat, mail, prerequisites
 from workspaces.engine import keyrings
 from workspaces.engine.base import Engine
 from workspaces.errors import WorkspacesError
+from workspaces.model import DeliveryState
 from workspaces.settings import Settings
+from workspaces.store import Store
 
 ENGINE_WANTED = (29, 7)
 KEYRINGS_WANTED = 2000
@@ -73,11 +75,33 @@ def state(settings: Settings) -> Iterator[Finding]:
     for key in sorted(settings.keys.glob("*")):
         if key.suffix != ".pub" and stat.S_IMODE(key.stat().st_mode) & 0o077:
             yield Finding("bad", "keys", f"{key} can be read by others", f"chmod 600 {key}")
+    problem = heartbeat.trouble(settings.locks)
+    if problem is None:
+        yield Finding("ok", "worker", "it runs and shows life")
+    else:
+        yield Finding("warn", "worker", problem.rstrip("."), "workspaces serve, or workspaces worker")
     for place in {home, settings.archive_dir if settings.archive_dir.exists() else home}:
         usage = shutil.disk_usage(place)
         level = "ok" if usage.free >= FREE_WANTED else "warn"
         fix = "" if level == "ok" else "make room, or put [archive] url on another disk"
         yield Finding(level, "disk", f"{usage.free >> 30} GiB free of {usage.total >> 30} in {place}", fix)
+
+
+def news(settings: Settings, store: Store) -> Iterator[Finding]:
+    """Whether mail and webhooks leave this host."""
+    password = settings.keys / mail.PASSWORD_FILE
+    if settings.mail is not None and settings.mail.user and not password.exists():
+        yield Finding(
+            "warn", "mail", f"{password} is absent", f"write the password of {settings.mail.user} into it, mode 600"
+        )
+    dead = store.deliveries([DeliveryState.DEAD], limit=1)
+    if dead:
+        yield Finding(
+            "warn",
+            "deliveries",
+            f"mails or calls of webhooks were given up, at last to {dead[0].target or dead[0].user}: {dead[0].error}",
+            "workspaces delivery list --state dead",
+        )
 
 
 def engine(found: Engine) -> Iterator[Finding]:

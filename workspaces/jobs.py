@@ -1,6 +1,7 @@
 """The worker: takes jobs from the store and does them, one worker for a state directory.
 
-    store.claim_job ─► a thread for each job, WORKERS at most ─► handler of its kind ─► finish_job or fail_job
+    store.claim_job ─► a thread for each job, `places` at most ─► handler of its kind ─► finish_job or fail_job
+    beside them: mail and webhooks leave (deliveries.py)
     every 5 s: an engine that died is started again, network filters are put back, what the engine shows ─► store
     now and then: how much disk a workspace uses (sampling.py)
 
@@ -8,16 +9,21 @@ A kill at any moment loses nothing: the lock on the state directory goes with th
 what was running, and every handler can be repeated without harm to what people did since the first attempt. What an
 engine that is away, or a database that cannot be written, refuses is tried again, later and later; what fails for good
 is told in the job and, for a commit, in its snapshot.
+
+A job that is cancelled, or takes longer than its kind may (jobkinds.py), ends at its next word (jobprogress.py). A
+thread that has no next word is written off: its job has failed and its place is free, only its workspace is not.
 """
 
 from __future__ import annotations
 
 import fcntl
 import logging
+import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -26,6 +32,9 @@ from workspaces import snapshots
 from workspaces.archive import Archive
 from workspaces.engine.base import Engine, Progress
 from workspaces.errors import Conflict, EngineTimeout, EngineUnavailable, NotFound, StoreError, WorkspacesError
+from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
+from workspaces.jobkinds import KINDS
+from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, JobKind, SnapshotState
 from workspaces.sampling import Sampler
@@ -33,27 +42,27 @@ from workspaces.store import Store
 
 log = logging.getLogger(__name__)
 
-WORKERS = 4  # jobs at once; archiving and commits wait for disks, so that a restart need not wait for them
+PLACES = 4  # jobs at once; archiving and commits wait for disks, so that a restart need not wait for them
 POLL_SECONDS = 0.1  # how soon a new job is seen; one look costs about 20 µs
 CLAIM_SECONDS = 1.0  # how soon a job whose pause is over is seen
 RECONCILE_SECONDS = 5.0
-PROGRESS_SECONDS = 0.2  # between writes of a job's progress
 WRITE_PAUSE = 10.0  # at most, between tries to write how a job ended
 MAX_ATTEMPTS = 10  # about five minutes without an engine
 LONGEST_PAUSE = 60.0
 GRACE_SECONDS = 20.0  # for running jobs to end when the worker is told to
 ABANDON_SECONDS = 5.0  # for them to notice that they should not wait
+LOST_SECONDS = 60.0  # past the longest time of its kind, a thread is written off
 MESSAGE_MAX = 1000
 
 AGAIN = (EngineUnavailable, EngineTimeout, StoreError)
 
 
-class _Abandoned(BaseException):
-    """The worker stops: this job goes on when the next one starts. No error, so that nothing handles it."""
-
-
 class Worker:
-    """Runs jobs until told to stop. `revive` starts an engine that died, if that is this program's to do."""
+    """Runs jobs until told to stop: `places` at once, of a kind no more than `at_once` says (0: all places).
+
+    `revive` starts an engine that died, if that is this program's to do; `deliver` runs in a thread until it is told
+    to stop.
+    """
 
     def __init__(
         self,
@@ -63,6 +72,10 @@ class Worker:
         archive: Archive,
         locks: Path,
         revive: Callable[[], None] = lambda: None,
+        *,
+        places: int = PLACES,
+        at_once: Mapping[JobKind, int] | None = None,
+        deliver: Callable[[threading.Event], None] | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -70,12 +83,15 @@ class Worker:
         self._archive = archive
         self._locks = locks
         self._revive = revive
+        self._places = places
+        self._at_once = {kind: rule.at_once for kind, rule in KINDS.items()} | dict(at_once or {})
+        self._deliver = deliver
         self._lock: IO[bytes]
         self._wake = threading.Event()
         self._abandon = threading.Event()
         self._swept = False
         self._guard = threading.Lock()  # of the next
-        self._running: dict[int, threading.Thread] = {}  # by workspace id: the store never gives two of one
+        self._running: dict[int, Run] = {}  # by workspace id: the store never gives two of one
         self._handlers: dict[JobKind, Callable[[Job, Progress], str]] = {
             JobKind.INSPECT: self._inspect,
             JobKind.COMMIT: self._commit,
@@ -97,106 +113,207 @@ class Worker:
             count = self._persist(self._store.requeue_running, stop)
             if count:
                 log.info("%d interrupted jobs are taken up again", count)
-            keeper = threading.Thread(target=self._keep_house, args=(stop,), name="housekeeping", daemon=True)
-            keeper.start()
-            sampler = threading.Thread(
-                target=Sampler(self._store, self._engine, self._lifecycle).run,
-                args=(stop,),
-                name="sampler",
-                daemon=True,
-            )
-            sampler.start()
+            beside = {
+                "housekeeping": self._keep_house,
+                "sampler": Sampler(self._store, self._engine, self._lifecycle).run,
+                **({"deliveries": self._deliver} if self._deliver else {}),
+            }
+            threads = [
+                threading.Thread(target=run, args=(stop,), name=name, daemon=True) for name, run in beside.items()
+            ]
+            for thread in threads:
+                thread.start()
+            beat(self._locks)
             ready()
             self._dispatch(stop)
             self._drain()
-            keeper.join(ABANDON_SECONDS)
-            sampler.join(ABANDON_SECONDS)
+            deadline = time.monotonic() + ABANDON_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     # taking jobs
 
     def _dispatch(self, stop: threading.Event) -> None:
-        seen, looked = -1, 0.0
+        seen, looked, beaten = -1, 0.0, time.monotonic()
         while not stop.is_set():
             try:
                 version = self._store.data_version()
                 if version != seen or self._wake.is_set() or time.monotonic() - looked >= CLAIM_SECONDS:
                     self._wake.clear()
                     seen, looked = version, time.monotonic()
-                    while len(self._alive()) < WORKERS and not stop.is_set():
-                        job = self._store.claim_job(self._alive())
-                        if job is None:
-                            break
+                    self._heed()
+                    while not stop.is_set() and (job := self._next()) is not None:
                         self._launch(job)
             except WorkspacesError as exc:
                 log.warning("no job could be taken: %s", exc.message)
                 stop.wait(CLAIM_SECONDS)
+            if time.monotonic() - beaten >= BEAT_SECONDS:
+                beaten = time.monotonic()
+                beat(self._locks)
             self._wake.wait(POLL_SECONDS)
 
-    def _alive(self) -> dict[int, threading.Thread]:
+    def _next(self) -> Job | None:
+        """A job that may begin now. One place is kept for those that somebody waits for at a terminal."""
+        runs = self._alive()
+        counted = Counter(run.job.kind for run in runs.values() if not run.lost)
+        if counted.total() >= self._places:
+            return None
+        most = self._places - 1 or 1
+        slow = sum(number for kind, number in counted.items() if not KINDS[kind].prompt)
+        full = [
+            kind
+            for kind, limit in self._at_once.items()
+            if (limit and counted[kind] >= limit) or (slow >= most and not KINDS[kind].prompt)
+        ]
+        return self._store.claim_job(runs, full)
+
+    def _heed(self) -> None:
+        """Have jobs end that are cancelled, and write off those that should have ended by themselves."""
+        runs = {run.job.id: run for run in self._alive().values() if not run.lost}
+        for job_id, who in self._store.cancellations().items():
+            if job_id in runs:
+                runs[job_id].end(Cancelled(who))
+        for run in runs.values():
+            if (why := run.overdue(LOST_SECONDS)) is not None:
+                self._write_off(run, why)
+
+    def _alive(self) -> dict[int, Run]:
         with self._guard:
             return dict(self._running)
 
     def _launch(self, job: Job) -> None:
-        thread = threading.Thread(target=self._work, args=(job,), name=f"job-{job.id}", daemon=True)
+        run = Run(self._store, job)
+        run.thread = threading.Thread(target=self._work, args=(run,), name=f"job-{job.id}", daemon=True)
         with self._guard:
-            self._running[job.workspace_id] = thread
-        thread.start()
+            self._running[job.workspace_id] = run
+        run.thread.start()
 
     def _drain(self) -> None:
         """Wait for running jobs, then tell them to leave the rest to the next worker."""
         for seconds in (GRACE_SECONDS, ABANDON_SECONDS):
             deadline = time.monotonic() + seconds
-            for thread in self._alive().values():
-                thread.join(max(0.0, deadline - time.monotonic()))
+            for run in self._alive().values():
+                if not run.lost:
+                    run.thread.join(max(0.0, deadline - time.monotonic()))
             if not self._alive():
                 return
             self._abandon.set()
+            for run in self._alive().values():
+                run.end(Abandoned())
         log.warning("%d jobs did not stop; the next worker takes them up again", len(self._alive()))
 
     # one job
 
-    def _work(self, job: Job) -> None:
+    def _work(self, run: Run) -> None:
+        job = run.job
         log.info("job %d: %s of %s, attempt %d", job.id, job.kind, job.workspace, job.attempts)
         try:
             if job.attempts > MAX_ATTEMPTS:
                 raise Conflict(f"It was interrupted {MAX_ATTEMPTS} times.", "The worker's log may tell why.")
-            said = self._handlers[job.kind](job, self._progress(job))
-        except _Abandoned:
+            if job.cancelled_by is not None:  # while a worker did it that was killed
+                run.end(Cancelled(job.cancelled_by))
+            run.check()
+            said = self._handlers[job.kind](job, run.tell)
+        except Abandoned:
             log.info("job %d is left to the next worker", job.id)
+        except Cancelled as exc:
+            self._cancel(run, exc)
+        except Overdue as exc:
+            self._fail(run, str(exc))
         except AGAIN as exc:
-            if job.attempts < MAX_ATTEMPTS:
-                pause = min(LONGEST_PAUSE, 2.0 ** (job.attempts - 1))
+            if run.cancelled is not None:
+                self._cancel(run, run.cancelled)
+            elif job.attempts < MAX_ATTEMPTS:
+                pause = min(LONGEST_PAUSE, 2.0 ** (job.attempts - 1)) * random.uniform(0.8, 1.2)  # noqa: S311 -- apart from others
                 said = exc.message
                 log.warning("job %d is tried again in %.0f s: %s", job.id, pause, said)
-                self._persist(lambda: self._store.fail_job(job.id, said, pause), self._abandon)
+                self._conclude(run, lambda: self._store.fail_job(job.id, said, pause))
             else:
-                self._fail(job, str(exc))
+                self._fail(run, str(exc))
         except WorkspacesError as exc:
-            self._fail(job, str(exc))
+            self._fail(run, str(exc))
         except Exception as exc:
             log.exception("job %d failed unexpectedly", job.id)
-            self._fail(job, f"An unexpected error ({type(exc).__name__}); the worker's log has the particulars.")
+            self._fail(run, f"An unexpected error ({type(exc).__name__}); the worker's log has the particulars.")
         else:
             log.info("job %d is done: %s", job.id, said)
-            self._persist(lambda: self._store.finish_job(job.id, said), self._abandon)
+            self._conclude(run, lambda: self._store.finish_job(job.id, said))
         finally:
+            if run.lost:
+                self._discard(job)
             with self._guard:
                 del self._running[job.workspace_id]
             self._wake.set()
 
-    def _fail(self, job: Job, reason: str) -> None:
+    def _fail(self, run: Run, reason: str) -> None:
         """For good: the snapshot of a commit first, so that a kill in between repeats this."""
+        if run.lost:
+            return
+        job, reason = run.job, reason[:MESSAGE_MAX]
         log.error("job %d failed: %s", job.id, reason)
-        reason = reason[:MESSAGE_MAX]
-        if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
-            snapshot_id = job.snapshot_id
+        self._persist(lambda: self._fail_snapshot(job, reason), self._abandon)
+        self._discard(job)
+        self._conclude(run, lambda: self._store.fail_job(job.id, reason, None))
+
+    def _fail_snapshot(self, job: Job, reason: str) -> None:
+        snapshot_id = self._committed_by(job)
+        if snapshot_id is not None:
             with suppress(Conflict):  # it is committed, and only the job has failed
-                self._persist(lambda: self._store.fail_snapshot(snapshot_id, reason), self._abandon)
+                self._store.fail_snapshot(snapshot_id, reason)
+
+    def _write_off(self, run: Run, why: Overdue) -> None:
+        """Its thread ends whenever it ends; what it left is discarded then, before its workspace is given back."""
+        log.error("job %d cannot be stopped; its thread is written off", run.job.id)
+        reason = f"{why} What it waits for does not answer."
+        run.end(why)
+        run.lost = True
+        try:
+            with suppress(Conflict), self._store.transaction():  # Conflict: it has just ended
+                self._fail_snapshot(run.job, reason)
+                self._store.fail_job(run.job.id, reason, None)
+        except StoreError:
+            run.lost = False
+            raise
+
+    def _cancel(self, run: Run, why: Cancelled) -> None:
+        """As somebody wanted; the snapshot of a commit fails with it. What is committed by then stays so."""
+        job, said = run.job, f"Cancelled by {why}."
+        log.info("job %d: %s", job.id, said)
+
+        def write() -> None:
+            with self._store.transaction():
+                snapshot_id = self._committed_by(job)
+                if snapshot_id is not None:
+                    try:
+                        self._store.fail_snapshot(snapshot_id, said)
+                    except Conflict:
+                        if job.kind is JobKind.COMMIT:
+                            self._store.finish_job(job.id, "It was committed before it could be cancelled.")
+                            return
+                self._store.stop_job(job.id, said)
+
+        if not run.lost:
+            self._discard(job)
+            self._conclude(run, write)
+
+    def _committed_by(self, job: Job) -> int | None:
+        """The snapshot that the job commits, if it does that."""
+        return job.snapshot_id if job.kind is JobKind.COMMIT else None
+
+    def _discard(self, job: Job) -> None:
+        """What a commit that came to nothing left in the engine: a retry captures the container anew."""
+        snapshot_id = self._committed_by(job)
+        if snapshot_id is not None:
             try:
                 snapshots.discard(self._store, self._engine, snapshot_id)
             except WorkspacesError as exc:
                 log.warning("temporary images of snapshot %d stay until the next start: %s", snapshot_id, exc.message)
-        self._persist(lambda: self._store.fail_job(job.id, reason, None), self._abandon)
+
+    def _conclude(self, run: Run, write: Callable[[], None]) -> None:
+        """Write how a job ended, unless it is written off."""
+        with suppress(Conflict):
+            if not run.lost:
+                self._persist(write, self._abandon)
 
     def _persist(self, write: Callable[[], int | None], give_up: threading.Event) -> int:
         """Write to the store, for as long as it takes while it is locked or its disk is full."""
@@ -209,23 +326,6 @@ class Worker:
                 if give_up.wait(pause):
                     return 0
                 pause = min(WRITE_PAUSE, pause * 2)
-
-    def _progress(self, job: Job) -> Progress:
-        """Writes to the store, at most a few times a second; ends the job when the worker is stopping."""
-        last, said = 0.0, ""
-
-        def tell(message: str, fraction: float | None) -> None:
-            nonlocal last, said
-            if self._abandon.is_set():
-                raise _Abandoned
-            now = time.monotonic()
-            if message == said and now - last < PROGRESS_SECONDS:
-                return
-            last, said = now, message
-            with suppress(StoreError):
-                self._store.job_progress(job.id, fraction, message)
-
-        return tell
 
     # kinds
 
@@ -310,7 +410,7 @@ class Worker:
     def _only_worker(self) -> Iterator[None]:
         """Hold the state directory's worker lock; until the process ends when jobs did not stop."""
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = (self._locks / "worker.lock").open("ab")
+        self._lock = (self._locks / LOCK).open("ab")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

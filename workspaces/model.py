@@ -79,6 +79,7 @@ class User:
     disabled: bool
     created_at: float
     has_totp: bool = False  # a password alone does not log in
+    email: str | None = None  # where news are sent to, if this host sends mail
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,75 @@ class Job:
     started_at: float | None
     finished_at: float | None
     arguments: Mapping[str, str] = field(default_factory=dict)  # what it is told beside workspace and snapshot
+    priority: int = 50  # 0 to 100, higher first
+    retry_at: float | None = None  # not before then, while it waits for its next try
+    cancelled_by: str | None = None  # who wants it to end; it runs on until it can
+    seen_at: float | None = None  # when it last told what it is doing
+    bytes_done: int | None = None  # of what it is doing now, where that is known
+    bytes_total: int | None = None
+    expected_at: float | None = None  # when that will be done at the pace so far
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """What a job did at `at`."""
+
+    id: int
+    at: float
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewsItem:
+    """One sentence for one person about what happened; unread while `read_at` is None."""
+
+    id: int
+    at: float
+    kind: str  # of the event that it tells of
+    workspace: str | None
+    snapshot_id: int | None
+    job_id: int | None
+    text: str
+    read_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address that is told of events; `key` names the file with its secret."""
+
+    id: int
+    url: str
+    key: str
+    created_at: float
+
+
+class DeliveryState(StrEnum):
+    WAITING = "waiting"
+    SENT = "sent"
+    DEAD = "dead"  # given up
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A mail to `user`, or a call of webhook `webhook_id`; the receiver can tell repetitions by `token`.
+
+    `payload` is the JSON body of a webhook; of a mail it is JSON with `subject` and `text`.
+    """
+
+    id: int
+    token: str
+    user: str | None
+    webhook_id: int | None
+    target: str  # address or URL as it is now; empty when the person has no address any more
+    kind: str
+    workspace: str | None
+    payload: str
+    state: DeliveryState
+    attempts: int
+    not_before: float
+    error: str | None
+    created_at: float
+    ended_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,10 @@ _IMAGE = re.compile(
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
 )
+_ADDRESS = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}){0,10}"
+    r"@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?){0,20}"
+)
 _OURS = re.compile(r"(?:(?:index\.)?docker\.io/)?(?:[a-z0-9-]+/[a-z0-9-]+:v[0-9]+|workspaces-commit/.*)")
 
 
@@ -43,6 +47,18 @@ def check_image(reference: str) -> str:
             "Use a form such as name:tag, project/name:tag or host:port/name:tag, in lower case.",
         )
     return reference
+
+
+def check_address(address: str) -> str:
+    """Return an e-mail address of the plain form `name@host` if it is one, else raise InvalidInput.
+
+    Quoted names, comments and anything but printable ASCII are refused: what is kept goes into headers.
+    """
+    if len(address) > 254 or not _ADDRESS.fullmatch(address):
+        raise InvalidInput(
+            f"{printable(address, 64)!r} is not an e-mail address.", "Write it as name@host.example, nothing else."
+        )
+    return address
 
 
 def check_message(message: str) -> str:

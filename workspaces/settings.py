@@ -6,7 +6,7 @@ the state directory by `workspaces init`.
 State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
     workspaces.toml     settings, optional
     workspaces.db       the store
-    keys/               ssh host key, web session key (0600)
+    keys/               ssh host key, web session key, mail password, secrets of webhooks (0600)
     guest/              what every container sees read-only at /dev/workspaces/guest
     archive/            committed images, unless [archive] url says elsewhere
     engine/             the private engine: data, sockets, pid files, logs
@@ -18,15 +18,20 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from workspaces.errors import SettingsError
+from workspaces.errors import InvalidInput, SettingsError
+from workspaces.jobkinds import KINDS
+from workspaces.model import JobKind
+from workspaces.names import check_address
 
 DEFAULT_HOME = "/var/lib/workspaces"
 PROCESSES_MAX = 256
+SECURITIES = ("starttls", "tls", "none")
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 # section, name, default, help
@@ -37,8 +42,28 @@ TABLE: tuple[tuple[str, str, str | int, str], ...] = (
     ("web", "listen", "127.0.0.1:8080", "address and port for the web application"),
     ("web", "url", "", "public https:// address when a proxy stands in front; makes cookies Secure"),
     ("engine", "host", "", f"container engine; empty: {DOCKER_SOCKET} if it answers, else a private one"),
+    ("worker", "jobs", 4, "jobs at once; one place is kept for starts and stops"),
+    *(
+        ("worker", kind.value, rule.at_once, "at once of this kind; 0: no bound of its own")
+        for kind, rule in KINDS.items()
+    ),
+    ("mail", "server", "", "HOST:PORT of the mail server that takes news for people; empty: none are mailed"),
+    ("mail", "security", "starttls", "starttls, tls, or none for a relay on this host"),
+    ("mail", "user", "", "account there; its password is the one line of keys/smtp-password"),
+    ("mail", "from", "", "address of the sender"),
     ("archive", "url", "", "file:///… where committed images are archived; empty: archive/ in the state directory"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """How mail leaves this host; `security` is one of SECURITIES."""
+
+    host: str
+    port: int
+    security: str
+    user: str
+    sender: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +78,9 @@ class Settings:
     engine_host: str
     archive_dir: Path
     gateway_processes: int = 0
+    worker_jobs: int = 4
+    worker_at_once: Mapping[JobKind, int] = field(default_factory=dict)
+    mail: Mail | None = None
 
     @property
     def database(self) -> Path:
@@ -135,11 +163,33 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         gateway_listen=_address(path, "[gateway] listen", values["gateway", "listen"]),
         gateway_host=values["gateway", "host"],
         gateway_processes=values["gateway", "processes"],
+        worker_jobs=values["worker", "jobs"] or 1,
+        worker_at_once={kind: values["worker", kind.value] for kind in KINDS},
+        mail=_mail(path, values),
         web_listen=_address(path, "[web] listen", values["web", "listen"]),
         web_url=web_url,
         engine_host=values["engine", "host"],
         archive_dir=Path(unquote(archive.path)),
     )
+
+
+def _mail(path: Path, values: dict[tuple[str, str], Any]) -> Mail | None:
+    if not values["mail", "server"]:
+        return None
+    host, port = _address(path, "[mail] server", values["mail", "server"])
+    security, user = values["mail", "security"], values["mail", "user"]
+    if security not in SECURITIES:
+        raise SettingsError(f"{path}: [mail] security must be {', '.join(SECURITIES)}, not {security!r}.")
+    if user and security == "none":
+        raise SettingsError(
+            f"{path}: [mail] user needs [mail] security = starttls or tls.",
+            "The password would be readable on its way.",
+        )
+    try:
+        sender = check_address(values["mail", "from"])
+    except InvalidInput as exc:
+        raise SettingsError(f"{path}: [mail] from: {exc.message}", exc.hint) from exc
+    return Mail(host, port, security, user, sender)
 
 
 def _address(path: Path, name: str, text: str) -> tuple[str, int]:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from flask import flash, redirect, render_template, url_for
+from flask import flash, render_template, url_for
 
-from webadmin.admin.base import actor, bp
-from webadmin.context import store
+from webadmin.admin.base import MOVING, actor, back, bp
+from webadmin.context import parts, store
 from webadmin.live import fragment
+from workspaces import heartbeat
 from workspaces.model import JobState
 
 SHOWN = 100
-PATIENCE = 60  # seconds that a job waits until the page asks whether a worker runs at all
 
 
 def _jobs() -> dict[str, Any]:
     jobs = store().jobs(limit=SHOWN)
-    waiting = [
-        j for j in jobs if j.state is JobState.QUEUED and not j.attempts and time.time() - j.created_at > PATIENCE
-    ]
-    stalled = bool(waiting) and not any(j.state is JobState.RUNNING for j in jobs)
-    return {"jobs": jobs, "limit": SHOWN, "stalled": stalled}
+    waits = any(j.state in MOVING for j in jobs)
+    return {"jobs": jobs, "limit": SHOWN, "trouble": heartbeat.trouble(parts().settings.locks) if waits else None}
 
 
 @bp.get("/jobs")
@@ -35,18 +31,32 @@ def live_jobs() -> Any:
     return fragment(lambda: render_template("admin/_jobs.html", **_jobs()))
 
 
+def _job(job_id: int) -> dict[str, Any]:
+    return {"job": store().job(job_id), "lines": store().job_log(job_id)}
+
+
+@bp.get("/jobs/<int:job_id>")
+def job(job_id: int) -> Any:
+    return render_template("admin/job.html", **_job(job_id))
+
+
+@bp.get("/jobs/<int:job_id>/live")
+def live_job(job_id: int) -> Any:
+    return fragment(lambda: render_template("admin/_job.html", **_job(job_id)))
+
+
 @bp.post("/jobs/<int:job_id>/retry")
 def retry_job(job_id: int) -> Any:
     store().retry_job(job_id, actor=actor())
     flash(f"Job {job_id} is queued again.")
-    return redirect(url_for(".jobs"))
+    return back(url_for(".jobs"))
 
 
 @bp.post("/jobs/<int:job_id>/cancel")
 def cancel_job(job_id: int) -> Any:
-    store().cancel_job(job_id, actor=actor())
-    flash(f"Job {job_id} is cancelled.")
-    return redirect(url_for(".jobs"))
+    job = store().cancel_job(job_id, actor=actor())
+    flash(f"Job {job_id} is {'told to end' if job.state is JobState.RUNNING else 'cancelled'}.")
+    return back(url_for(".jobs"))
 
 
 @bp.get("/events")

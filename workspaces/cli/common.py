@@ -40,6 +40,7 @@ COMMANDS = {
     "workspaces.cli.snapshots": ("snapshot",),
     "workspaces.cli.archive": ("archive",),
     "workspaces.cli.jobs": ("job", "audit"),
+    "workspaces.cli.news": ("webhook", "delivery"),
 }
 
 

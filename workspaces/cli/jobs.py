@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import click
 
-from workspaces.cli.common import App, json_option, pass_app, print_json, print_table, when
-from workspaces.model import JobState
+from workspaces.cli.common import App, json_option, pass_app, plain, print_json, print_table, when
+from workspaces.errors import WorkspacesError
+from workspaces.heartbeat import trouble
+from workspaces.jobkinds import PRIORITY_MAX
+from workspaces.jobtext import again, condition, pace, percent
+from workspaces.model import Job, JobState
 from workspaces.names import printable
+
+MOVING = (JobState.QUEUED, JobState.RUNNING)
+LOOK_SECONDS = 0.2
 
 
 @click.group("job")
@@ -27,31 +37,93 @@ def job_list(app: App, states: tuple[str, ...], limit: int, as_json: bool) -> No
             ("id", lambda j: j.id),
             ("kind", lambda j: j.kind),
             ("workspace", lambda j: j.workspace),
-            ("state", lambda j: j.state),
-            ("done", lambda j: f"{j.progress:.0%}"),
+            ("state", condition),
+            ("priority", lambda j: j.priority),
+            ("done", lambda j: f"{percent(j)}%"),
             ("by", lambda j: j.requested_by),
             ("created", lambda j: when(j.created_at)),
-            ("message", lambda j: j.error or j.message),
+            ("message", _said),
         ),
         as_json,
         "No job.",
     )
+    _warn(app)
 
 
 @job_command.command("show")
 @click.argument("id", type=int)
+@click.option("--log", "with_log", is_flag=True, help="What it did, line by line.")
+@click.option("--follow", is_flag=True, help="Go on until it has ended; ends with 1 if it did not succeed.")
 @json_option
 @pass_app
-def job_show(app: App, id: int, as_json: bool) -> None:
+def job_show(app: App, id: int, with_log: bool, follow: bool, as_json: bool) -> None:
     """Show a job."""
-    job = app.store.job(id)
+    job = _follow(app, id) if follow else app.store.job(id)
     if as_json:
-        print_json(job)
-        return
-    click.echo(f"{job.id} {job.kind} of {job.workspace}: {job.state}, {job.progress:.0%}, attempt {job.attempts}")
-    click.echo(f"created {when(job.created_at)} by {job.requested_by}")
-    click.echo(f"started {when(job.started_at)}, ended {when(job.finished_at)}")
-    click.echo(printable(job.error or job.message, 2000))
+        lines = [plain(line) for line in app.store.job_log(id)] if with_log else None
+        print_json(plain(job) | {"condition": condition(job)} | ({"log": lines} if lines is not None else {}))
+    elif not follow:
+        click.echo(f"{job.id} {job.kind} of {job.workspace}: {condition(job)}, {percent(job)}%, attempt {job.attempts}")
+        click.echo(f"created {when(job.created_at)} by {job.requested_by}, priority {job.priority}")
+        click.echo(f"started {when(job.started_at)}, ended {when(job.finished_at)}")
+        if job.state is JobState.RUNNING:
+            click.echo(
+                f"last word {when(job.seen_at)}" + (f", {job.cancelled_by} cancels it" if job.cancelled_by else "")
+            )
+        click.echo(_said(job))
+        if with_log:
+            _print_log(app, id, 0)
+        if job.state in MOVING:
+            _warn(app)
+    if follow and job.state is not JobState.DONE:
+        raise WorkspacesError(f"Job {id} is {job.state}.", f"Try it again: workspaces job retry {id}")
+
+
+def _said(job: Job) -> str:
+    """What it does, how far it is and when it goes on, or why it ended."""
+    failed = job.state in (JobState.FAILED, JobState.CANCELLED) or job.retry_at is not None
+    parts = (printable((job.error if failed else None) or job.message, 2000), pace(job), again(job))
+    return "; ".join(part for part in parts if part)
+
+
+def _warn(app: App) -> None:
+    """On standard error, when nothing will come of what waits."""
+    if (problem := trouble(app.settings.locks)) is not None:
+        click.echo(f"{problem}\nStart it: workspaces worker, which is a part of workspaces serve.", err=True)
+
+
+def _print_log(app: App, id: int, after: int) -> int:
+    for line in app.store.job_log(id, after):
+        click.echo(f"{when(line.at)}  {printable(line.line, 500)}")
+        after = line.id
+    return after
+
+
+def _follow(app: App, id: int) -> Job:
+    """Print the log as it grows, and on a terminal one line that changes, until the job has ended."""
+    seen, shown = 0, ""
+    _warn(app)
+    while True:
+        job = app.store.job(id)
+        if shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
+        seen, shown = _print_log(app, id, seen), ""
+        if job.state not in MOVING:
+            return job
+        if sys.stderr.isatty():
+            shown = f"{percent(job)}%  {pace(job) or again(job)}".rstrip()
+            click.echo(shown, nl=False, err=True)
+        time.sleep(LOOK_SECONDS)
+
+
+@job_command.command("priority")
+@click.argument("id", type=int)
+@click.argument("priority", type=click.IntRange(0, PRIORITY_MAX))
+@pass_app
+def job_priority(app: App, id: int, priority: int) -> None:
+    """Let a job that waits go before or after others: 0 to 100, higher first."""
+    app.store.set_job_priority(id, priority, actor=app.actor)
+    click.echo(f"Job {id} has priority {priority}.")
 
 
 @job_command.command("retry")
@@ -67,9 +139,12 @@ def job_retry(app: App, id: int) -> None:
 @click.argument("id", type=int)
 @pass_app
 def job_cancel(app: App, id: int) -> None:
-    """Cancel a job that has not begun."""
-    app.store.cancel_job(id, actor=app.actor)
-    click.echo(f"Job {id} is cancelled.")
+    """Cancel a job. One that runs ends as soon as it can without leaving something half done."""
+    job = app.store.cancel_job(id, actor=app.actor)
+    if job.state is JobState.RUNNING:
+        click.echo(f"Job {id} is told to end. See: workspaces job show {id} --follow")
+    else:
+        click.echo(f"Job {id} is cancelled.")
 
 
 @click.group("audit")

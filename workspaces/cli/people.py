@@ -292,6 +292,19 @@ def user_totp(app: App, name: str, remove: bool) -> None:
     click.echo(f"{name} puts one of these into an authenticator app. A password alone lets in no more.", err=True)
 
 
+@user_command.command("set-email")
+@click.argument("name")
+@click.argument("address", required=False)
+@click.option("--remove", is_flag=True, help="Mail nothing any more.")
+@pass_app
+def user_set_email(app: App, name: str, address: str | None, remove: bool) -> None:
+    """Mail news to ADDRESS, if this host sends mail ([mail] in workspaces.toml)."""
+    if (address is None) is not remove:
+        raise UsageError("Give either an address or --remove.")
+    app.store.set_email(name, address, actor=app.actor)
+    click.echo(f"News for {name} are mailed to {address}." if address else f"Nothing is mailed to {name} any more.")
+
+
 @user_command.command("disable")
 @click.argument("name")
 @pass_app

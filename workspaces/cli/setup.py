@@ -106,11 +106,22 @@ def web_command(app: App, ready_fd: int | None) -> None:
 @pass_app
 def worker_command(app: App, ready_fd: int | None) -> None:
     """Run the worker that commits, archives and restores."""
+    from workspaces.deliveries import Deliverer
     from workspaces.jobs import Worker, main
 
     _log("worker")
     revive = partial(revive_engine, app.settings)
-    worker = Worker(app.store, app.engine, app.lifecycle, app.archive, app.settings.locks, revive)
+    worker = Worker(
+        app.store,
+        app.engine,
+        app.lifecycle,
+        app.archive,
+        app.settings.locks,
+        revive,
+        places=app.settings.worker_jobs,
+        at_once=app.settings.worker_at_once,
+        deliver=Deliverer(app.store, app.settings.keys, app.settings.mail, app.settings.web_url).run,
+    )
     main(worker, lambda: supervisor.report_ready(ready_fd))
 
 
@@ -154,6 +165,7 @@ def _of_state_directory(app: App) -> list[doctor.Finding]:
         instance = app.store.instance
     except WorkspacesError as error:
         return [*findings, doctor.Finding("bad", "store", error.message, error.hint)]
+    findings += doctor.news(app.settings, app.store)
     if not engine_chosen(app.settings):
         return [
             *findings,

@@ -30,7 +30,20 @@ LABEL_WORKSPACE = "io.workspaces.workspace"  # challenge/name
 LABEL_SNAPSHOT = "io.workspaces.snapshot"  # <instance>:<snapshot id>
 
 Progress = Callable[[str, float | None], None]
-"""Called with what is being done and how much of it is (0 to 1, None where that is not known)."""
+"""Called with what is being done and how much of it is (0 to 1, or Bytes; None where that is not known)."""
+
+
+class Bytes(float):
+    """A fraction that knows its bytes: `done` of `total`, which is more than 0."""
+
+    done: int
+    total: int
+
+    def __new__(cls, done: int, total: int) -> Bytes:
+        done = min(max(done, 0), total)
+        made = super().__new__(cls, done / total)
+        made.done, made.total = done, total
+        return made
 
 
 @dataclass(frozen=True, slots=True)

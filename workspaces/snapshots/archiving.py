@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workspaces.archive import Archive
-from workspaces.engine.base import Engine, ImageInfo, Progress
+from workspaces.engine.base import Bytes, Engine, ImageInfo, Progress
 from workspaces.errors import Conflict, NotFound
 from workspaces.model import Snapshot, SnapshotState
 from workspaces.names import amount
@@ -38,7 +38,7 @@ def archive(store: Store, engine: Engine, archive: Archive, snapshot_id: int, pr
         config_digest=snapshot.image_id,
         diff_ids=snapshot.diff_ids,
         annotations=_annotations(image),
-        progress=lambda read: progress(message, min(read / total, 1.0) if total else None),
+        progress=lambda read: progress(message, Bytes(read, total) if total else None),
     )
     store.finish_archive(snapshot.id, digest)
     return f"Archived {snapshot.image_ref} as {digest[:19]}."

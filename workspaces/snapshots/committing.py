@@ -72,8 +72,14 @@ def commit(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot_id: int,
 
 
 def discard(store: Store, engine: Engine, snapshot_id: int) -> None:
-    """Delete the temporary image of a snapshot that failed for good: a retry captures the container anew."""
-    _tidy(store, engine, store.snapshot(snapshot_id))
+    """Delete the images of a snapshot that was not committed: a retry captures the container anew."""
+    snapshot = store.snapshot(snapshot_id)
+    _tidy(store, engine, snapshot)
+    if snapshot.state in DONE or snapshot.version is None:
+        return
+    found = engine.image(_final(snapshot))
+    if found is not None and found.config.labels.get(LABEL_SNAPSHOT) == snapshot_key(store, snapshot):
+        engine.untag(_final(snapshot))
 
 
 def sweep(store: Store, engine: Engine, lifecycle: Lifecycle) -> None:

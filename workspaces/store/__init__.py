@@ -5,6 +5,7 @@
           ─ workspaces.py  workspaces, members
           ─ snapshots.py   requests, decisions, versions, change reports
           ─ jobs.py        the queue of the worker   retries.py  trying again, cancelling
+          ─ news.py        news for people       deliveries.py  mail and webhooks on their way
           ─ events.py      who did what          sessions.py  who is on, and was
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
@@ -18,13 +19,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workspaces.store.retries import Retries
+from workspaces.store.news import News
 from workspaces.store.sessions import Sessions
 
 __all__ = ["Store"]
 
 
-class Store(Retries, Sessions):
+class Store(News, Sessions):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

@@ -7,6 +7,9 @@
 
 One worker runs them; it never runs two of one workspace at once, and what changes a workspace's container keeps
 its order: a restore asked for after a commit does not overtake it, not even while the commit waits for its next try.
+
+Else the highest priority is first. Waiting adds to it, so that nothing waits for ever; and what a workspace has waited
+counts from when its last job of that kind began, so that fifty of one workspace let those of the others through.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import json
 import time
 from collections.abc import Collection, Iterable, Mapping
 
-from workspaces.errors import Conflict, NotFound
-from workspaces.model import Job, JobKind, JobState
+from workspaces.errors import Conflict, InvalidInput, NotFound
+from workspaces.jobkinds import AGEING_SECONDS, KINDS, PRIORITY_MAX, UNORDERED
+from workspaces.model import Job, JobKind, JobState, LogLine
 from workspaces.store.events import Events
 from workspaces.store.rows import to_job
 from workspaces.store.workspaces import Workspaces
@@ -24,12 +28,15 @@ from workspaces.store.workspaces import Workspaces
 _JOBS = (
     "SELECT j.id, j.kind, j.state, j.workspace_id, c.slug || '/' || w.name AS workspace, j.snapshot_id, "
     "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, "
-    "j.arguments "
+    "j.arguments, j.priority, j.not_before AS retry_at, j.cancelled_by, j.seen_at, j.bytes_done, j.bytes_total, "
+    "j.expected_at "
     "FROM jobs j JOIN workspaces w ON w.id = j.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
 # These only read the container or work on images: they wait for nothing, and nothing waits for them.
-_UNORDERED = "('inspect', 'archive')"
+_UNORDERED = f"({', '.join(repr(kind.value) for kind in UNORDERED)})"
 _TEXT_MAX = 2000
+_LINE_MAX = 500
+LOG_MAX = 200  # lines kept of one job, the latest
 SYSTEM = "worker"  # the actor of what no person does
 
 
@@ -80,82 +87,159 @@ class Jobs(Workspaces, Events):
         rows = self._rows(f"{sql} ORDER BY j.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
         return [to_job(row) for row in rows]
 
+    def job_log(self, job_id: int, after: int = 0) -> list[LogLine]:
+        """What it did, in order; only lines with a greater id than `after`. NotFound."""
+        self.job(job_id)
+        rows = self._rows("SELECT id, at, line FROM job_log WHERE job_id = ? AND id > ? ORDER BY id", [job_id, after])
+        return [LogLine(**row) for row in rows]
+
+    def set_job_priority(self, job_id: int, priority: int, *, actor: str) -> Job:
+        """Let one that waits go before or after others, 0 to 100, higher first. NotFound, InvalidInput, Conflict."""
+        if not 0 <= priority <= PRIORITY_MAX:
+            raise InvalidInput(f"A priority is 0 to {PRIORITY_MAX}, not {priority}.")
+        with self._write() as db:
+            job = self.job(job_id)
+            sql = "UPDATE jobs SET priority = ? WHERE id = ? AND state = 'queued'"
+            if db.execute(sql, [priority, job_id]).rowcount == 0:
+                raise Conflict(f"Job {job_id} is {job.state}; only one that waits has a place in the queue.")
+            self._log(job_id, f"Priority {priority} by {actor}.")
+            data = {"job": job_id, "kind": job.kind, "priority": priority}
+            self._record(actor, "job.priority_set", job.workspace, job.snapshot_id, data=data)
+            return self.job(job_id)
+
     # the worker's side
 
-    def claim_job(self, running_workspaces: Collection[int] = ()) -> Job | None:
-        """QUEUED → RUNNING for the oldest job that may run now, with one more attempt; None when there is none.
+    def claim_job(self, running_workspaces: Collection[int] = (), full: Collection[JobKind] = ()) -> Job | None:
+        """QUEUED → RUNNING for the first job that may run now, with one more attempt; None when there is none.
 
-        A workspace of which a job runs, or that is in `running_workspaces` (ids), is left alone.
+        A workspace of which a job runs, or that is in `running_workspaces` (ids), is left alone; so are kinds in
+        `full`.
         """
-        oldest = f"""
+        first = f"""
             SELECT j.id FROM jobs j
             WHERE j.state = 'queued' AND j.not_before <= ?
+              AND j.kind NOT IN (SELECT value FROM json_each(?))
               AND j.workspace_id NOT IN (SELECT value FROM json_each(?))
               AND NOT EXISTS (SELECT 1 FROM jobs r WHERE r.workspace_id = j.workspace_id AND r.state = 'running')
               AND (j.kind IN {_UNORDERED} OR NOT EXISTS (
                 SELECT 1 FROM jobs e WHERE e.workspace_id = j.workspace_id AND e.state = 'queued'
                 AND e.id < j.id AND e.kind NOT IN {_UNORDERED}))
-            ORDER BY j.id LIMIT 1"""  # noqa: S608 -- our own constant
-        params = [time.time(), json.dumps(sorted(running_workspaces))]
-        if self._find(oldest, params) is None:  # without the write lock: the worker asks often
+            ORDER BY j.priority + (? - max(j.created_at, coalesce((SELECT max(b.started_at) FROM jobs b
+                WHERE b.workspace_id = j.workspace_id AND b.kind = j.kind), 0))) / ? DESC, j.id LIMIT 1"""  # noqa: S608 -- our own constant
+        now = time.time()
+        params = [now, json.dumps(sorted(full)), json.dumps(sorted(running_workspaces)), now, AGEING_SECONDS]
+        if self._find(first, params) is None:  # without the write lock: the worker asks often
             return None
         with self._write() as db:
-            row = self._find(oldest, params)
+            row = self._find(first, params)
             if row is None:
                 return None
             db.execute(
-                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started_at = ?, progress = 0 WHERE id = ?",
-                [time.time(), row["id"]],
+                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started_at = ?, seen_at = ?, "
+                "progress = 0, bytes_done = NULL, bytes_total = NULL, expected_at = NULL WHERE id = ?",
+                [now, now, row["id"]],
             )
-            return self.job(row["id"])
+            job = self.job(row["id"])
+            self._log(job.id, "Begun." if job.attempts == 1 else f"Begun again, attempt {job.attempts}.")
+            return job
 
-    def job_progress(self, job_id: int, fraction: float | None, message: str) -> None:
-        """What a running job does now; `fraction` 0 to 1, None when it is not known. Ignored once it has ended."""
+    def job_progress(
+        self,
+        job_id: int,
+        fraction: float | None,
+        message: str,
+        size: tuple[int, int] | None = None,
+        expected_at: float | None = None,
+    ) -> None:
+        """What a running job does now; `fraction` 0 to 1, None when it is not known. Ignored once it has ended.
+
+        `size` is the bytes done of how many, `expected_at` when that will be all. A new message is a line of its log.
+        """
         done = None if fraction is None or fraction != fraction else min(max(fraction, 0.0), 1.0)
+        part, whole = size or (None, None)
         with self._write() as db:
+            before = self._find("SELECT message FROM jobs WHERE id = ? AND state = 'running'", [job_id])
+            if before is None:
+                return
             db.execute(
-                "UPDATE jobs SET progress = coalesce(?, progress), message = ? WHERE id = ? AND state = 'running'",
-                [done, message[:_TEXT_MAX], job_id],
+                "UPDATE jobs SET progress = coalesce(?, progress), message = ?, seen_at = ?, bytes_done = ?, "
+                "bytes_total = ?, expected_at = ? WHERE id = ?",
+                [done, message[:_TEXT_MAX], time.time(), part, whole, expected_at, job_id],
             )
+            if message[:_TEXT_MAX] != before["message"]:
+                self._log(job_id, message)
 
     def finish_job(self, job_id: int, message: str) -> None:
         """RUNNING → DONE. NotFound; Conflict when it does not run."""
         with self._write() as db:
             job = self.job(job_id)
             sql = (
-                "UPDATE jobs SET state = 'done', progress = 1, message = ?, error = NULL, finished_at = ? "
-                "WHERE id = ? AND state = 'running'"
+                "UPDATE jobs SET state = 'done', progress = 1, message = ?, error = NULL, finished_at = ?, "
+                "expected_at = NULL WHERE id = ? AND state = 'running'"
             )
             if db.execute(sql, [message[:_TEXT_MAX], time.time(), job_id]).rowcount == 0:
                 raise Conflict(f"Job {job_id} is {job.state}, not running.")
+            self._log(job_id, message)
             self._record(SYSTEM, "job.done", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
 
     def fail_job(self, job_id: int, error: str, retry_in: float | None) -> None:
         """RUNNING → QUEUED, to be tried again in `retry_in` seconds, or FAILED with None. NotFound, Conflict."""
-        with self._write() as db:
-            job = self.job(job_id)
-            now, again = time.time(), retry_in is not None
-            sql = (
-                "UPDATE jobs SET state = ?, error = ?, not_before = ?, finished_at = ? "
-                "WHERE id = ? AND state = 'running'"
-            )
-            state = JobState.QUEUED if again else JobState.FAILED
-            params = [state, error[:_TEXT_MAX], now + (retry_in or 0), None if again else now, job_id]
-            if db.execute(sql, params).rowcount == 0:
-                raise Conflict(f"Job {job_id} is {job.state}, not running.")
+        again = retry_in is not None
+        with self._write():
+            job = self._end(job_id, JobState.QUEUED if again else JobState.FAILED, error, retry_in or 0.0)
             if not again:
-                self._record(
-                    SYSTEM,
-                    "job.failed",
-                    job.workspace,
-                    job.snapshot_id,
-                    data={"job": job_id, "kind": job.kind, "error": error},
-                )
+                data = {"job": job_id, "kind": job.kind, "error": error}
+                self._record(SYSTEM, "job.failed", job.workspace, job.snapshot_id, data=data)
+
+    def stop_job(self, job_id: int, error: str) -> None:
+        """RUNNING → CANCELLED, once it has done what `cancelled_by` asked for. NotFound, Conflict."""
+        with self._write():
+            job = self._end(job_id, JobState.CANCELLED, error, 0.0)
+            self._record(
+                job.cancelled_by or SYSTEM,
+                "job.cancelled",
+                job.workspace,
+                job.snapshot_id,
+                data={"job": job_id, "kind": job.kind},
+            )
+
+    def cancellations(self) -> dict[int, str]:
+        """Running jobs that somebody wants to end: by id, who."""
+        rows = self._rows("SELECT id, cancelled_by FROM jobs WHERE state = 'running' AND cancelled_by IS NOT NULL")
+        return {row["id"]: row["cancelled_by"] for row in rows}
 
     def requeue_running(self) -> int:
         """Queue what a killed worker left running; returns how many. Only the one worker calls it, at its start."""
         with self._write() as db:
-            return db.execute("UPDATE jobs SET state = 'queued', not_before = 0 WHERE state = 'running'").rowcount
+            for row in self._rows("SELECT id FROM jobs WHERE state = 'running'"):
+                self._log(row["id"], "The worker ended; it is taken up again.")
+            return db.execute(
+                "UPDATE jobs SET state = 'queued', not_before = 0, expected_at = NULL WHERE state = 'running'"
+            ).rowcount
+
+    def _end(self, job_id: int, state: JobState, error: str, pause: float) -> Job:
+        """RUNNING → `state`, in which it is never shown as complete; queued, it waits for `pause` seconds."""
+        with self._write() as db:
+            job, now = self.job(job_id), time.time()
+            sql = (
+                "UPDATE jobs SET state = ?, error = ?, not_before = ?, finished_at = ?, expected_at = NULL, "
+                "progress = min(progress, 0.99) WHERE id = ? AND state = 'running'"
+            )
+            waits = state is JobState.QUEUED
+            params = [state, error[:_TEXT_MAX], now + pause if waits else 0, None if waits else now, job_id]
+            if db.execute(sql, params).rowcount == 0:
+                raise Conflict(f"Job {job_id} is {job.state}, not running.")
+            self._log(job_id, f"{error} It is tried again in {pause:.0f} s." if waits else error)
+            return job
+
+    def _log(self, job_id: int, line: str) -> None:
+        with self._write() as db:
+            self._insert("job_log", {"job_id": job_id, "at": time.time(), "line": line[:_LINE_MAX]})
+            db.execute(
+                "DELETE FROM job_log WHERE job_id = ? AND id <= "
+                "(SELECT id FROM job_log WHERE job_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                [job_id, job_id, LOG_MAX],
+            )
 
     def _queue(
         self,
@@ -168,7 +252,8 @@ class Jobs(Workspaces, Events):
         with self._write():
             row = {"kind": JobKind(kind), "state": JobState.QUEUED, "workspace_id": workspace_id}
             more = {"snapshot_id": snapshot_id, "requested_by": actor, "created_at": time.time()}
-            return self.job(self._insert("jobs", {**row, **more, "arguments": _arguments(arguments)}))
+            more |= {"arguments": _arguments(arguments), "priority": KINDS[JobKind(kind)].priority}
+            return self.job(self._insert("jobs", {**row, **more}))
 
 
 def _arguments(arguments: Mapping[str, str] | None) -> str:

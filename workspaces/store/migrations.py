@@ -15,6 +15,7 @@ from collections.abc import Callable
 from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
+from workspaces.jobkinds import KINDS
 
 
 def m0001_tables(db: Database) -> None:
@@ -248,7 +249,77 @@ def m0003_versions(db: Database) -> None:
     )
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh, m0003_versions)
+def m0006_jobs(db: Database) -> None:
+    """Order, life, bytes and log of jobs; what people are told of, and what is on its way to them."""
+    db.executescript(
+        """
+        ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 50 CHECK (priority BETWEEN 0 AND 100);
+        ALTER TABLE jobs ADD COLUMN cancelled_by TEXT;
+        ALTER TABLE jobs ADD COLUMN seen_at REAL;
+        ALTER TABLE jobs ADD COLUMN bytes_done INTEGER;
+        ALTER TABLE jobs ADD COLUMN bytes_total INTEGER;
+        ALTER TABLE jobs ADD COLUMN expected_at REAL;
+        CREATE INDEX jobs_begun ON jobs (workspace_id, kind, started_at);
+
+        CREATE TABLE job_log (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            job_id INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+            at REAL NOT NULL,
+            line TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX job_log_job ON job_log (job_id, id);
+
+        ALTER TABLE users ADD COLUMN email TEXT;
+
+        CREATE TABLE news (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            at REAL NOT NULL,
+            kind TEXT NOT NULL,
+            workspace TEXT,
+            snapshot_id INTEGER,
+            job_id INTEGER,
+            text TEXT NOT NULL,
+            read_at REAL
+        ) STRICT;
+        CREATE INDEX news_user ON news (user_id, id);
+        CREATE INDEX news_unread ON news (user_id, id) WHERE read_at IS NULL;
+        CREATE INDEX news_snapshot ON news (snapshot_id);
+
+        CREATE TABLE webhooks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            url TEXT NOT NULL UNIQUE,
+            key TEXT NOT NULL UNIQUE,
+            created_at REAL NOT NULL
+        ) STRICT;
+
+        -- What is on its way out of this host. `token` names it to the receiver, the same at every try.
+        CREATE TABLE deliveries (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            token TEXT NOT NULL UNIQUE,
+            user_id INTEGER REFERENCES users (id) ON DELETE CASCADE,
+            webhook_id INTEGER REFERENCES webhooks (id) ON DELETE CASCADE,
+            kind TEXT NOT NULL,
+            workspace TEXT,
+            payload TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('waiting', 'sent', 'dead')),
+            attempts INTEGER NOT NULL DEFAULT 0,
+            not_before REAL NOT NULL DEFAULT 0,
+            error TEXT,
+            created_at REAL NOT NULL,
+            ended_at REAL,
+            CHECK ((user_id IS NULL) != (webhook_id IS NULL))
+        ) STRICT;
+        CREATE INDEX deliveries_waiting ON deliveries (not_before) WHERE state = 'waiting';
+        CREATE INDEX deliveries_user ON deliveries (user_id, id);
+        CREATE INDEX deliveries_webhook ON deliveries (webhook_id, id);
+        """
+    )
+    for kind, rule in KINDS.items():
+        db.execute("UPDATE jobs SET priority = ? WHERE kind = ?", [rule.priority, kind])
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh, m0003_versions, m0006_jobs)
 
 
 def _migrations() -> Migrations:

@@ -34,23 +34,31 @@ class Retries(Snapshots):
                 self._reopen(self.snapshot(job.snapshot_id))
             db.execute(
                 "UPDATE jobs SET state = 'queued', attempts = 0, not_before = 0, progress = 0, message = '', "
-                "error = NULL, created_at = ?, started_at = NULL, finished_at = NULL WHERE id = ?",
+                "error = NULL, created_at = ?, started_at = NULL, finished_at = NULL, cancelled_by = NULL, "
+                "seen_at = NULL, bytes_done = NULL, bytes_total = NULL WHERE id = ?",
                 [time.time(), job_id],
             )
+            self._log(job_id, f"Queued again by {actor}.")
             self._record(actor, "job.retried", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
             return self.job(job_id)
 
     def cancel_job(self, job_id: int, *, actor: str) -> Job:
         """Cancel one that is queued; the snapshot of a commit fails with it, and can be retried.
 
-        NotFound; Conflict once it runs or has ended.
+        One that runs is told to end, and is still running when this returns: it ends where it can without leaving
+        something half done, or is done before. NotFound; Conflict once it has ended.
         """
         with self._write() as db:
             job = self.job(job_id)
-            sql = "UPDATE jobs SET state = 'cancelled', finished_at = ?, error = ? WHERE id = ? AND state = 'queued'"
             said = f"Cancelled by {actor}."
+            if job.state is JobState.RUNNING:
+                db.execute("UPDATE jobs SET cancelled_by = coalesce(cancelled_by, ?) WHERE id = ?", [actor, job_id])
+                self._log(job_id, f"{actor} cancels it.")
+                return self.job(job_id)
+            sql = "UPDATE jobs SET state = 'cancelled', finished_at = ?, error = ? WHERE id = ? AND state = 'queued'"
             if db.execute(sql, [time.time(), said, job_id]).rowcount == 0:
-                raise Conflict(f"Job {job_id} is {job.state}; only one that waits can be cancelled.")
+                raise Conflict(f"Job {job_id} is {job.state}; only one that waits or runs can be cancelled.")
+            self._log(job_id, said)
             if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
                 self.fail_snapshot(job.snapshot_id, said)
             self._record(actor, "job.cancelled", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})

@@ -38,6 +38,7 @@ def to_user(row: Row) -> User:
         disabled=bool(row["disabled"]),
         created_at=row["created_at"],
         has_totp=bool(row["has_totp"]),
+        email=row["email"],
     )
 
 
@@ -86,7 +87,10 @@ def to_snapshot(row: Row) -> Snapshot:
 
 def to_job(row: Row) -> Job:
     arguments = json.loads(row["arguments"])
-    return Job(**{**row, "kind": JobKind(row["kind"]), "state": JobState(row["state"]), "arguments": arguments})
+    state = JobState(row["state"])
+    waits = state is JobState.QUEUED and row["retry_at"] > 0
+    known = {"kind": JobKind(row["kind"]), "state": state, "arguments": arguments}
+    return Job(**{**row, **known, "retry_at": row["retry_at"] if waits else None})
 
 
 def to_event(row: Row) -> Event:

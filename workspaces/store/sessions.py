@@ -11,6 +11,7 @@ ended are kept, of each kind so many, and the others go.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from workspaces.errors import Conflict
 from workspaces.model import Session
@@ -26,11 +27,25 @@ _SESSIONS = (
 )
 # `+` keeps SQLite to the index of the open rows, of which there are as many as sessions: the others only grow.
 _COMPANY = (
-    "SELECT started_at, address, NULL AS name FROM (SELECT started_at, address FROM sessions "
+    "SELECT started_at, address, NULL AS name, NULL AS news FROM (SELECT started_at, address FROM sessions "
     "WHERE user = ? AND kind = 'shell' ORDER BY started_at DESC LIMIT 1) "
-    "UNION ALL SELECT DISTINCT NULL, NULL, user FROM sessions "
-    "WHERE ended_at IS NULL AND +workspace_id = ? AND +user != ?"
+    "UNION ALL SELECT DISTINCT NULL, NULL, user, NULL FROM sessions "
+    "WHERE ended_at IS NULL AND +workspace_id = ? AND +user != ? "
+    "UNION ALL SELECT NULL, text, NULL, id FROM news "
+    "WHERE read_at IS NULL AND user_id = (SELECT id FROM users WHERE name = ?)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """`last` is when the user last began a shell, and from which address; `others` who else is on.
+
+    `news` are the user's unread items, the newest first, each with its id.
+    """
+
+    last: tuple[float, str] | None
+    others: list[str]
+    news: list[tuple[int, str]]
 
 
 class Sessions(Workspaces):
@@ -99,8 +114,12 @@ class Sessions(Workspaces):
         rows = self._rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])
         return [Session(**row) for row in rows]
 
-    def company(self, user: str, workspace_id: int) -> tuple[tuple[float, str] | None, list[str]]:
-        """For a greeting, in one read: when `user` last began a shell and from which address, and who else is on."""
-        rows = self._rows(_COMPANY, [user, workspace_id, user])
-        last = next(((row["started_at"], row["address"]) for row in rows if row["name"] is None), None)
-        return last, sorted(row["name"] for row in rows if row["name"] is not None)
+    def company(self, user: str, workspace_id: int) -> Company:
+        """For a greeting, in one read: what `user` wants to know who begins a shell."""
+        rows = self._rows(_COMPANY, [user, workspace_id, user, user])
+        last = [(row["started_at"], row["address"]) for row in rows if row["started_at"] is not None]
+        return Company(
+            last[0] if last else None,
+            sorted(row["name"] for row in rows if row["name"] is not None),
+            sorted(((row["news"], row["address"]) for row in rows if row["news"] is not None), reverse=True),
+        )

@@ -6,13 +6,13 @@ import time
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.model import Key, Role, User
-from workspaces.names import check_name, printable
+from workspaces.names import check_address, check_name, printable
 from workspaces.store.connection import Connections
 from workspaces.store.rows import to_key, to_user
 
 _USERS = (
     "SELECT id, name, role, password_hash IS NOT NULL AS has_password, disabled, created_at, "
-    "totp_secret IS NOT NULL AS has_totp FROM users"
+    "totp_secret IS NOT NULL AS has_totp, email FROM users"
 )
 _KEYS = (
     "SELECT k.id, u.name AS user, k.fingerprint, k.line, k.added_at, k.last_used_at, k.last_used_from, k.options "
@@ -84,6 +84,14 @@ class Users(Connections):
         with self._write() as db:
             sql = "UPDATE users SET totp_step = ? WHERE name = ? AND totp_secret = ? AND totp_step < ?"
             return bool(db.execute(sql, [step, name, secret, step]).rowcount)
+
+    def set_email(self, name: str, address: str | None, *, actor: str) -> None:
+        """Where news are sent to; None for nowhere. NotFound, InvalidInput for what is no address."""
+        with self._write() as db:
+            user = self.user(name)
+            found = None if address is None else check_address(address)
+            db.execute("UPDATE users SET email = ? WHERE id = ?", [found, user.id])
+            self._record(actor, "user.email_set" if found else "user.email_removed", data={"user": name})
 
     def set_disabled(self, name: str, disabled: bool, *, actor: str) -> None:
         """Refuse or allow logins. Nothing happens when it is so already; NotFound, Conflict for the last admin."""

@@ -1,0 +1,37 @@
+"""The worker's sign of life: the time of its lock file, set anew every few seconds, read by whoever wants to know.
+
+A file and not a row: a write to the store makes every open page look whether something is new.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+LOCK = "worker.lock"
+BEAT_SECONDS = 5.0
+LATE_SECONDS = 30.0  # without a beat; a store that is busy holds one up for some seconds
+
+
+def beat(locks: Path) -> None:
+    """Show life in the directory of locks. A disk that is full does not keep the worker from its work."""
+    with suppress(OSError):
+        os.utime(locks / LOCK)
+
+
+def trouble(locks: Path) -> str | None:
+    """What is wrong with the worker in a sentence, None when it lives."""
+    try:
+        with (locks / LOCK).open("rb") as file:
+            beaten = os.fstat(file.fileno()).st_mtime
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                late = time.time() - beaten
+                return f"The worker has shown no life for {late:.0f} s." if late > LATE_SECONDS else None
+    except OSError:
+        pass
+    return "No worker runs, so nothing is committed, archived, started or stopped."

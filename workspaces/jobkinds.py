@@ -1,0 +1,48 @@
+"""What holds for each kind of job, in one table: a new kind is one row more here and one handler in the worker.
+
+Pure. The store orders the queue by it, the worker bounds its threads by it, and people are told of what it calls late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workspaces.model import JobKind
+
+PRIORITY_MAX = 100
+AGEING_SECONDS = 30.0  # of waiting that weigh as much as one more of priority: the lowest is first within an hour
+
+MINUTE, HOUR = 60.0, 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`priority` is that of a new job, 0 to PRIORITY_MAX, higher first.
+
+    At most `at_once` of them run together (0: as many as there are places). One that takes longer than `longest`
+    seconds has failed; one that tells nothing for `quiet` seconds is shown as stalled. What is `prompt` somebody
+    waits for at a terminal, and a place is kept for it. What is `ordered` changes the container, and never overtakes
+    an earlier one of the same workspace.
+    """
+
+    priority: int
+    at_once: int
+    longest: float
+    quiet: float
+    prompt: bool = False
+    ordered: bool = True
+
+
+KINDS: Mapping[JobKind, Kind] = {
+    JobKind.START: Kind(80, 0, 15 * MINUTE, 3 * MINUTE, prompt=True),
+    JobKind.STOP: Kind(80, 0, 15 * MINUTE, 3 * MINUTE, prompt=True),
+    JobKind.RESTART: Kind(80, 0, 15 * MINUTE, 3 * MINUTE, prompt=True),
+    JobKind.RESET: Kind(70, 2, HOUR, 15 * MINUTE),
+    JobKind.REMOVE: Kind(70, 2, HOUR, 15 * MINUTE),
+    JobKind.RESTORE: Kind(70, 2, 4 * HOUR, 15 * MINUTE),
+    JobKind.INSPECT: Kind(60, 2, 30 * MINUTE, 10 * MINUTE, ordered=False),
+    JobKind.COMMIT: Kind(50, 2, 4 * HOUR, 30 * MINUTE),
+    JobKind.ARCHIVE: Kind(20, 1, 12 * HOUR, 5 * MINUTE, ordered=False),
+}
+UNORDERED = tuple(kind for kind, rule in KINDS.items() if not rule.ordered)
