@@ -25,7 +25,15 @@ from typing import IO
 from workspaces import snapshots
 from workspaces.archive import Archive
 from workspaces.engine.base import Engine, Progress
-from workspaces.errors import Conflict, EngineTimeout, EngineUnavailable, NotFound, StoreError, WorkspacesError
+from workspaces.errors import (
+    ArchiveUnavailable,
+    Conflict,
+    EngineTimeout,
+    EngineUnavailable,
+    NotFound,
+    StoreError,
+    WorkspacesError,
+)
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, JobKind, SnapshotState
 from workspaces.sampling import Sampler
@@ -45,7 +53,7 @@ GRACE_SECONDS = 20.0  # for running jobs to end when the worker is told to
 ABANDON_SECONDS = 5.0  # for them to notice that they should not wait
 MESSAGE_MAX = 1000
 
-AGAIN = (EngineUnavailable, EngineTimeout, StoreError)
+AGAIN = (EngineUnavailable, EngineTimeout, StoreError, ArchiveUnavailable)
 
 
 class _Abandoned(BaseException):

@@ -248,7 +248,17 @@ def m0003_versions(db: Database) -> None:
     )
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh, m0003_versions)
+def m0005_retention(db: Database) -> None:
+    """Which versions a challenge keeps; without a number, all."""
+    db.executescript(
+        """
+        ALTER TABLE challenges ADD COLUMN keep_last INTEGER CHECK (keep_last > 0);
+        ALTER TABLE challenges ADD COLUMN keep_submitted INTEGER NOT NULL DEFAULT 1 CHECK (keep_submitted IN (0, 1));
+        """
+    )
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh, m0003_versions, m0005_retention)
 
 
 def _migrations() -> Migrations:
