@@ -200,10 +200,10 @@ def test_a_full_disk_is_told_and_leaves_no_file(archive: Archive, monkeypatch: p
 
     write = BlobWriter.write
 
-    def full(writer: BlobWriter, data: bytes) -> int:
+    def full(writer: BlobWriter, data: bytes) -> None:
         if len(data) > 1000:
             raise OSError(28, "No space left on device")
-        return write(writer, data)
+        write(writer, data)
 
     monkeypatch.setattr(BlobWriter, "write", full)
     with pytest.raises(ArchiveError, match=r"The disk of the archive in .* is full"):

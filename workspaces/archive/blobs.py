@@ -65,8 +65,11 @@ class Blobs:
             raise Corrupt(f"{blob.digest} cannot be read: {exc.strerror}.") from exc
 
     def tail(self, blob: Descriptor, size: int) -> bytes:
-        """The last bytes of a blob, not checked."""
-        return b"".join(self.storage.read(_name(blob.digest), size))
+        """The last bytes of a blob, not checked. Raises Corrupt when it is missing."""
+        try:
+            return b"".join(self.storage.read(_name(blob.digest), size))
+        except FileNotFoundError:
+            raise Corrupt(f"{blob.digest} is missing from the archive.") from None
 
     def add(self, data: bytes) -> Descriptor:
         """Store a small blob."""
@@ -109,17 +112,12 @@ class BlobWriter:
         self._sha = hashlib.sha256()
         self._size = 0
 
-    def write(self, data: bytes) -> int:
-        """Add all of `data`; its length, as a file says it."""
+    def write(self, data: bytes) -> None:
         self._sha.update(data)
         self._size += len(data)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
-        return len(data)
-
-    def flush(self) -> None:
-        """As a file has it; nothing is held back."""
 
     def keep(self) -> Descriptor:
         """Make it durable under its digest; a blob that was there, perhaps damaged, is replaced."""

@@ -34,6 +34,9 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ResponseStreamingError,
 )
+from botocore.exceptions import (
+    ConnectionError as NotConnected,
+)
 
 from workspaces.archive.storage import BLOBS, CHUNK, MAX_DOCUMENT, Changed, Stored
 from workspaces.errors import ArchiveError, ArchiveUnavailable, Corrupt, SettingsError
@@ -250,7 +253,7 @@ class S3:
                 f"Write access_key and secret_key into keys/{CREDENTIALS_FILE} (mode 0600), or give them as boto3 "
                 "finds them.",
             ) from exc
-        except HTTPClientError as exc:
+        except (HTTPClientError, NotConnected) as exc:
             raise _unavailable(self.where, "does not answer") from exc
         except (IncompleteReadError, ResponseStreamingError) as exc:
             raise _unavailable(self.where, "breaks off while it is read") from exc
@@ -271,7 +274,7 @@ class S3:
         if code in _DENIED:
             return ArchiveError(
                 f"{self.where} refuses this host ({code}).",
-                f"Are the credentials in keys/{CREDENTIALS_FILE} right? They must allow to read, write, list and delete.",
+                f"Are the credentials in keys/{CREDENTIALS_FILE} right, and may they read, write, list and delete?",
             )
         return ArchiveError(f"{self.where} refuses that ({code or status}).")
 

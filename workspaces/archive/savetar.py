@@ -19,6 +19,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -76,7 +77,7 @@ def read(
     that image, ArchiveError for a compression that Docker's older engines could not load again.
     """
     contents = _Contents(layers={diff_id: layer for diff_id, layer in known.items() if diff_id in diff_ids})
-    sizes = {images.unpacked_size(layer) for layer in contents.layers.values()} if guess else set()
+    sizes = set(_sizes(images, contents.layers.values())) if guess else set()
     stream = _Reader(chunks, progress)
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:
@@ -87,6 +88,12 @@ def read(
     except (tarfile.TarError, EOFError, OverflowError) as exc:
         raise Corrupt(f"The engine's tar cannot be read: {exc}.") from exc
     return _assemble(contents, config_digest, diff_ids)
+
+
+def _sizes(images: Images, layers: Iterable[Layer]) -> Iterator[int]:
+    for layer in layers:
+        with suppress(Corrupt):  # another host has just deleted it; `put` will see
+            yield images.unpacked_size(layer)
 
 
 def _take(

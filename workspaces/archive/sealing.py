@@ -4,8 +4,8 @@
     manifest and configuration ─► recipients + this host ─► blob   so that the host sees what it has, and shares layers
 
 `recipients` are age public keys. Their identities need not be on the host: they are read from
-keys/archive-identity.txt, or the file that a command names, when something is to be read again. The host has a key of
-its own (keys/archive-host.txt), made when it first encrypts; what it opens, the host's engine and database hold as well.
+keys/archive-identity.txt, or the file that a command names, when something is to be read again. The host has a key
+of its own (keys/archive-host.txt), made when it first encrypts; what it opens, its engine and database have as well.
 """
 
 from __future__ import annotations
@@ -65,13 +65,11 @@ class Seal:
         recipients = list(self._recipients)
         if host and self._keys is not None:
             recipients.append(self._host_key().to_public())
-        source = _Source(chunks)
+        source, watched = _Source(chunks), _Watched(sink)
         try:
-            pyrage.encrypt_io(io.BufferedReader(source, CHUNK), sink, recipients)
+            pyrage.encrypt_io(io.BufferedReader(source, CHUNK), watched, recipients)
         except pyrage.EncryptError as exc:
-            if source.failed is not None:
-                raise source.failed from None
-            raise OSError(0, f"encryption failed ({exc})") from exc
+            raise source.failed or watched.failed or ArchiveError(f"Encryption failed: {exc}.") from None
 
     def decrypt(self, chunks: Iterator[bytes], *, host: bool) -> Iterator[bytes]:
         """The plain bytes, in pieces. Raises NoIdentity, Corrupt.
@@ -205,6 +203,25 @@ class _Source(io.RawIOBase):
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
+
+
+class _Watched:
+    """A file being written; keeps the exception that pyrage would turn into its own."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self.failed: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._sink.write(data)
+        except BaseException as exc:
+            self.failed = exc
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        return
 
 
 class _Sink:
