@@ -287,7 +287,7 @@ def test_killed_before_any_request_it_is_whole_or_absent(
 ) -> None:
     """put, remove and collect, killed before each request that they make; the next attempt ends it."""
     session = boto3.session.Session()  # a new one reads its data files each time
-    monkeypatch.setattr("boto3.session.Session", lambda: session)
+    monkeypatch.setattr("boto3.session.Session", lambda *_, **__: session)
     seal = _seal(tmp_path) if sealed else Seal()
     for step in range(0, 60, stride):
         bucket, place = new_bucket(s3_server), tmp_path / str(step)
