@@ -108,7 +108,8 @@ def test_an_encrypted_archive(ready: Run, engine: MemoryEngine, tmp_path: Path) 
     root.mkdir(exist_ok=True)
     (root / "file").write_text("secret")
     assert ready("snapshot", "commit", "als/alice", "-m", "first").status == 0
-    [listed] = ready("archive", "list", "--json").json  # type: ignore[misc]
+    listed: Any = ready("archive", "list", "--json").json
+    [listed] = listed
     assert listed["encrypted"] is True
     assert listed["digest"] == ready("snapshot", "show", "1", "--json").json["manifest_digest"]  # type: ignore[index]
     assert "encrypted layers were not looked into" in ready("archive", "verify").out
@@ -142,3 +143,8 @@ def test_wrong_settings_are_said_and_nothing_else_breaks(ready: Run, tmp_path: P
     assert ran.status == 2
     assert "no age public key" in ran.err
     assert ready("list").status == 0
+    found: Any = ready("doctor", "--json").json
+    [archive] = [finding for finding in found if finding["subject"] == "archive"]
+    assert archive["level"] == "bad"
+    (tmp_path / "home" / "workspaces.toml").unlink()
+    assert "0 versions in " in ready("doctor").out

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workspaces import prerequisites
+from workspaces.archive import open_archive
 from workspaces.engine import keyrings
 from workspaces.engine.base import Engine
 from workspaces.errors import WorkspacesError
@@ -78,6 +79,19 @@ def state(settings: Settings) -> Iterator[Finding]:
         level = "ok" if usage.free >= FREE_WANTED else "warn"
         fix = "" if level == "ok" else "make room, or put [archive] url on another disk"
         yield Finding(level, "disk", f"{usage.free >> 30} GiB free of {usage.total >> 30} in {place}", fix)
+
+
+def archive(settings: Settings) -> Iterator[Finding]:
+    """The archive: whether it answers, and whether what is written there is encrypted."""
+    try:
+        found = open_archive(settings)
+        versions = len(found.digests())
+    except WorkspacesError as error:
+        yield Finding("bad", "archive", error.message, error.hint or "workspaces archive verify")
+        return
+    recipients = len(settings.archive_recipients)
+    sealed = f"encrypted for {recipients} recipients" if recipients else "not encrypted"
+    yield Finding("ok", "archive", f"{versions} versions in {found.where}; new ones are {sealed}")
 
 
 def engine(found: Engine) -> Iterator[Finding]:

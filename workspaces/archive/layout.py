@@ -60,6 +60,11 @@ class Archive:
         """The directory of this host in which what is being archived needs room."""
         return self._storage.local
 
+    @property
+    def where(self) -> str:
+        """The directory, or the bucket's address, for people."""
+        return self._storage.where
+
     # reading
     def list(self) -> list[ArchivedImage]:
         """All images, in the order in which they came. Raises Corrupt when a manifest is damaged, NoIdentity."""
@@ -94,6 +99,8 @@ class Archive:
 
     def read_blob(self, blob: Descriptor) -> Iterator[bytes]:
         """A configuration or layer of some image, decrypted, in chunks. NotFound; Corrupt at its end at the latest."""
+        if self._images.blobs.has(blob):
+            return self._images.blobs.read(blob)
         for lies in self._index().images.values():
             with suppress(Corrupt):
                 image = self._images.image(lies)

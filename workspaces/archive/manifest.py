@@ -8,6 +8,7 @@ An encrypted image lies as a manifest of the same form, whose types say that its
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,10 +78,9 @@ class Record:
     unpacked: tuple[int, ...]
 
     def to_bytes(self) -> bytes:
-        """As JSON."""
-        return compact(
-            {"manifest": self.manifest.decode(), "config": self.config.decode(), "unpacked": list(self.unpacked)}
-        )
+        """As JSON; the two documents in base64, since their digests depend on every byte."""
+        manifest, config = (base64.b64encode(data).decode() for data in (self.manifest, self.config))
+        return compact({"manifest": manifest, "config": config, "unpacked": list(self.unpacked)})
 
 
 @dataclass(slots=True)
@@ -149,13 +149,14 @@ def parse_record(data: bytes) -> tuple[Record, Manifest]:
     try:
         value = json.loads(data)
         unpacked = tuple(int(size) for size in value["unpacked"])
-        record = Record(value["manifest"].encode(), value["config"].encode(), unpacked)
+        manifest, config = (base64.b64decode(value[name], validate=True) for name in ("manifest", "config"))
+        record = Record(manifest, config, unpacked)
     except _WRONG as exc:
         raise Corrupt(f"The record of an encrypted image cannot be read: {exc}.") from exc
-    manifest = parse_manifest(record.manifest)
-    if not isinstance(manifest, Manifest) or len(manifest.layers) != len(unpacked):
+    parsed = parse_manifest(record.manifest)
+    if not isinstance(parsed, Manifest) or len(parsed.layers) != len(unpacked):
         raise Corrupt("The record of an encrypted image holds another kind of manifest.")
-    return record, manifest
+    return record, parsed
 
 
 def references(data: bytes) -> tuple[set[Descriptor], set[Descriptor]]:
