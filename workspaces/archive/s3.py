@@ -19,7 +19,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,10 @@ class S3:
             try:
                 with self._errors():
                     answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, **more)
-                for chunk in answer["Body"].iter_chunks(CHUNK):
-                    position += len(chunk)
-                    yield chunk
+                with closing(answer["Body"]) as body:
+                    for chunk in body.iter_chunks(CHUNK):
+                        position += len(chunk)
+                        yield chunk
                 return
             except _Missing:
                 raise FileNotFoundError(name) from None
@@ -290,7 +291,7 @@ class _Refused(ArchiveError):
 
 
 def _unavailable(where: str, what: str) -> ArchiveUnavailable:
-    return ArchiveUnavailable(f"{where} {what}.", "It is tried again; if that lasts, look at the S3 service.")
+    return ArchiveUnavailable(f"{where} {what}.", "Jobs try it again by themselves; if that lasts, look at the S3 service.")
 
 
 def _base64(digest: bytes) -> str:
