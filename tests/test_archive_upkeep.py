@@ -14,13 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.savetar import FakeImage, layer, sha256
-from workspaces.archive import Archive, manifest
+from workspaces.archive import Archive, documents, manifest
+from workspaces.archive.artifacts import parse_artifact
 from workspaces.archive.blobs import Blobs, Descriptor
+from workspaces.archive.sealing import Seal
 from workspaces.archive.storage import Changed, Directory
 from workspaces.errors import Corrupt, NotFound
 
@@ -243,11 +246,61 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(["manifests", "annotations", "digest", "size", "mediaType", "config", "layers", "manifest",
-                         "unpacked", manifest.REF_NAME, manifest.OWN_DIGEST]) | st.text(max_size=4),
+                         "unpacked", "artifactType", manifest.REF_NAME, manifest.OWN_DIGEST, manifest.SUBJECT,
+                         manifest.DOCUMENT_NAME]) | st.text(max_size=4),
         inner, max_size=5,
     ),
     max_leaves=20,
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_documents_about_an_image(tmp_path: Path, sealed: bool) -> None:
+    """A signed statement or a list of packages: kept beside the image, sealed with it, gone with it."""
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    recipients = [str(pyrage.x25519.Identity.generate().to_public())] if sealed else []
+    archive = Archive(tmp_path / "archive", Seal(recipients, keys))
+    digest = put(archive)
+    first = archive.attach(digest, "https://example.org/statement", b"who asked and decided: Person-Of-The-Statement")
+    bill = archive.attach(digest, "https://example.org/packages", b"[]" * 3000)
+    assert archive.attached(digest) == {
+        "https://example.org/statement": first,
+        "https://example.org/packages": bill,
+    }
+    assert archive.document(bill) == b"[]" * 3000
+    named = json.loads(archive.manifest_bytes(first))
+    assert sha256(archive.manifest_bytes(first)) == first
+    assert (named["subject"]["digest"], named["subject"]["size"]) == (digest, len(archive.manifest_bytes(digest)))
+    empty, document = archive.blobs_of(first)
+    assert b"".join(archive.read_blob(empty)) == b"{}"
+    assert b"".join(archive.read_blob(document)) == archive.document(first)
+    put(archive, TWO, "als/bob:v1")
+    fresh = Archive(archive.root, Seal(recipients, keys))
+    assert fresh.document(first).endswith(b"Person-Of-The-Statement")
+    assert fresh.garbage().blobs == ()
+    assert fresh.verify().problems == ()
+    assert len(fresh.list()) == 2
+    files = [path.read_bytes() for path in archive.root.rglob("*") if path.is_file()]
+    assert any(b"Person-Of-The-Statement" in data for data in files) is not sealed
+    second = fresh.attach(digest, "https://example.org/statement", b"another")
+    assert fresh.attached(digest)["https://example.org/statement"] == second
+    assert len(fresh.collect().blobs) == (3 if sealed else 2)
+    with pytest.raises(NotFound):
+        fresh.document(first)
+    lies = next(e for e in json.loads((archive.root / "index.json").read_text())["manifests"] if "artifactType" in e)
+    path = blob_path(archive, lies["digest"])
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + b"!")
+    [problem] = fresh.verify().problems
+    assert problem.images == (REF,)
+    path.write_bytes(data)
+    with pytest.raises(NotFound):
+        fresh.attach(sha256(b"none"), "x", b"y")
+    assert fresh.remove(digest)
+    assert fresh.attached(digest) == {}
+    fresh.collect()
+    assert len(list((archive.root / "blobs/sha256").iterdir())) == 4
 
 
 @settings(max_examples=200, deadline=None)
@@ -259,6 +312,9 @@ def test_no_json_breaks_the_readers(value: object, garbage: bytes) -> None:
         manifest.references,
         manifest.config_diff_ids,
         lambda data: manifest.parse_index(data, "1", "x").to_bytes(),
+        lambda data: documents.attached(manifest.parse_index(data, "1", "x")),
+        lambda data: manifest.parse_index(data, "1", "x").drop("x"),
+        parse_artifact,
     ]
     for data in (json.dumps(value).encode(), json.dumps({"manifests": [value], "layers": [value]}).encode(), garbage):
         for read in readers:

@@ -16,7 +16,15 @@ from hashlib import sha256
 
 from workspaces.archive.blobs import Blobs, BlobWriter, Descriptor, checked
 from workspaces.archive.deflate import pack
-from workspaces.archive.manifest import Manifest, Record, SealedManifest, config_diff_ids, parse_manifest, parse_record
+from workspaces.archive.manifest import (
+    Manifest,
+    Record,
+    SealedManifest,
+    config_diff_ids,
+    parse_manifest,
+    parse_record,
+    parse_stored,
+)
 from workspaces.archive.sealing import Seal
 from workspaces.archive.storage import Storage
 from workspaces.errors import ArchiveError, Corrupt
@@ -75,13 +83,13 @@ class Images:
         """The image's own manifest. Raises Corrupt, NoIdentity."""
         if image.record is None:
             return self.blobs.read_json(image.lies)
-        return self._record(image.record)[0].manifest
+        return self.record(image.record).manifest
 
     def config_bytes(self, image: Image) -> bytes:
         """The image's configuration. Raises Corrupt, NoIdentity."""
         if image.record is None:
             return self.blobs.read_json(image.manifest.config)
-        return self._record(image.record)[0].config
+        return self.record(image.record).config
 
     def read(self, image: Image, blob: Descriptor) -> Iterator[bytes]:
         """Manifest, configuration or a layer of an image, checked. Raises Corrupt at the end at the latest."""
@@ -113,22 +121,33 @@ class Images:
             return lies.digest, lies
         data = manifest.to_bytes()
         record = Record(data, config, tuple(self.unpacked_size(layer) for layer in layers))
-        with BlobWriter(self.storage) as writer:
-            self.seal.encrypt([record.to_bytes()], writer, host=True)
-            stored = writer.keep()
+        stored = self.sealed(record.to_bytes())
         sealed = SealedManifest(stored, tuple(layer.stored for layer in layers), tuple(layer.tag for layer in layers))
         return f"sha256:{sha256(data).hexdigest()}", self.blobs.add(sealed.to_bytes())
 
+    def sealed(self, data: bytes) -> Descriptor:
+        """Store a small blob, encrypted for the recipients and this host."""
+        with BlobWriter(self.storage) as writer:
+            self.seal.encrypt([data], writer, host=True)
+            return writer.keep()
+
+    def record(self, blob: Descriptor) -> Record:
+        """The record of something sealed. Raises Corrupt, NoIdentity."""
+        return parse_record(b"".join(self.seal.decrypt(iter([self.blobs.read_json(blob)]), host=True)))
+
     def _open(self, lies: Descriptor) -> Image:
         data = self.blobs.read_json(lies)
-        parsed = parse_manifest(data)
+        parsed = parse_stored(data)
         if isinstance(parsed, Manifest):
             diff_ids = config_diff_ids(self.blobs.read_json(parsed.config))
             layers = tuple(Layer(layer, layer, "") for layer in parsed.layers)
             image = Image(lies.digest, lies, parsed, diff_ids, layers)
         else:
-            record, manifest = self._record(parsed.record)
-            if len(manifest.layers) != len(parsed.layers):
+            record = self.record(parsed.record)
+            manifest = parse_manifest(record.manifest)
+            for _ in checked(iter([record.config]), manifest.config):
+                pass
+            if not len(manifest.layers) == len(parsed.layers) == len(record.unpacked):
                 raise Corrupt(f"{lies.digest} has {len(parsed.layers)} layers, its record {len(manifest.layers)}.")
             rows = zip(manifest.layers, parsed.layers, parsed.tags, record.unpacked, strict=True)
             digest = f"sha256:{sha256(record.manifest).hexdigest()}"
@@ -138,12 +157,17 @@ class Images:
             raise Corrupt(f"{lies.digest} has {len(image.layers)} layers, its configuration {len(image.diff_ids)}.")
         return image
 
-    def _record(self, blob: Descriptor) -> tuple[Record, Manifest]:
-        chunks = iter([self.blobs.read_json(blob)])
-        record, manifest = parse_record(b"".join(self.seal.decrypt(chunks, host=True)))
-        for _ in checked(iter([record.config]), manifest.config):
-            pass
-        return record, manifest
+
+@dataclass(frozen=True, slots=True)
+class OneImage:
+    """The blobs of one image, for who writes it elsewhere."""
+
+    images: Images
+    image: Image
+
+    def read(self, blob: Descriptor) -> Iterator[bytes]:
+        """As Images.read."""
+        return self.images.read(self.image, blob)
 
 
 class PackedLayer(BlobWriter):

@@ -2,6 +2,7 @@
 
     put:  engine's save tar ─► layers, configuration, manifest as blobs ─► one entry more in index.json
     out:  index.json ─► manifest ─► configuration and layers ─► a tar that engines load (tarball.py)
+    attach: a document about an image ─► one entry more, which names the image as its subject (documents.py)
 
     oci-layout · index.json · blobs/sha256/<hex>      the layout, in a directory (storage.py) or a bucket (s3.py)
     .lock · .tmp/                                     on this host: writers one at a time, and their unfinished files
@@ -19,17 +20,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from workspaces.archive import savetar, tarball, upkeep
+from workspaces.archive import documents, savetar, tarball, upkeep
+from workspaces.archive.artifacts import EMPTY
 from workspaces.archive.blobs import Descriptor
 from workspaces.archive.deflate import deflate_pool, inflate
-from workspaces.archive.images import Image, Images, Layer, known_layers
+from workspaces.archive.images import Image, Images, Layer, OneImage, known_layers
 from workspaces.archive.manifest import LAYOUT_FILE, Index, Manifest, parse_index
 from workspaces.archive.sealing import Seal
 from workspaces.archive.storage import MAX_DOCUMENT, Changed, Directory, Storage, disk_errors
 from workspaces.archive.tarball import Form
 from workspaces.archive.upkeep import Garbage, Problem
 from workspaces.errors import ArchiveError, ArchiveUnavailable, Conflict, Corrupt, NotFound
+
+T = TypeVar("T")
 
 INDEX = "index.json"
 TRIES = 5  # to add an entry while other hosts add theirs
@@ -89,16 +94,22 @@ class Archive:
         return found is not None and self._is_whole(found[1])
 
     def manifest_bytes(self, digest: str) -> bytes:
-        """The image's manifest, of MANIFEST_TYPE, whose digest that is. Raises NotFound, Corrupt, NoIdentity."""
+        """The manifest of that digest, of an image or of a document about one. Raises NotFound, Corrupt, NoIdentity."""
+        document = documents.find(self._index(), digest)
+        if document is not None:
+            return documents.manifest_bytes(self._images, document)
         return self._images.manifest_bytes(self._image(digest))
 
     def blobs_of(self, digest: str) -> tuple[Descriptor, ...]:
-        """Configuration, then layers, lowest first, as the manifest names them. Raises as `manifest_bytes`."""
+        """What a manifest names: configuration, then layers, lowest first. Raises as `manifest_bytes`."""
+        document = documents.find(self._index(), digest)
+        if document is not None:
+            return documents.blobs_of(self._images, document)
         manifest = self._image(digest).manifest
         return (manifest.config, *manifest.layers)
 
     def read_blob(self, blob: Descriptor) -> Iterator[bytes]:
-        """A configuration or layer of some image, decrypted, in chunks. NotFound; Corrupt at its end at the latest."""
+        """A blob that `blobs_of` names, decrypted, in chunks. NotFound; Corrupt at its end at the latest."""
         if self._images.blobs.has(blob):
             return self._images.blobs.read(blob)
         for lies in self._index().images.values():
@@ -106,7 +117,23 @@ class Archive:
                 image = self._images.image(lies)
                 if blob in (image.manifest.config, *image.manifest.layers):
                     return self._images.read(image, blob)
+        for document in documents.attached(self._index()):
+            with suppress(Corrupt):
+                empty, own = documents.blobs_of(self._images, document)
+                if blob in (empty, own):
+                    return iter([EMPTY if blob == empty else documents.read(self._images, document)])
         raise NotFound(f"The archive has no image with the blob {blob.digest}.")
+
+    def attached(self, digest: str) -> dict[str, str]:
+        """The documents about the image of that manifest digest: name → digest of their manifest. Raises Corrupt."""
+        return {found.name: found.digest for found in documents.attached(self._index()) if found.subject == digest}
+
+    def document(self, digest: str) -> bytes:
+        """The document whose manifest has that digest. Raises NotFound, Corrupt, NoIdentity."""
+        found = documents.find(self._index(), digest)
+        if found is None:
+            raise NotFound(f"The archive has no manifest {digest}.", "See: workspaces archive list")
+        return documents.read(self._images, found)
 
     def layer(self, diff_id: str) -> Iterator[bytes] | None:
         """The unpacked tar of a layer, in chunks, from any image that has it whole; None when none has.
@@ -130,7 +157,7 @@ class Archive:
         """
         image = self._image(digest)
         own = Descriptor(image.digest, len(self._images.manifest_bytes(image)))
-        return tarball.write(lambda blob: self._images.read(image, blob), own, image.manifest, tag, form)
+        return tarball.write(OneImage(self._images, image), own, image.manifest, tag, form)
 
     def export(self, image: str, path: Path, form: Form = "both") -> None:
         """Write one image, by name or digest, as a tar to `path`; the file appears when it is whole."""
@@ -178,36 +205,66 @@ class Archive:
         Corrupt when the stream is not the image, ArchiveError.
         """
         made: tuple[str, Descriptor] | None = None
+
+        def change(index: Index) -> str:
+            nonlocal made
+            if ref in index.images and self._is_same(index, ref, config_digest):
+                return index.own_digests.get(ref, index.images[ref].digest)
+            if made is None or not self._is_whole(made[1]):  # another host may have deleted what it shares
+                self._write_layout_file()
+                config, layers = self._store(index, save, config_digest, diff_ids, progress)
+                own = tuple(layer.own for layer in layers)
+                manifest = Manifest(Descriptor(config_digest, len(config)), own, dict(annotations or {}))
+                made = self._images.add(manifest, config, layers)
+            digest, lies = made
+            index.add(ref, lies, digest)
+            return digest
+
         with disk_errors(self.root), self._locked():
-            for _ in range(TRIES):
-                index = self._index()
-                if ref in index.images and self._is_same(index, ref, config_digest):
-                    return index.own_digests.get(ref, index.images[ref].digest)
-                if made is None or not self._is_whole(made[1]):
-                    self._write_layout_file()
-                    config, layers = self._store(index, save, config_digest, diff_ids, progress)
-                    own = tuple(layer.own for layer in layers)
-                    manifest = Manifest(Descriptor(config_digest, len(config)), own, dict(annotations or {}))
-                    made = self._images.add(manifest, config, layers)
-                digest, lies = made
-                index.add(ref, lies, digest)
-                with suppress(Changed):
-                    self._storage.replace(INDEX, index.to_bytes(), index.version)
-                    return digest
-        raise ArchiveUnavailable(f"Other hosts keep changing {INDEX} in {self._storage.where}.")
+            return self._changed(change)
+
+    def attach(self, digest: str, name: str, document: bytes) -> str:
+        """Keep a document about the image of that manifest digest, in place of an earlier one of that name.
+
+        Returns the digest of the document's manifest. NotFound when there is no such image, ArchiveError.
+        """
+        subject = Descriptor(digest, len(self.manifest_bytes(digest)))
+
+        def change(index: Index) -> str:
+            if index.named(digest) is None:
+                raise NotFound(f"The archive has no image {digest}.", "See: workspaces archive list")
+            made = documents.add(self._images, subject, name, document)
+            index.drop(digest, name)
+            index.others.append(made.entry())
+            return made.digest
+
+        with disk_errors(self.root), self._locked():
+            return self._changed(change)
 
     def remove(self, digest: str) -> bool:
-        """Take an image out of the index; whether it was there. Its blobs stay until `collect`."""
+        """Take an image and its documents out of the index; whether it was there. Blobs stay until `collect`."""
+
+        def change(index: Index) -> bool:
+            found = index.named(digest)
+            if found is None:
+                return False
+            index.remove(found[0])
+            index.drop(digest)
+            return True
+
         with disk_errors(self.root), self._locked():
-            for _ in range(TRIES):
-                index = self._index()
-                found = index.named(digest)
-                if found is None:
-                    return False
-                index.remove(found[0])
-                with suppress(Changed):
+            return self._changed(change)
+
+    def _changed(self, change: Callable[[Index], T]) -> T:
+        """Write index.json as `change` makes it, again when another host was quicker; the caller holds the lock."""
+        for _ in range(TRIES):
+            index = self._index()
+            before = index.to_bytes()
+            result = change(index)
+            with suppress(Changed):
+                if index.to_bytes() != before:
                     self._storage.replace(INDEX, index.to_bytes(), index.version)
-                    return True
+                return result
         raise ArchiveUnavailable(f"Other hosts keep changing {INDEX} in {self._storage.where}.")
 
     def garbage(self) -> Garbage:

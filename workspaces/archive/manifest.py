@@ -21,11 +21,13 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
-SEALED_RECORD_TYPE = "application/vnd.workspaces.image.v1+age"
-SEALED_LAYER_TYPE = "application/vnd.workspaces.layer.v1.tar+gzip+age"
+SEALED_RECORD_TYPE = "application/vnd.workspaces.record.v1+age"
+SEALED_TYPE = "application/vnd.workspaces.blob.v1+age"  # a layer, or a document about an image
 REF_NAME = "org.opencontainers.image.ref.name"
 RECIPIENTS = "io.workspaces.archive.recipients"  # of a sealed layer: whom it is encrypted for
 OWN_DIGEST = "io.workspaces.archive.manifest"  # of a sealed image, in the index: digest of its own manifest
+SUBJECT = "io.workspaces.subject"  # of a document about an image (artifacts.py), in the index
+DOCUMENT_NAME = "in-toto.io/predicate-type"  # of the same
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 MAX_LAYERS = 1000  # far above what an engine can run
 
@@ -62,7 +64,7 @@ class SealedManifest:
     def to_bytes(self) -> bytes:
         """The manifest as JSON."""
         layers = [
-            {**_entry(SEALED_LAYER_TYPE, layer), "annotations": {RECIPIENTS: tag}}
+            {**_entry(SEALED_TYPE, layer), "annotations": {RECIPIENTS: tag}}
             for layer, tag in zip(self.layers, self.tags, strict=True)
         ]
         record = _entry(SEALED_RECORD_TYPE, self.record)
@@ -110,6 +112,15 @@ class Index:
         self.images.pop(ref, None)
         self.own_digests.pop(ref, None)
 
+    def drop(self, subject: str, name: str | None = None) -> None:
+        """Take out documents about the image of that manifest digest: the one of that name, or all."""
+
+        def about(entry: dict[str, Any]) -> bool:
+            notes = entry.get("annotations", {})
+            return notes.get(SUBJECT) == subject and (name is None or notes.get(DOCUMENT_NAME) == name)
+
+        self.others = [entry for entry in self.others if not about(entry)]
+
     def manifests(self) -> set[Descriptor]:
         """All manifests that the index names, also those that this program does not know."""
         return {*self.images.values(), *(_named(entry) for entry in self.others)}
@@ -127,14 +138,14 @@ class Index:
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def parse_manifest(data: bytes) -> Manifest | SealedManifest:
-    """Read what `to_bytes` wrote. Raises Corrupt for anything else."""
+def parse_stored(data: bytes) -> Manifest | SealedManifest:
+    """Read what either's `to_bytes` wrote. Raises Corrupt for anything else."""
     try:
         value = json.loads(data)
         if value["mediaType"] != MANIFEST_TYPE or len(value["layers"]) > MAX_LAYERS:
             raise ValueError("not an image manifest")
         if value["config"]["mediaType"] == SEALED_RECORD_TYPE:
-            layers = tuple(_descriptor(layer, SEALED_LAYER_TYPE) for layer in value["layers"])
+            layers = tuple(_descriptor(layer, SEALED_TYPE) for layer in value["layers"])
             tags = tuple(str(layer["annotations"][RECIPIENTS]) for layer in value["layers"])
             return SealedManifest(_descriptor(value["config"], SEALED_RECORD_TYPE), layers, tags)
         annotations = {str(k): str(v) for k, v in value.get("annotations", {}).items()}
@@ -144,19 +155,23 @@ def parse_manifest(data: bytes) -> Manifest | SealedManifest:
         raise Corrupt(f"A manifest in the archive cannot be read: {exc}.") from exc
 
 
-def parse_record(data: bytes) -> tuple[Record, Manifest]:
-    """Read what Record's `to_bytes` wrote, and the manifest in it. Raises Corrupt for anything else."""
+def parse_manifest(data: bytes) -> Manifest:
+    """Read an image's own manifest. Raises Corrupt for anything else."""
+    found = parse_stored(data)
+    if not isinstance(found, Manifest):
+        raise Corrupt("A manifest in the archive is encrypted where a plain one must be.")
+    return found
+
+
+def parse_record(data: bytes) -> Record:
+    """Read what Record's `to_bytes` wrote. Raises Corrupt for anything else."""
     try:
         value = json.loads(data)
         unpacked = tuple(int(size) for size in value["unpacked"])
         manifest, config = (base64.b64decode(value[name], validate=True) for name in ("manifest", "config"))
-        record = Record(manifest, config, unpacked)
+        return Record(manifest, config, unpacked)
     except _WRONG as exc:
         raise Corrupt(f"The record of an encrypted image cannot be read: {exc}.") from exc
-    parsed = parse_manifest(record.manifest)
-    if not isinstance(parsed, Manifest) or len(parsed.layers) != len(unpacked):
-        raise Corrupt("The record of an encrypted image holds another kind of manifest.")
-    return record, parsed
 
 
 def references(data: bytes) -> tuple[set[Descriptor], set[Descriptor]]:
@@ -177,6 +192,8 @@ def parse_index(data: bytes, version: str | None, where: str) -> Index:
         for entry in json.loads(data)["manifests"]:
             descriptor = _named(entry)
             annotations = entry.get("annotations", {})
+            if not isinstance(annotations, dict):
+                raise ValueError("annotations of another form")
             if entry["mediaType"] != MANIFEST_TYPE or REF_NAME not in annotations:
                 index.others.append(entry)
                 continue

@@ -291,7 +291,9 @@ class _Refused(ArchiveError):
 
 
 def _unavailable(where: str, what: str) -> ArchiveUnavailable:
-    return ArchiveUnavailable(f"{where} {what}.", "Jobs try it again by themselves; if that lasts, look at the S3 service.")
+    return ArchiveUnavailable(
+        f"{where} {what}.", "Jobs try it again by themselves; if that lasts, look at the S3 service."
+    )
 
 
 def _base64(digest: bytes) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal, Protocol
 
 from workspaces.archive.blobs import Descriptor
 from workspaces.archive.manifest import INDEX_TYPE, LAYOUT_FILE, MANIFEST_TYPE, REF_NAME, Manifest, compact
@@ -22,8 +22,15 @@ Form = Literal["both", "oci", "docker"]
 CONTAINERD_NAME = "io.containerd.image.name"
 
 
+class Blobs(Protocol):
+    """Where blobs come from: an archive, or a registry."""
+
+    def read(self, blob: Descriptor) -> Iterator[bytes]:
+        """The blob in chunks, checked. Raises Corrupt, after the last chunk at the latest, unless it is whole."""
+
+
 def write(
-    read: Callable[[Descriptor], Iterator[bytes]],
+    blobs: Blobs,
     descriptor: Descriptor,
     manifest: Manifest,
     tag: str | None,
@@ -31,12 +38,12 @@ def write(
 ) -> Iterator[bytes]:
     """The tar's bytes. Raises Corrupt at a damaged blob; what names the blobs, without which nothing loads, comes last.
 
-    `descriptor` is the manifest's, `read` gives the bytes of a blob, checked.
+    `descriptor` is the manifest's.
     """
-    blobs = (*manifest.layers, manifest.config) if form == "docker" else (*manifest.layers, manifest.config, descriptor)
-    for blob in dict.fromkeys(blobs):
+    needed = (*manifest.layers, manifest.config, *(() if form == "docker" else (descriptor,)))
+    for blob in dict.fromkeys(needed):
         yield _header(_blob_path(blob), blob.size)
-        yield from read(blob)
+        yield from blobs.read(blob)
         yield bytes(-blob.size % tarfile.BLOCKSIZE)
     entry: dict[str, object] = {"mediaType": MANIFEST_TYPE, "digest": descriptor.digest, "size": descriptor.size}
     if tag is not None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from workspaces.archive import tarball
+from workspaces.archive import documents, tarball
 from workspaces.archive.blobs import Blobs, Descriptor, is_digest
 from workspaces.archive.deflate import inflate
 from workspaces.archive.images import Images, Layer
@@ -60,7 +60,7 @@ class Garbage:
 def verify(images: Images, index: Index, progress: Callable[[int, int], None]) -> Verdict:
     """Read every blob that the index names. `progress`: bytes read so far, and of all."""
     users, wrong = _named(images, index)
-    hurt = {blob.digest: refs for blob, refs in users.items()}
+    hurt = {blob.digest: list(dict.fromkeys(refs)) for blob, refs in users.items()}
     found = [Problem(digest, sentence, tuple(hurt.get(digest, ()))) for digest, sentence in wrong.items()]
     layers: dict[str, Layer] = {}
     claims: dict[str, dict[str, list[str]]] = {}  # stored layer → diffID that it should have → images that say so
@@ -86,7 +86,7 @@ def verify(images: Images, index: Index, progress: Callable[[int, int], None]) -
                     found.append(Problem(blob.digest, f"{blob.digest} holds another layer.", tuple(refs)))
         except Corrupt as exc:
             said = exc.message if blob.digest in exc.message else f"{blob.digest}: {exc.message}"
-            found.append(Problem(blob.digest, said, tuple(users[blob])))
+            found.append(Problem(blob.digest, said, tuple(hurt[blob.digest])))
         done += blob.size
         progress(done, total)
     return Verdict(tuple(found), len(blobs), sealed)
@@ -108,11 +108,15 @@ def _named(images: Images, index: Index) -> tuple[dict[Descriptor, list[str]], d
             users.setdefault(lies, []).append(ref)
             blamed = [word for word in exc.message.split() if is_digest(word)] or [lies.digest]
             wrong[blamed[0]] = exc.message
+    subjects = {attached.manifest: attached.subject for attached in documents.attached(index)}
     for lies in index.manifests() - set(index.images.values()):
+        about = index.named(subjects.get(lies, ""))
+        refs = [about[0]] if about else []
         try:
             for blob in _reachable(images.blobs, [lies]):
-                users.setdefault(blob, [])
+                users.setdefault(blob, []).extend(refs)
         except Corrupt as exc:
+            users.setdefault(lies, []).extend(refs)
             wrong[lies.digest] = exc.message
     return users, wrong
 
