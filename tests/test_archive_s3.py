@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pyrage
 import pytest
 
 from tests.support.s3 import Fault, Faulty, bucket, client, credentials, new_bucket, objects, s3_server, times, uploads
 from tests.support.savetar import FakeImage, layer
-from workspaces.archive import Archive, s3
+from tests.support.worlds import memory_world
+from workspaces import settings
+from workspaces.archive import Archive, open_archive, s3
 from workspaces.archive.s3 import S3
 from workspaces.archive.sealing import Seal
 from workspaces.errors import ArchiveError, ArchiveUnavailable, Conflict, Corrupt, NotFound, SettingsError
 from workspaces.jobs import AGAIN
+from workspaces.model import JobKind, SnapshotState
 from workspaces.settings import Bucket
 
 __all__ = ["bucket", "credentials", "s3_server"]
@@ -68,6 +72,36 @@ def test_it_is_the_same_layout_as_in_a_directory(archive: Archive, bucket: Bucke
     assert archive.has(digest)
     assert not uploads(bucket)
     assert [path.name for path in archive.root.rglob("*") if path.is_file()] == [".lock"]
+
+
+def test_a_version_goes_there_by_the_settings_and_comes_back(bucket: Bucket, tmp_path: Path) -> None:
+    """Settings, jobs and restore, with encryption, as a host has it."""
+    identity = pyrage.x25519.Identity.generate()
+    with memory_world(tmp_path) as world:
+        (tmp_path / "workspaces.toml").write_text(
+            f'[archive]\nurl = "s3://{bucket.name}/{bucket.prefix}/"\nendpoint = "{bucket.endpoint}"\n'
+            f'region = "us-east-1"\naddressing = "path"\nrecipients = ["{identity.to_public()}"]\n'
+        )
+        keys = tmp_path / "keys"
+        keys.mkdir()
+        world.archive = open_archive(settings.load(tmp_path))
+        (world.rootfs / "root" / "one").write_text("1")
+        snapshot = world.approved()
+        world.work()
+        done = world.store.snapshot(snapshot.id)
+        assert (done.state, done.version) == (SnapshotState.ARCHIVED, 1), world.describe()
+        assert {name.split("/")[0] for name in objects(bucket)} == {"oci-layout", "index.json", "blobs"}
+        (world.rootfs / "root" / "one").write_text("2")
+        world.engine.remove_image(done.image_id or "")
+        first = world.add_job(JobKind.RESTORE, snapshot.id)
+        world.work()
+        assert "no identity here opens it" in str(world.store.job(first.id).error)
+        assert (world.rootfs / "root" / "one").read_text() == "2"
+        (keys / "archive-identity.txt").write_text(str(identity))
+        (keys / "archive-identity.txt").chmod(0o600)
+        world.add_job(JobKind.RESTORE, snapshot.id)
+        world.work()
+        assert (world.rootfs / "root" / "one").read_text() == "1"
 
 
 def test_layers_are_shared_and_a_repeat_reads_nothing(archive: Archive, bucket: Bucket) -> None:
@@ -310,8 +344,6 @@ def test_killed_before_any_request_it_is_whole_or_absent(
 
 
 def _seal(place: Path) -> Seal:
-    import pyrage
-
     (place / "keys").mkdir()
     return Seal([str(pyrage.x25519.Identity.generate().to_public())], place / "keys")
 

@@ -4,8 +4,8 @@
 
 The stream depends on the layer's bytes only (no time, no name, fixed blocks and level), not on the number of
 threads, so the same layer gives the same blob; between kinds of CPU, Intel's library may choose otherwise.
-Measured on one core beside other work, 213 MB of shared libraries: isal level 1 393 MB/s and 40.7 % of the size, level 2
-357 MB/s and 40.1 %, level 3 207 MB/s and 39.6 %; zlib level 1 65 MB/s and 39.1 %, level 4 42 MB/s and 36.6 %.
+Measured on one core beside other work, 213 MB of shared libraries: isal level 1 393 MB/s and 40.7 % of the size,
+level 2 357 MB/s and 40.1 %, level 3 207 MB/s and 39.6 %; zlib level 1 65 MB/s and 39.1 %, level 4 42 MB/s and 36.6 %.
 """
 
 from __future__ import annotations
