@@ -19,6 +19,7 @@ from tests.support.worlds import World, world
 from workspaces import heartbeat, jobkinds, jobprogress, jobs
 from workspaces.engine.base import Bytes
 from workspaces.errors import (
+    ArchiveUnavailable,
     Conflict,
     EngineError,
     EngineTimeout,
@@ -166,6 +167,16 @@ def test_archiving_that_fails_leaves_the_version_committed(world: World) -> None
     world.store.retry_job(job.id, actor="chief")
     world.work()
     assert world.store.snapshot(snapshot.id).state is SnapshotState.ARCHIVED
+
+
+def test_archiving_is_tried_again_while_the_archive_does_not_answer(world: World, impatient: None) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    snapshot = world.approved()
+    gone = ArchiveUnavailable("s3://bucket does not answer.")
+    work(world, archive=failing(world.archive, "put", [gone, gone]))
+    assert world.store.snapshot(snapshot.id).state is SnapshotState.ARCHIVED
+    archived = next(job for job in world.store.jobs() if job.kind is JobKind.ARCHIVE)
+    assert (archived.state, archived.attempts) == (JobState.DONE, 3)
 
 
 def test_a_busy_database_loses_nothing(world: World, impatient: None) -> None:

@@ -38,6 +38,21 @@ def test_values(tmp_path: Path) -> None:
     assert found.archive_dir == Path("/big/archive")
 
 
+def test_an_archive_on_s3(tmp_path: Path) -> None:
+    path = tmp_path / "workspaces.toml"
+    path.write_text('[archive]\nurl = "s3://bucket"\nrecipients = ["age1", "age2"]\n')
+    found = settings.load(tmp_path)
+    assert found.archive_bucket == settings.Bucket("bucket", "", "", "", False)
+    assert found.archive_dir == tmp_path / "archive"
+    assert found.archive_recipients == ("age1", "age2")
+    path.write_text(
+        '[archive]\nurl = "s3://my.bucket/some/prefix/"\nendpoint = "https://s3.example"\nregion = "eu"\n'
+        'addressing = "path"\n'
+    )
+    expected = settings.Bucket("my.bucket", "some/prefix", "https://s3.example", "eu", True)
+    assert settings.load(tmp_path).archive_bucket == expected
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -52,6 +67,13 @@ def test_values(tmp_path: Path) -> None:
         ('[web]\nlisten = "a:99999"', "ADDRESS:PORT"),
         ('[web]\nurl = "ftp://x"', "https://"),
         ('[archive]\nurl = "/x"', "file:///"),
+        ('[archive]\nurl = "s3://"', "s3://bucket/prefix"),
+        ('[archive]\nurl = "s3://Bucket"', "s3://bucket/prefix"),
+        ('[archive]\nurl = "s3://bucket/a?b"', "s3://bucket/prefix"),
+        ('[archive]\nurl = "s3://bucket"\nendpoint = "x"', "endpoint must start with"),
+        ('[archive]\nurl = "s3://bucket"\naddressing = "dns"', "must be auto or path"),
+        ('[archive]\nrecipients = "age1"', "must be a list"),
+        ("[archive]\nrecipients = [1]", "must be a list"),
         ('[archive]\nurl = "file://host/x"', "file:///"),
         ("[worker]\njobs = -1", "must be 0 to 256"),
         ("[worker]\nbrew = 1", r"\[worker\] brew is not a setting"),

@@ -275,6 +275,32 @@ def test_only_a_version_can_be_restored(web: Web) -> None:
     assert chief.post(f"/admin/snapshots/{request}/restore").status_code == 409
 
 
+def test_a_pruned_version_says_so_and_cannot_be_restored(web: Web) -> None:
+    request = web.request("alice")
+    web.store.approve_snapshot(request, actor="chief")
+    web.store.begin_commit(request)
+    web.store.finish_commit(request, "als/alice:v1", "sha256:1", ("sha256:2",), 5)
+    web.store.finish_archive(request, "sha256:3")
+    chief, alice = web.browser("chief"), web.browser("alice")
+    assert f"/admin/snapshots/{request}/restore" in chief.get(f"/admin/snapshots/{request}").text
+    while (job := web.store.claim_job()) is not None:
+        web.store.finish_job(job.id, "done")
+    web.store.pin_snapshot(request, True, actor="chief")
+    assert "Pinned" in chief.get(f"/admin/snapshots/{request}").text
+    web.store.pin_snapshot(request, False, actor="chief")
+    web.store.prune_snapshot(request, actor="chief")
+    space = web.store.snapshot(request).workspace_id
+    for path in (f"/admin/snapshots/{request}", f"/admin/workspaces/{space}"):
+        page = chief.get(path).text
+        assert "runed" in page
+        assert f"/admin/snapshots/{request}/restore" not in page
+    assert "its files are not kept" in text(alice.get("/me").text)
+    answer = chief.post(f"/admin/snapshots/{request}/restore")
+    assert answer.status_code == 404
+    assert "was pruned on" in text(answer.text)
+    assert not [job for job in web.store.jobs() if job.kind is JobKind.RESTORE]
+
+
 def test_jobs_that_nobody_takes_up_are_noticed(web: Web) -> None:
     chief = web.browser("chief")
     job = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")

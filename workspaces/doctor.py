@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workspaces import heartbeat, mail, prerequisites
+from workspaces.archive import open_archive
 from workspaces.engine import keyrings
 from workspaces.engine.base import Engine
 from workspaces.errors import WorkspacesError
@@ -102,6 +103,19 @@ def news(settings: Settings, store: Store) -> Iterator[Finding]:
             f"mails or calls of webhooks were given up, at last to {dead[0].target or dead[0].user}: {dead[0].error}",
             "workspaces delivery list --state dead",
         )
+
+
+def archive(settings: Settings) -> Iterator[Finding]:
+    """The archive: whether it answers, and whether what is written there is encrypted."""
+    try:
+        found = open_archive(settings)
+        versions = len(found.digests())
+    except WorkspacesError as error:
+        yield Finding("bad", "archive", error.message, error.hint or "workspaces archive verify")
+        return
+    recipients = len(settings.archive_recipients)
+    sealed = f"encrypted for {recipients} recipients" if recipients else "not encrypted"
+    yield Finding("ok", "archive", f"{versions} versions in {found.where}; new ones are {sealed}")
 
 
 def engine(found: Engine) -> Iterator[Finding]:

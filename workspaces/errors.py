@@ -18,6 +18,7 @@
     │   ├── GuestUnavailable        no agent answers on the socket
     │   └── GuestProtocolError      it answered what no honest agent answers
     ├── ArchiveError                the archive
+    │   ├── ArchiveUnavailable      it does not answer now; the same may work later
     │   └── Corrupt                 a blob whose bytes do not match its digest
     └── HostError                   a prerequisite of this host is missing (`workspaces doctor` tells the fix)
 
@@ -114,6 +115,10 @@ class GuestProtocolError(GuestError):
 
 class ArchiveError(WorkspacesError):
     pass
+
+
+class ArchiveUnavailable(ArchiveError):
+    http_status = 503
 
 
 class Corrupt(ArchiveError):

@@ -31,7 +31,15 @@ from typing import IO
 from workspaces import snapshots
 from workspaces.archive import Archive
 from workspaces.engine.base import Engine, Progress
-from workspaces.errors import Conflict, EngineTimeout, EngineUnavailable, NotFound, StoreError, WorkspacesError
+from workspaces.errors import (
+    ArchiveUnavailable,
+    Conflict,
+    EngineTimeout,
+    EngineUnavailable,
+    NotFound,
+    StoreError,
+    WorkspacesError,
+)
 from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
 from workspaces.jobkinds import KINDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
@@ -54,7 +62,7 @@ ABANDON_SECONDS = 5.0  # for them to notice that they should not wait
 LOST_SECONDS = 60.0  # past the longest time of its kind, a thread is written off
 MESSAGE_MAX = 1000
 
-AGAIN = (EngineUnavailable, EngineTimeout, StoreError)
+AGAIN = (EngineUnavailable, EngineTimeout, StoreError, ArchiveUnavailable)
 
 
 class Worker:

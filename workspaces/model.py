@@ -157,6 +157,8 @@ class Challenge:
     forwarding: tuple[Forwarding, ...] = tuple(Forwarding)
     idle_seconds: float | None = None  # after which a session in which nothing moves ends
     session_seconds: float | None = None  # after which any session ends
+    keep_last: int | None = None  # versions of each workspace that are kept at least; None: all
+    keep_submitted: bool = True  # also all that a person asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,7 @@ class Snapshot:
     committed_at: float | None = None
     archived_at: float | None = None
     pinned: bool = False  # kept by every rule of retention
+    pruned_at: float | None = None  # since then there is only the record
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ the state directory by `workspaces init`.
 State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
     workspaces.toml     settings, optional
     workspaces.db       the store
-    keys/               ssh host key, web session key, mail password, secrets of webhooks (0600)
+    keys/               ssh host key, web session key, what opens the archive, mail password, secrets of webhooks (0600)
     guest/              what every container sees read-only at /dev/workspaces/guest
     archive/            committed images, unless [archive] url says elsewhere
     engine/             the private engine: data, sockets, pid files, logs
@@ -17,6 +17,7 @@ State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,13 +36,18 @@ SECURITIES = ("starttls", "tls", "none")
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
 # section, name, default, help
-TABLE: tuple[tuple[str, str, str | int, str], ...] = (
+TABLE: tuple[tuple[str, str, str | int | tuple[str, ...], str], ...] = (
     ("gateway", "listen", "0.0.0.0:2222", "address and port for ssh"),
     ("gateway", "host", "", "host name that participants type, shown in the ssh line; empty: this host's name"),
     ("gateway", "processes", 0, "worker processes of the gateway; 0: one for each core"),
     ("web", "listen", "127.0.0.1:8080", "address and port for the web application"),
     ("web", "url", "", "public https:// address when a proxy stands in front; makes cookies Secure"),
     ("engine", "host", "", f"container engine; empty: {DOCKER_SOCKET} if it answers, else a private one"),
+    ("archive", "url", "", "file:///… or s3://bucket/prefix: the archive; empty: archive/ in the state directory"),
+    ("archive", "endpoint", "", "address of the S3 service; empty: Amazon's of the region"),
+    ("archive", "region", "", "region of the S3 service; empty: as boto3 finds it"),
+    ("archive", "addressing", "auto", "path: the bucket is named in the path, as own S3 services want it; else auto"),
+    ("archive", "recipients", (), "age public keys that everything archived is encrypted for; none: not encrypted"),
     ("worker", "jobs", 4, "jobs at once; one place is kept for starts and stops"),
     *(
         ("worker", kind.value, rule.at_once, "at once of this kind; 0: no bound of its own")
@@ -51,8 +57,18 @@ TABLE: tuple[tuple[str, str, str | int, str], ...] = (
     ("mail", "security", "starttls", "starttls, tls, or none for a relay on this host"),
     ("mail", "user", "", "account there; its password is the one line of keys/smtp-password"),
     ("mail", "from", "", "address of the sender"),
-    ("archive", "url", "", "file:///… where committed images are archived; empty: archive/ in the state directory"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """An S3 bucket and a prefix in it, without slashes at its ends; empty texts mean boto3's defaults."""
+
+    name: str
+    prefix: str
+    endpoint: str
+    region: str
+    path_style: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +92,10 @@ class Settings:
     web_listen: tuple[str, int]
     web_url: str
     engine_host: str
-    archive_dir: Path
+    archive_dir: Path  # of an archive on S3: what this host keeps of it, unfinished files and a lock
     gateway_processes: int = 0
+    archive_bucket: Bucket | None = None
+    archive_recipients: tuple[str, ...] = ()
     worker_jobs: int = 4
     worker_at_once: Mapping[JobKind, int] = field(default_factory=dict)
     mail: Mail | None = None
@@ -142,6 +160,11 @@ def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
             if (section, name) not in known:
                 choices = ", ".join(sorted(f"[{s}] {n}" for s, n in known))
                 raise SettingsError(f"{path}: [{section}] {name} is not a setting.", f"The settings are {choices}.")
+            if isinstance(known[section, name], tuple):
+                if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                    raise SettingsError(f'{path}: [{section}] {name} must be a list such as ["…"], not {value!r}.')
+                values[section, name] = tuple(value)
+                continue
             number = isinstance(known[section, name], int)
             if number and not (type(value) is int and 0 <= value <= PROCESSES_MAX):
                 raise SettingsError(f"{path}: [{section}] {name} must be 0 to {PROCESSES_MAX}, not {value!r}.")
@@ -156,8 +179,9 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
     if web_url and urlsplit(web_url).scheme not in ("http", "https"):
         raise SettingsError(f"{path}: [web] url must start with https:// or http://.")
     archive = urlsplit(values["archive", "url"] or (home / "archive").as_uri())
-    if archive.scheme != "file" or archive.netloc or not archive.path.startswith("/") or archive.query:
-        raise SettingsError(f"{path}: [archive] url must be file:///an/absolute/path.")
+    bucket = _bucket(path, values) if archive.scheme == "s3" else None
+    if not bucket and (archive.scheme != "file" or archive.netloc or archive.path[:1] != "/" or archive.query):
+        raise SettingsError(f"{path}: [archive] url must be file:///an/absolute/path or s3://bucket/prefix.")
     return Settings(
         home=home,
         gateway_listen=_address(path, "[gateway] listen", values["gateway", "listen"]),
@@ -169,8 +193,24 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         web_listen=_address(path, "[web] listen", values["web", "listen"]),
         web_url=web_url,
         engine_host=values["engine", "host"],
-        archive_dir=Path(unquote(archive.path)),
+        archive_dir=home / "archive" if bucket else Path(unquote(archive.path)),
+        archive_bucket=bucket,
+        archive_recipients=values["archive", "recipients"],
     )
+
+
+def _bucket(path: Path, values: dict[tuple[str, str], Any]) -> Bucket:
+    url = values["archive", "url"]
+    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9!_.*'()/-]*))?", url)
+    if not found:
+        raise SettingsError(f"{path}: [archive] url must be s3://bucket/prefix, not {url!r}.")
+    endpoint, addressing = values["archive", "endpoint"], values["archive", "addressing"]
+    if endpoint and urlsplit(endpoint).scheme not in ("http", "https"):
+        raise SettingsError(f"{path}: [archive] endpoint must start with https:// or http://.")
+    if addressing not in ("auto", "path"):
+        raise SettingsError(f"{path}: [archive] addressing must be auto or path, not {addressing!r}.")
+    prefix = (found[2] or "").strip("/")
+    return Bucket(found[1], prefix, endpoint, values["archive", "region"], addressing == "path")
 
 
 def _mail(path: Path, values: dict[tuple[str, str], Any]) -> Mail | None:

@@ -12,6 +12,7 @@ from webadmin.context import store
 from webadmin.live import fragment
 from workspaces.errors import Conflict, InvalidInput, WorkspacesError
 from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState
+from workspaces.store import check_kept
 
 LARGEST = 25  # paths shown in the queue; the request's page has them all
 RECENT = 8
@@ -43,7 +44,7 @@ class Request:
 
     @property
     def restorable(self) -> bool:
-        return self.snapshot.state in RESTORABLE
+        return self.snapshot.state in RESTORABLE and self.snapshot.pruned_at is None
 
 
 def _request(snapshot: Snapshot, with_report: bool = True) -> Request:
@@ -137,6 +138,7 @@ def restore(snapshot_id: int) -> Any:
     version = store().snapshot(snapshot_id)
     if version.state not in RESTORABLE:
         raise Conflict("Only a committed version can be restored.")
+    check_kept(version)
     workspace = store().workspace(version.workspace_id)
     if request.method == "GET":
         return render_template("admin/restore.html", version=version, workspace=workspace)

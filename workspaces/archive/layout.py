@@ -2,48 +2,42 @@
 
     put:  engine's save tar ─► layers, configuration, manifest as blobs ─► one entry more in index.json
     out:  index.json ─► manifest ─► configuration and layers ─► a tar that engines load (tarball.py)
+    attach: a document about an image ─► one entry more, which names the image as its subject (documents.py)
 
-    oci-layout · index.json · blobs/sha256/<hex>      the layout, as the OCI image specification has it
-    .lock · .tmp/                                     writers one at a time, and their unfinished files
+    oci-layout · index.json · blobs/sha256/<hex>      the layout, in a directory (storage.py) or a bucket (s3.py)
+    .lock · .tmp/                                     on this host: writers one at a time, and their unfinished files
 
-index.json is replaced in one step and only after everything that it names is on disk, so that a crash leaves an image
-whole or not at all; blobs that nothing names yet are used again by the next attempt. An entry never changes.
+index.json is replaced in one step and only after everything that it names is durable, so that a crash leaves an image
+whole or not at all. An entry never changes. Verifying and collecting garbage are in upkeep.py.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from workspaces.archive import savetar, tarball
-from workspaces.archive.blobs import (
-    Blobs,
-    Descriptor,
-    deflate_pool,
-    disk_errors,
-    inflate,
-    is_digest,
-    sync_directory,
-)
-from workspaces.archive.manifest import (
-    INDEX_TYPE,
-    LAYOUT_FILE,
-    MANIFEST_TYPE,
-    REF_NAME,
-    Manifest,
-    compact,
-    parse_manifest,
-)
-from workspaces.errors import Conflict, Corrupt, NotFound
+from workspaces.archive import documents, savetar, tarball, upkeep
+from workspaces.archive.artifacts import EMPTY
+from workspaces.archive.blobs import Descriptor
+from workspaces.archive.deflate import deflate_pool, inflate
+from workspaces.archive.images import Image, Images, Layer, OneImage, known_layers
+from workspaces.archive.manifest import LAYOUT_FILE, Index, Manifest, parse_index
+from workspaces.archive.sealing import Seal
+from workspaces.archive.storage import MAX_DOCUMENT, Changed, Directory, Storage, disk_errors
+from workspaces.archive.tarball import Form
+from workspaces.archive.upkeep import Garbage, Problem
+from workspaces.errors import ArchiveError, ArchiveUnavailable, Conflict, Corrupt, NotFound
 
-MAX_INDEX = 64 << 20  # bytes of index.json: room for 100,000 versions
+T = TypeVar("T")
+
+INDEX = "index.json"
+TRIES = 5  # to add an entry while other hosts add theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,72 +50,123 @@ class ArchivedImage:
     diff_ids: tuple[str, ...]
     size: int
     annotations: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that `verify` found wrong; as text, a sentence."""
-
-    ref: str
-    sentence: str
-
-    def __str__(self) -> str:
-        return f"{self.ref}: {self.sentence}" if self.ref else self.sentence
+    encrypted: bool = False
 
 
 class Archive:
-    """The layout in `root`, made at the first `put`. Safe for many threads and processes."""
+    """The layout in `place`, a directory or other storage; made at the first `put`. Safe for threads and processes."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._blobs = Blobs(root)
-        self._parsed: dict[str, tuple[Manifest, tuple[str, ...]]] = {}  # by manifest digest; they never change
+    def __init__(self, place: Path | Storage, seal: Seal | None = None) -> None:
+        self._storage = Directory(place) if isinstance(place, Path) else place
+        self._images = Images(self._storage, seal or Seal())
+
+    @property
+    def root(self) -> Path:
+        """The directory of this host in which what is being archived needs room."""
+        return self._storage.local
+
+    @property
+    def where(self) -> str:
+        """The directory, or the bucket's address, for people."""
+        return self._storage.where
 
     # reading
     def list(self) -> list[ArchivedImage]:
-        """All images, in the order in which they came. Raises Corrupt when a manifest is damaged."""
-        images = []
-        for ref, descriptor in self._index().items():
-            manifest, diff_ids = self._manifest(descriptor)
-            size = sum(layer.size for layer in manifest.layers)
-            config = manifest.config.digest
-            images.append(ArchivedImage(ref, descriptor.digest, config, diff_ids, size, manifest.annotations))
-        return images
+        """All images, in the order in which they came. Raises Corrupt when a manifest is damaged, NoIdentity."""
+        return [_archived(ref, self._images.image(lies)) for ref, lies in self._index().images.items()]
 
     def find(self, image: str) -> ArchivedImage:
-        """By name such as als/alice:v1, or by manifest digest. Raises NotFound."""
-        for found in self.list():
-            if image in (found.ref, found.digest):
-                return found
-        raise NotFound(f"The archive has no image {image}.", "See: workspaces archive list")
+        """By name such as als/alice:v1, or by manifest digest. Raises NotFound, NoIdentity."""
+        index = self._index()
+        found = (image, index.images[image]) if image in index.images else index.named(image)
+        if found is None:
+            raise NotFound(f"The archive has no image {image}.", "See: workspaces archive list")
+        return _archived(found[0], self._images.image(found[1]))
+
+    def digests(self) -> set[str]:
+        """The manifest digests of all images. Raises Corrupt when the index is damaged."""
+        index = self._index()
+        return {index.own_digests.get(ref, lies.digest) for ref, lies in index.images.items()}
 
     def has(self, digest: str) -> bool:
         """Whether an image of that manifest digest is there, with all its blobs."""
-        for descriptor in self._index().values():
-            if descriptor.digest == digest:
-                return self._is_whole(descriptor)
-        return False
+        found = self._index().named(digest)
+        return found is not None and self._is_whole(found[1])
 
-    def docker_tar(self, digest: str, tag: str | None = None) -> Iterator[bytes]:
+    def manifest_bytes(self, digest: str) -> bytes:
+        """The manifest of that digest, of an image or of a document about one. Raises NotFound, Corrupt, NoIdentity."""
+        document = documents.find(self._index(), digest)
+        if document is not None:
+            return documents.manifest_bytes(self._images, document)
+        return self._images.manifest_bytes(self._image(digest))
+
+    def blobs_of(self, digest: str) -> tuple[Descriptor, ...]:
+        """What a manifest names: configuration, then layers, lowest first. Raises as `manifest_bytes`."""
+        document = documents.find(self._index(), digest)
+        if document is not None:
+            return documents.blobs_of(self._images, document)
+        manifest = self._image(digest).manifest
+        return (manifest.config, *manifest.layers)
+
+    def read_blob(self, blob: Descriptor) -> Iterator[bytes]:
+        """A blob that `blobs_of` names, decrypted, in chunks. NotFound; Corrupt at its end at the latest."""
+        if self._images.blobs.has(blob):
+            return self._images.blobs.read(blob)
+        for lies in self._index().images.values():
+            with suppress(Corrupt):
+                image = self._images.image(lies)
+                if blob in (image.manifest.config, *image.manifest.layers):
+                    return self._images.read(image, blob)
+        for document in documents.attached(self._index()):
+            with suppress(Corrupt):
+                empty, own = documents.blobs_of(self._images, document)
+                if blob in (empty, own):
+                    return iter([EMPTY if blob == empty else documents.read(self._images, document)])
+        raise NotFound(f"The archive has no image with the blob {blob.digest}.")
+
+    def attached(self, digest: str) -> dict[str, str]:
+        """The documents about the image of that manifest digest: name → digest of their manifest. Raises Corrupt."""
+        return {found.name: found.digest for found in documents.attached(self._index()) if found.subject == digest}
+
+    def document(self, digest: str) -> bytes:
+        """The document whose manifest has that digest. Raises NotFound, Corrupt, NoIdentity."""
+        found = documents.find(self._index(), digest)
+        if found is None:
+            raise NotFound(f"The archive has no manifest {digest}.", "See: workspaces archive list")
+        return documents.read(self._images, found)
+
+    def layer(self, diff_id: str) -> Iterator[bytes] | None:
+        """The unpacked tar of a layer, in chunks, from any image that has it whole; None when none has.
+
+        Corrupt at its end at the latest when it is damaged. Raises NoIdentity when only encrypted images have it.
+        """
+        found: Layer | None = None
+        for lies in self._index().images.values():
+            with suppress(ArchiveError):
+                image = self._images.image(lies)
+                for own, layer in zip(image.diff_ids, image.layers, strict=True):
+                    if own == diff_id and self._images.blobs.has(layer.stored) and (found is None or found.tag):
+                        found = layer
+        return None if found is None else tarball.as_digest(inflate(self._images.layer(found)), diff_id)
+
+    def docker_tar(self, digest: str, tag: str | None = None, form: Form = "both") -> Iterator[bytes]:
         """The image as a tar for engines and OCI tools, loaded under `tag` if given.
 
         Every blob's digest is checked on the way: Corrupt is raised before the tar is complete. NotFound when
-        there is no such image.
+        there is no such image, NoIdentity.
         """
-        for descriptor in self._index().values():
-            if descriptor.digest == digest:
-                manifest, _ = self._manifest(descriptor)
-                return tarball.write(self._blobs, descriptor, manifest, tag)
-        raise NotFound(f"The archive has no image {digest}.", "See: workspaces archive list")
+        image = self._image(digest)
+        own = Descriptor(image.digest, len(self._images.manifest_bytes(image)))
+        return tarball.write(OneImage(self._images, image), own, image.manifest, tag, form)
 
-    def export(self, image: str, path: Path) -> None:
+    def export(self, image: str, path: Path, form: Form = "both") -> None:
         """Write one image, by name or digest, as a tar to `path`; the file appears when it is whole."""
         found = self.find(image)
         with disk_errors(path.parent):
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    for chunk in self.docker_tar(found.digest, found.ref):
+                    for chunk in self.docker_tar(found.digest, found.ref, form):
                         file.write(chunk)
                     file.flush()
                     os.fsync(file.fileno())
@@ -130,29 +175,16 @@ class Archive:
                 Path(name).unlink(missing_ok=True)
                 raise
 
-    def verify(self) -> tuple[Problem, ...]:
-        """Read every blob that an image names and unpack every layer; what is wrong, nothing when all is well."""
+    def verify(self, progress: Callable[[int, int], None] = lambda _, __: None) -> upkeep.Verdict:
+        """Read every blob that an image names, and unpack every layer that can be read here.
+
+        `progress` is called with the bytes read so far and of all.
+        """
         try:
             index = self._index()
         except Corrupt as exc:
-            return (Problem("", exc.message),)
-        problems = []
-        checked: dict[str, str] = {}  # layer's blob → its diffID, as read, or what is wrong with it
-        for ref, descriptor in index.items():
-            try:
-                self._parsed.pop(descriptor.digest, None)
-                manifest, diff_ids = self._manifest(descriptor)
-            except Corrupt as exc:
-                problems.append(Problem(ref, exc.message))
-                continue
-            for layer, diff_id in zip(manifest.layers, diff_ids, strict=True):
-                if layer.digest not in checked:
-                    checked[layer.digest] = self._diff_id(layer)
-                found = checked[layer.digest]
-                if found != diff_id:
-                    wrong = f"{layer.digest} holds another layer." if is_digest(found) else found
-                    problems.append(Problem(ref, wrong))
-        return tuple(problems)
+            return upkeep.Verdict((Problem(INDEX, exc.message, ()),), 0, 0)
+        return upkeep.verify(self._images, index, progress)
 
     # writing
     def put(
@@ -168,20 +200,92 @@ class Archive:
         """Archive the image that `save` streams as a `docker save` tar; return its manifest's digest.
 
         `config_digest` (the image's id) and `diff_ids` are what it must have. Layers that the archive has are not
-        packed again. Nothing happens when `ref` is that image already. `progress` is called with the number of bytes
-        read. Raises Conflict when `ref` is another image, Corrupt when the stream is not the image, ArchiveError.
+        packed again, and nothing is read when it has the configuration too. Nothing happens when `ref` is that image
+        already. `progress` is called with the number of bytes read. Raises Conflict when `ref` is another image,
+        Corrupt when the stream is not the image, ArchiveError.
+        """
+        made: tuple[str, Descriptor] | None = None
+
+        def change(index: Index) -> str:
+            nonlocal made
+            if ref in index.images and self._is_same(index, ref, config_digest):
+                return index.own_digests.get(ref, index.images[ref].digest)
+            if made is None or not self._is_whole(made[1]):  # another host may have deleted what it shares
+                self._write_layout_file()
+                config, layers = self._store(index, save, config_digest, diff_ids, progress)
+                own = tuple(layer.own for layer in layers)
+                manifest = Manifest(Descriptor(config_digest, len(config)), own, dict(annotations or {}))
+                made = self._images.add(manifest, config, layers)
+            digest, lies = made
+            index.add(ref, lies, digest)
+            return digest
+
+        with disk_errors(self.root), self._locked():
+            return self._changed(change)
+
+    def attach(self, digest: str, name: str, document: bytes) -> str:
+        """Keep a document about the image of that manifest digest, in place of an earlier one of that name.
+
+        Returns the digest of the document's manifest. NotFound when there is no such image, ArchiveError.
+        """
+        subject = Descriptor(digest, len(self.manifest_bytes(digest)))
+
+        def change(index: Index) -> str:
+            if index.named(digest) is None:
+                raise NotFound(f"The archive has no image {digest}.", "See: workspaces archive list")
+            made = documents.add(self._images, subject, name, document)
+            index.drop(digest, name)
+            index.others.append(made.entry())
+            return made.digest
+
+        with disk_errors(self.root), self._locked():
+            return self._changed(change)
+
+    def remove(self, digest: str) -> bool:
+        """Take an image and its documents out of the index; whether it was there. Blobs stay until `collect`."""
+
+        def change(index: Index) -> bool:
+            found = index.named(digest)
+            if found is None:
+                return False
+            index.remove(found[0])
+            index.drop(digest)
+            return True
+
+        with disk_errors(self.root), self._locked():
+            return self._changed(change)
+
+    def _changed(self, change: Callable[[Index], T]) -> T:
+        """Write index.json as `change` makes it, again when another host was quicker; the caller holds the lock."""
+        for _ in range(TRIES):
+            index = self._index()
+            before = index.to_bytes()
+            result = change(index)
+            with suppress(Changed):
+                if index.to_bytes() != before:
+                    self._storage.replace(INDEX, index.to_bytes(), index.version)
+                return result
+        raise ArchiveUnavailable(f"Other hosts keep changing {INDEX} in {self._storage.where}.")
+
+    def garbage(self) -> Garbage:
+        """What no image refers to, and unfinished uploads. Raises Corrupt when that cannot be told for sure."""
+        with disk_errors(self.root):
+            return upkeep.garbage(self._images, self._index())
+
+    def collect(self, told: Callable[[str, int], None] = lambda _, __: None) -> Garbage:
+        """Delete `garbage`, and return what that was. `told` is called with each one's name and size, just before.
+
+        No writer of this host is active meanwhile, and other hosts' new blobs are left alone.
         """
         with disk_errors(self.root), self._locked():
-            index = self._index()
-            if ref in index and self._is_same(index[ref], ref, config_digest):
-                return index[ref].digest
-            self._write_layout_file()
-            saved = self._store(save, config_digest, diff_ids, progress)
-            manifest = Manifest(self._blobs.add(saved.config), tuple(saved.layers), dict(annotations or {}))
-            descriptor = self._blobs.add(manifest.to_bytes())
-            index[ref] = descriptor
-            self._write_index(index)
-            return descriptor.digest
+            found = upkeep.garbage(self._images, self._index())
+            for blob in found.blobs:
+                told(blob.digest, blob.size)
+                self._images.blobs.delete(blob.digest)
+            for name in found.unfinished:
+                told(name, 0)
+                self._storage.abandon(name)
+            return found
 
     def clean(self) -> None:
         """Delete unfinished files of writers that died. A writer that lives has done so itself."""
@@ -191,18 +295,22 @@ class Archive:
 
     def _store(
         self,
+        index: Index,
         save: Callable[[], Iterable[bytes]],
         config_digest: str,
         diff_ids: tuple[str, ...],
         progress: Callable[[int], None],
-    ) -> savetar.SavedImage:
-        known = self._known_layers()
+    ) -> tuple[bytes, tuple[Layer, ...]]:
+        known = known_layers(self._images, dict.fromkeys(diff_ids), [*index.images.values()])
+        config = self._config(index, config_digest) if known.keys() >= {*diff_ids} else None
+        if config is not None:
+            return config, tuple(known[diff_id] for diff_id in diff_ids)
         with deflate_pool() as pool:
             for guess in (True, False):
                 try:
-                    return savetar.read(
+                    saved = savetar.read(
                         save(),
-                        self._blobs,
+                        self._images,
                         pool,
                         config_digest=config_digest,
                         diff_ids=diff_ids,
@@ -210,109 +318,76 @@ class Archive:
                         guess=guess,
                         progress=progress,
                     )
+                    return saved.config, tuple(saved.layers)
                 except savetar.MissedLayer:
                     continue
         raise Corrupt("The engine gave another image at each reading.")
 
-    def _known_layers(self) -> dict[str, Descriptor]:
-        """diffID → blob, of all images whose files are readable."""
-        known: dict[str, Descriptor] = {}
-        for descriptor in self._index().values():
-            try:
-                manifest, diff_ids = self._manifest(descriptor)
-            except Corrupt:
-                continue  # `verify` tells; its layers are packed again
-            known.update(zip(diff_ids, manifest.layers, strict=True))
-        return {diff_id: blob for diff_id, blob in known.items() if self._blobs.has(blob)}
+    def _config(self, index: Index, digest: str) -> bytes | None:
+        """A configuration that some image has, e.g. the same one under another name."""
+        for lies in index.images.values():
+            with suppress(ArchiveError):
+                image = self._images.image(lies)
+                if image.manifest.config.digest == digest:
+                    return self._images.config_bytes(image)
+        return None
 
-    def _is_same(self, descriptor: Descriptor, ref: str, config_digest: str) -> bool:
-        """Whether the archived `ref` is this image and whole. Raises Conflict when it is another one."""
+    def _image(self, digest: str) -> Image:
+        found = self._index().named(digest)
+        if found is None:
+            raise NotFound(f"The archive has no image {digest}.", "See: workspaces archive list")
+        return self._images.image(found[1])
+
+    def _is_same(self, index: Index, ref: str, config_digest: str) -> bool:
+        """Whether the archived `ref` is this image and whole. Raises Conflict when it is another one, NoIdentity."""
         try:
-            manifest, _ = self._manifest(descriptor)
+            image = self._images.image(index.images[ref])
         except Corrupt:
             return False  # damaged: written again
-        if manifest.config.digest != config_digest:
+        if image.manifest.config.digest != config_digest:
             raise Conflict(
                 f"The archive has another image under the name {ref}.",
                 "Two state directories must not share an archive; archived versions are never replaced.",
             )
-        return self._is_whole(descriptor)
+        return self._is_whole(index.images[ref])
 
-    def _is_whole(self, descriptor: Descriptor) -> bool:
+    def _is_whole(self, lies: Descriptor) -> bool:
         try:
-            manifest, _ = self._manifest(descriptor)
+            image = self._images.image(lies)
         except Corrupt:
             return False
-        return all(self._blobs.has(blob) for blob in (descriptor, manifest.config, *manifest.layers))
+        return all(self._images.blobs.has(blob) for blob in dict.fromkeys(image.stored()))
 
-    def _manifest(self, descriptor: Descriptor) -> tuple[Manifest, tuple[str, ...]]:
-        """A manifest and the diffIDs of its layers. Raises Corrupt."""
-        if descriptor.digest not in self._parsed:
-            manifest = parse_manifest(self._blobs.read_json(descriptor))
-            diff_ids = savetar.config_diff_ids(self._blobs.read_json(manifest.config))
-            if len(diff_ids) != len(manifest.layers):
-                raise Corrupt(
-                    f"{descriptor.digest} has {len(manifest.layers)} layers, its configuration {len(diff_ids)}."
-                )
-            self._parsed[descriptor.digest] = manifest, diff_ids
-        return self._parsed[descriptor.digest]
-
-    def _diff_id(self, layer: Descriptor) -> str:
-        """The SHA-256 of a layer's unpacked bytes, or the sentence why there is none."""
+    def _index(self) -> Index:
+        """Raises Corrupt when index.json is damaged."""
+        where = f"{self._storage.where}/{INDEX}"
         try:
-            return tarball.digest_of(inflate(self._blobs.read(layer)))
-        except Corrupt as exc:
-            return exc.message
-
-    def _index(self) -> dict[str, Descriptor]:
-        """Reference → manifest. Raises Corrupt when index.json is damaged."""
-        path = self.root / "index.json"
-        try:
-            if path.stat().st_size > MAX_INDEX:
-                raise Corrupt(f"{path} is too large.")
-            manifests = json.loads(path.read_bytes())["manifests"]
-            found = {str(m["annotations"][REF_NAME]): Descriptor(m["digest"], m["size"]) for m in manifests}
-        except FileNotFoundError:
-            return {}
+            found = self._storage.document(INDEX)
         except OSError as exc:
-            raise Corrupt(f"{path} cannot be read: {exc.strerror}.") from exc
-        except (ValueError, KeyError, TypeError, RecursionError) as exc:
-            raise Corrupt(f"{path} is damaged: {exc!r}.", "Restore it from a backup.") from exc
-        for ref, descriptor in found.items():
-            if not is_digest(descriptor.digest) or not isinstance(descriptor.size, int):
-                raise Corrupt(f"{path} is damaged at {ref!r}.", "Restore it from a backup.")
-        return found
-
-    def _write_index(self, index: Mapping[str, Descriptor]) -> None:
-        entries: list[dict[str, Any]] = [
-            {
-                "mediaType": MANIFEST_TYPE,
-                "digest": descriptor.digest,
-                "size": descriptor.size,
-                "annotations": {REF_NAME: ref},
-            }
-            for ref, descriptor in index.items()
-        ]
-        self._replace("index.json", compact({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}))
+            raise Corrupt(f"{where} cannot be read: {exc.strerror}.") from exc
+        if found is None:
+            return Index()
+        data, version = found
+        if len(data) > MAX_DOCUMENT:
+            raise Corrupt(f"{where} is too large.")
+        return parse_index(data, version, where)
 
     def _write_layout_file(self) -> None:
-        if not (self.root / "oci-layout").exists():
-            self._replace("oci-layout", LAYOUT_FILE)
-
-    def _replace(self, name: str, data: bytes) -> None:
-        handle, temporary = tempfile.mkstemp(dir=self._blobs.temporary)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(self.root / name)
-        sync_directory(self.root)
+        if self._storage.size("oci-layout") is None:
+            with suppress(Changed):  # another host was first
+                self._storage.replace("oci-layout", LAYOUT_FILE, None)
 
     @contextmanager
     def _locked(self, flags: int = 0) -> Iterator[None]:
         """One writer at a time, of all threads and processes; what an earlier one left unfinished is deleted."""
-        self._blobs.prepare()
+        self._storage.prepare()
         with (self.root / ".lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | flags)
-            self._blobs.clean()
+            self._storage.clean()
             yield
+
+
+def _archived(ref: str, image: Image) -> ArchivedImage:
+    manifest, size = image.manifest, sum(layer.size for layer in image.manifest.layers)
+    sealed = image.record is not None
+    return ArchivedImage(ref, image.digest, manifest.config.digest, image.diff_ids, size, manifest.annotations, sealed)

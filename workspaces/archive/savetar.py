@@ -19,11 +19,14 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from workspaces.archive.blobs import CHUNK, Blobs, Descriptor, GzipBlob, inflate
+from workspaces.archive.deflate import inflate
+from workspaces.archive.images import Images, Layer, PackedLayer
+from workspaces.archive.manifest import config_diff_ids
+from workspaces.archive.storage import CHUNK
 from workspaces.errors import ArchiveError, Corrupt
 
 MAX_MEMBERS = 4096  # 125 layers of at most four entries each, and room
@@ -42,10 +45,10 @@ class MissedLayer(Exception):
 
 @dataclass(slots=True)
 class SavedImage:
-    """What a tar had: the configuration's bytes and the layers' blobs, lowest first."""
+    """What a tar had: the configuration's bytes and the packed layers, lowest first."""
 
     config: bytes
-    layers: list[Descriptor]
+    layers: list[Layer]
 
 
 @dataclass(slots=True)
@@ -53,38 +56,44 @@ class _Contents:
     kept: dict[str, bytes] = field(default_factory=dict)
     diff_ids: dict[str, str] = field(default_factory=dict)  # name in the tar → sha256 of the unpacked bytes
     links: dict[str, str] = field(default_factory=dict)
-    blobs: dict[str, Descriptor] = field(default_factory=dict)  # diffID → blob
+    layers: dict[str, Layer] = field(default_factory=dict)  # by diffID
 
 
 def read(
     chunks: Iterable[bytes],
-    blobs: Blobs,
+    images: Images,
     pool: ThreadPoolExecutor,
     *,
     config_digest: str,
     diff_ids: tuple[str, ...],
-    known: Mapping[str, Descriptor],
+    known: Mapping[str, Layer],
     guess: bool,
     progress: Callable[[int], None],
 ) -> SavedImage:
     """Store the layers of the image with this configuration and these diffIDs.
 
-    `known` are blobs that need no packing. With `guess`, a layer as large as a known one is only hashed; MissedLayer
+    `known` are layers that need no packing. With `guess`, a layer as large as a known one is only hashed; MissedLayer
     when that was wrong. `progress` is called with the number of bytes read. Raises Corrupt when the tar is not
     that image, ArchiveError for a compression that Docker's older engines could not load again.
     """
-    contents = _Contents(blobs={diff_id: blob for diff_id, blob in known.items() if diff_id in diff_ids})
-    sizes = {blobs.inflated_size(blob) for blob in contents.blobs.values()} if guess else set()
+    contents = _Contents(layers={diff_id: layer for diff_id, layer in known.items() if diff_id in diff_ids})
+    sizes = set(_sizes(images, contents.layers.values())) if guess else set()
     stream = _Reader(chunks, progress)
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:
             for count, member in enumerate(tar):
                 if count >= MAX_MEMBERS:
                     raise Corrupt(f"The engine's tar has more than {MAX_MEMBERS} entries.")
-                _take(tar, member, contents, diff_ids, sizes, blobs, pool)
+                _take(tar, member, contents, diff_ids, sizes, images, pool)
     except (tarfile.TarError, EOFError, OverflowError) as exc:
         raise Corrupt(f"The engine's tar cannot be read: {exc}.") from exc
     return _assemble(contents, config_digest, diff_ids)
+
+
+def _sizes(images: Images, layers: Iterable[Layer]) -> Iterator[int]:
+    for layer in layers:
+        with suppress(Corrupt):  # another host has just deleted it; `put` will see
+            yield images.unpacked_size(layer)
 
 
 def _take(
@@ -93,7 +102,7 @@ def _take(
     contents: _Contents,
     diff_ids: tuple[str, ...],
     sizes: set[int],
-    blobs: Blobs,
+    images: Images,
     pool: ThreadPoolExecutor,
 ) -> None:
     name = posixpath.normpath(member.name)
@@ -119,7 +128,7 @@ def _take(
         if member.size > CHUNK:
             raise Corrupt(f"The engine's tar has a {name!r} of {member.size} bytes.")
         return
-    contents.diff_ids[name] = _store_layer(head, file, member.size, contents, diff_ids, sizes, blobs, pool)
+    contents.diff_ids[name] = _store_layer(head, file, member.size, contents, diff_ids, sizes, images, pool)
 
 
 def _store_layer(
@@ -129,7 +138,7 @@ def _store_layer(
     contents: _Contents,
     diff_ids: tuple[str, ...],
     sizes: set[int],
-    blobs: Blobs,
+    images: Images,
     pool: ThreadPoolExecutor,
 ) -> str:
     """Hash one entry and, if it is a layer of the image that the archive lacks, keep it; return its diffID."""
@@ -145,18 +154,25 @@ def _store_layer(
     else:
         packs = size & 0xFFFFFFFF not in sizes
     sha, total = hashlib.sha256(), 0
-    with ExitStack() as stack:
-        blob = stack.enter_context(GzipBlob(blobs, pool)) if packs else None
+
+    def hashed() -> Iterator[bytes]:
+        nonlocal total
         for piece in pieces:
             total += len(piece)
             if total > MAX_LAYER:
                 raise Corrupt("A layer unpacks to an impossible size.")
             sha.update(piece)
-            if blob is not None:
-                blob.write(piece)
+            yield piece
+
+    if not packs:
+        for _ in hashed():
+            pass
+        return f"sha256:{sha.hexdigest()}"
+    with PackedLayer(images, pool) as layer:
+        layer.fill(hashed())
         diff_id = f"sha256:{sha.hexdigest()}"
-        if blob is not None and diff_id in diff_ids and diff_id not in contents.blobs:
-            contents.blobs[diff_id] = blob.keep()
+        if diff_id in diff_ids and diff_id not in contents.layers:
+            contents.layers[diff_id] = layer.kept()
     return diff_id
 
 
@@ -180,10 +196,10 @@ def _assemble(contents: _Contents, config_digest: str, diff_ids: tuple[str, ...]
     listed = [contents.diff_ids.get(_resolve(name, contents)) for name in names if isinstance(name, str)]
     if tuple(listed) != diff_ids or config_diff_ids(config) != diff_ids:
         raise Corrupt("The layers in the engine's tar are not those of the image: their digests differ.")
-    missed = [diff_id for diff_id in diff_ids if diff_id not in contents.blobs]
+    missed = [diff_id for diff_id in diff_ids if diff_id not in contents.layers]
     if missed:
         raise MissedLayer(missed[0])
-    return SavedImage(config, [contents.blobs[diff_id] for diff_id in diff_ids])
+    return SavedImage(config, [contents.layers[diff_id] for diff_id in diff_ids])
 
 
 def _resolve(name: str, contents: _Contents) -> str:
@@ -201,15 +217,6 @@ def _json(kept: Mapping[str, bytes], name: str) -> Any:
         return json.loads(kept[name])
     except (KeyError, ValueError, RecursionError) as exc:
         raise Corrupt(f"The engine's tar has no readable {name}.") from exc
-
-
-def config_diff_ids(config: bytes) -> tuple[str, ...]:
-    """The diffIDs in the bytes of an image configuration. Raises Corrupt when it has none."""
-    try:
-        diff_ids = json.loads(config)["rootfs"]["diff_ids"]
-        return tuple(str(diff_id) for diff_id in diff_ids)
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise Corrupt("An image configuration lists no layers.") from exc
 
 
 class _Reader(io.RawIOBase):

@@ -1,7 +1,8 @@
 """Writing one archived image as a tar, in a stream.
 
 The tar is an OCI image layout (oci-layout, index.json, blobs) and what `docker load` reads (manifest.json) at once;
-blobs are the archive's own bytes, each checked against its digest while it passes.
+blobs are the image's own bytes, each checked against its digest while it passes. `oci` and `docker` leave out what only
+the other reads.
 """
 
 from __future__ import annotations
@@ -9,17 +10,38 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterable, Iterator
+from typing import Literal, Protocol
 
-from workspaces.archive.blobs import Blobs, Descriptor
+from workspaces.archive.blobs import Descriptor
 from workspaces.archive.manifest import INDEX_TYPE, LAYOUT_FILE, MANIFEST_TYPE, REF_NAME, Manifest, compact
+from workspaces.errors import Corrupt
+
+Form = Literal["both", "oci", "docker"]
 
 # containerd takes an image's whole name from here; the OCI annotation is only a tag to it
 CONTAINERD_NAME = "io.containerd.image.name"
 
 
-def write(blobs: Blobs, descriptor: Descriptor, manifest: Manifest, tag: str | None) -> Iterator[bytes]:
-    """The tar's bytes. Raises Corrupt at a damaged blob; manifest.json, without which nothing loads, comes last."""
-    for blob in dict.fromkeys((*manifest.layers, manifest.config, descriptor)):
+class Blobs(Protocol):
+    """Where blobs come from: an archive, or a registry."""
+
+    def read(self, blob: Descriptor) -> Iterator[bytes]:
+        """The blob in chunks, checked. Raises Corrupt, after the last chunk at the latest, unless it is whole."""
+
+
+def write(
+    blobs: Blobs,
+    descriptor: Descriptor,
+    manifest: Manifest,
+    tag: str | None,
+    form: Form = "both",
+) -> Iterator[bytes]:
+    """The tar's bytes. Raises Corrupt at a damaged blob; what names the blobs, without which nothing loads, comes last.
+
+    `descriptor` is the manifest's.
+    """
+    needed = (*manifest.layers, manifest.config, *(() if form == "docker" else (descriptor,)))
+    for blob in dict.fromkeys(needed):
         yield _header(_blob_path(blob), blob.size)
         yield from blobs.read(blob)
         yield bytes(-blob.size % tarfile.BLOCKSIZE)
@@ -31,9 +53,11 @@ def write(blobs: Blobs, descriptor: Descriptor, manifest: Manifest, tag: str | N
         "RepoTags": None if tag is None else [tag],
         "Layers": [_blob_path(layer) for layer in manifest.layers],
     }
-    yield from _file("oci-layout", LAYOUT_FILE)
-    yield from _file("index.json", compact({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}))
-    yield from _file("manifest.json", compact([legacy]))
+    if form != "docker":
+        yield from _file("oci-layout", LAYOUT_FILE)
+        yield from _file("index.json", compact({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}))
+    if form != "oci":
+        yield from _file("manifest.json", compact([legacy]))
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -43,6 +67,16 @@ def digest_of(chunks: Iterable[bytes]) -> str:
     for chunk in chunks:
         sha.update(chunk)
     return f"sha256:{sha.hexdigest()}"
+
+
+def as_digest(chunks: Iterable[bytes], digest: str) -> Iterator[bytes]:
+    """`chunks` as they are. Raises Corrupt after the last one unless they have that digest."""
+    sha = hashlib.sha256()
+    for chunk in chunks:
+        sha.update(chunk)
+        yield chunk
+    if f"sha256:{sha.hexdigest()}" != digest:
+        raise Corrupt(f"{digest} is damaged: its bytes have another digest.")
 
 
 def _blob_path(blob: Descriptor) -> str:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 import click
 
 from workspaces import __version__, guest, settings
-from workspaces.archive import Archive
+from workspaces.archive import Archive, open_archive
 from workspaces.engine import open_engine
 from workspaces.engine.base import Engine
 from workspaces.errors import InvalidInput, SettingsError, WorkspacesError
@@ -80,7 +80,7 @@ class App:
 
     @cached_property
     def archive(self) -> Archive:
-        return Archive(self.settings.archive_dir)
+        return open_archive(self.settings)
 
     @property
     def actor(self) -> str:

@@ -62,6 +62,15 @@ def parse_forwarding(text: str) -> tuple[Forwarding, ...]:
     return tuple(kinds[word] for word in dict.fromkeys(words))
 
 
+def parse_keep(text: str | None) -> int | None:
+    """`10` as a number of versions; None for `all` and for None. Raises InvalidInput."""
+    if text is None or text.strip().lower() == "all":
+        return None
+    if not text.isdecimal() or len(text) > 7:
+        raise InvalidInput(f"{printable(text, 20)!r} is not a number of versions.", "Write it as 10, or all.")
+    return int(text)
+
+
 @click.group("challenge")
 def challenge_command() -> None:
     """Challenges: image, limits, network, data and dates."""
@@ -92,6 +101,10 @@ def _challenge_options(command: Any) -> Any:
         click.option("--closes", help="Last moment of logins; open sessions end then."),
         click.option("--idle", help="End sessions in which nothing moves for so long, e.g. 2h (default never)."),
         click.option("--session", help="End any session after so long, e.g. 12h (default never)."),
+        click.option("--keep-last", help="Versions of each workspace that `archive prune` leaves, or all (default)."),
+        click.option(
+            "--keep-submitted", type=click.Choice(("yes", "no")), help="Keep all that people asked for (default yes)."
+        ),
     ):
         command = option(command)
     return command
@@ -105,7 +118,8 @@ def _challenge_options(command: Any) -> Any:
 def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: str | None, pids: int | None,
                   network: str | None, mounts: tuple[str, ...], login_user: str | None, forwarding: str | None,
                   opens: str | None, closes: str | None, idle: str | None,
-                  session: str | None) -> None:  # fmt: skip
+                  session: str | None, keep_last: str | None,
+                  keep_submitted: str | None) -> None:  # fmt: skip
     """Add a challenge."""
     app.store.add_challenge(
         slug,
@@ -120,6 +134,8 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
         parse_duration(idle),
         parse_duration(session),
         actor=app.actor,
+        keep_last=parse_keep(keep_last),
+        keep_submitted=keep_submitted != "no",
     )
     click.echo(f"Challenge {slug} is there. Add people with: workspaces user add NAME --challenge {slug}")
     try:
@@ -139,7 +155,8 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
 def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, memory: str | None, pids: int | None,
                   network: str | None, mounts: tuple[str, ...], login_user: str | None, forwarding: str | None,
                   opens: str | None, closes: str | None, idle: str | None,
-                  session: str | None) -> None:  # fmt: skip
+                  session: str | None, keep_last: str | None,
+                  keep_submitted: str | None) -> None:  # fmt: skip
     """Change a challenge. Containers that exist keep what they were made with until they are reset."""
     changes: dict[str, Any] = {}
     if image:
@@ -162,6 +179,10 @@ def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, me
         changes["idle_seconds"] = parse_duration(idle)
     if session is not None:
         changes["session_seconds"] = parse_duration(session)
+    if keep_last is not None:
+        changes["keep_last"] = parse_keep(keep_last)
+    if keep_submitted is not None:
+        changes["keep_submitted"] = keep_submitted == "yes"
     if not changes:
         raise UsageError("Nothing to change was named.", "See: workspaces challenge set --help")
     app.store.set_challenge(slug, actor=app.actor, **changes)
@@ -209,6 +230,11 @@ def challenge_show(app: App, slug: str, as_json: bool) -> None:
         "no limit" if limit is None else span(limit) for limit in (challenge.idle_seconds, challenge.session_seconds)
     )
     click.echo(f"sessions: {idle} of idle time, {longest} in all")
+    if challenge.keep_last is None:
+        click.echo("archive: every version is kept")
+    else:
+        asked = ", and all that people asked for" if challenge.keep_submitted else ""
+        click.echo(f"archive: the last {challenge.keep_last} of each workspace and pinned versions are kept{asked}")
     for mount in challenge.mounts:
         click.echo(f"read-only data: {mount.source} at {mount.target}")
 

@@ -159,6 +159,7 @@ def _of_state_directory(app: App) -> list[doctor.Finding]:
     findings: list[doctor.Finding] = []
     try:
         findings += doctor.state(app.settings)
+        findings += doctor.archive(app.settings)
     except WorkspacesError as error:
         return [doctor.Finding("bad", "settings", error.message, error.hint)]
     try:

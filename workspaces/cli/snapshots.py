@@ -53,7 +53,7 @@ def snapshot_list(app: App, workspace: str | None, states: tuple[str, ...], as_j
             ("id", lambda s: s.id),
             ("workspace", lambda s: s.workspace),
             ("version", lambda s: f"v{s.version}" if s.version else "-"),
-            ("state", lambda s: s.state),
+            ("state", lambda s: "pruned" if s.pruned_at else f"{s.state}, pinned" if s.pinned else s.state),
             ("requested", lambda s: when(s.requested_at)),
             ("by", lambda s: s.requested_by),
             ("message", lambda s: s.message),
@@ -87,6 +87,10 @@ def snapshot_show(app: App, id: int, as_json: bool) -> None:
         click.echo(f"image {snapshot.image_ref} {snapshot.image_id}, adds {amount(snapshot.size)}")
     if snapshot.manifest_digest:
         click.echo(f"archived {when(snapshot.archived_at)} as {snapshot.manifest_digest}")
+    if snapshot.pinned:
+        click.echo("pinned: kept whatever the rules of retention say")
+    if snapshot.pruned_at:
+        click.echo(f"pruned {when(snapshot.pruned_at)}: only this record is left")
     if report:
         click.echo(
             f"since {report.since}, as of {when(report.at)}: {report.added} added, {report.changed} changed, "
@@ -149,6 +153,24 @@ def snapshot_commit(app: App, workspace: str, message: str) -> None:
     snapshot = app.store.request_snapshot(app.store.workspace(workspace).id, message, actor=app.actor, via="cli")
     _finish(app, app.store.approve_snapshot(snapshot.id, actor=app.actor))
     _print_version(app, snapshot.id)
+
+
+@snapshot_command.command("pin")
+@click.argument("id", type=int)
+@pass_app
+def snapshot_pin(app: App, id: int) -> None:
+    """Keep a version, whatever its challenge's rules of retention say."""
+    snapshot = app.store.pin_snapshot(id, True, actor=app.actor)
+    click.echo(f"{snapshot.workspace} v{snapshot.version} is pinned.")
+
+
+@snapshot_command.command("unpin")
+@click.argument("id", type=int)
+@pass_app
+def snapshot_unpin(app: App, id: int) -> None:
+    """Leave a version to its challenge's rules of retention again."""
+    snapshot = app.store.pin_snapshot(id, False, actor=app.actor)
+    click.echo(f"{snapshot.workspace} v{snapshot.version} is not pinned.")
 
 
 @snapshot_command.command("restore")

@@ -4,6 +4,7 @@
     commit  ─► image challenge/name:vN        (committing.py, imageconfig.py: the base image's own configuration)
     archive ─► manifest in the archive        (archiving.py)
     restore ─► container made from a version  (restoring.py)
+    prune   ─► old versions removed           (retention.py; not of one snapshot, but by a challenge's rules)
 
 Each function does one step for one snapshot, tells `progress`, and returns a sentence about what was done.
 """
@@ -12,5 +13,6 @@ from workspaces.snapshots.archiving import archive
 from workspaces.snapshots.committing import commit, discard, sweep
 from workspaces.snapshots.inspecting import inspect
 from workspaces.snapshots.restoring import restore
+from workspaces.snapshots.retention import due, prune
 
-__all__ = ["archive", "commit", "discard", "inspect", "restore", "sweep"]
+__all__ = ["archive", "commit", "discard", "due", "inspect", "prune", "restore", "sweep"]

@@ -11,7 +11,7 @@ from workspaces.errors import Conflict, EngineError, NotFound
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Snapshot, SnapshotState
 from workspaces.snapshots.common import check_room
-from workspaces.store import Store
+from workspaces.store import Store, check_kept
 
 
 def restore(
@@ -27,12 +27,13 @@ def restore(
     """Put a workspace back to a committed version; what is in no version is lost.
 
     `since` is when that was asked for, in seconds since the epoch: a repeated attempt keeps the container that an
-    earlier one made after it. Raises Conflict when the snapshot is not committed, NotFound when its image is nowhere,
-    Corrupt, NoSpace, EngineError.
+    earlier one made after it. Raises Conflict when the snapshot is not committed, NotFound when it was
+    pruned or its image is nowhere, Corrupt, NoSpace, EngineError.
     """
     snapshot = store.snapshot(snapshot_id)
     if snapshot.state not in (SnapshotState.COMMITTED, SnapshotState.ARCHIVED) or not snapshot.image_id:
         raise Conflict(f"Snapshot {snapshot.id} is {snapshot.state}; only a committed one can be restored.")
+    check_kept(snapshot)
     image = engine.image(snapshot.image_id) or _load(engine, archive, snapshot, snapshot.image_id, progress)
     if image.diff_ids != snapshot.diff_ids:
         raise EngineError(f"The engine's {snapshot.image_ref} has other layers than were committed.")

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from workspaces.store.news import News
 from workspaces.store.sessions import Sessions
+from workspaces.store.snapshots import check_kept
 
-__all__ = ["Store"]
+__all__ = ["Store", "check_kept"]
 
 
 class Store(News, Sessions):

@@ -18,10 +18,11 @@ from workspaces.store.rows import mounts_json, to_challenge
 
 _CHALLENGES = (
     "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at, "
-    "forwarding, idle_seconds, session_seconds FROM challenges"
+    "forwarding, idle_seconds, session_seconds, keep_last, keep_submitted FROM challenges"
 )
 _LOGIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SESSION_MIN = 60.0
+_KEEP_MAX = 1_000_000
 _MEMORY_MIN = 6 << 20  # the engine takes no less
 
 
@@ -41,11 +42,13 @@ class Challenges(Connections):
         session_seconds: float | None = None,
         *,
         actor: str,
+        keep_last: int | None = None,
+        keep_submitted: bool = True,
     ) -> Challenge:
         """Add a challenge. InvalidInput for what breaks a rule, Conflict when the slug is taken.
 
         Whether the engine has `image` is not looked at: it may come later. Times are seconds since the epoch, lengths
-        of sessions seconds.
+        of sessions seconds. `keep_last` and `keep_submitted` are the rules of retention (see model.Challenge).
         """
         check_name(slug, "challenge")
         row = _columns(
@@ -59,6 +62,8 @@ class Challenges(Connections):
             forwarding=tuple(forwarding),
             idle_seconds=idle_seconds,
             session_seconds=session_seconds,
+            keep_last=keep_last,
+            keep_submitted=keep_submitted,
         )
         with self._write():
             if self._find("SELECT 1 FROM challenges WHERE slug = ?", [slug]):
@@ -108,6 +113,8 @@ def _said(name: str, value: Any) -> object:
         return f"{value.cpus:g} cpus, {value.memory} bytes, {value.pids} processes"
     if isinstance(value, tuple | list):
         return ", ".join(f"{mount.source}:{mount.target}" for mount in value)
+    if name == "keep_last":
+        return "all" if value is None else value
     return "never" if value is None else value
 
 
@@ -137,6 +144,12 @@ def _columns(**values: Any) -> Row:
             if value is not None and not _SESSION_MIN <= value < math.inf:
                 raise InvalidInput("A session may be limited to a minute or more, not to less.")
             row[name] = None if value is None else float(value)
+        elif name == "keep_last":
+            if value is not None and not 1 <= value <= _KEEP_MAX:
+                raise InvalidInput("At least one version of each workspace is kept.")
+            row[name] = value
+        elif name == "keep_submitted":
+            row[name] = int(bool(value))
         else:
             raise InvalidInput(f"A challenge has no {printable(name, 64)!r} that can be set.")
     return row

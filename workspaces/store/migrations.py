@@ -249,6 +249,16 @@ def m0003_versions(db: Database) -> None:
     )
 
 
+def m0005_retention(db: Database) -> None:
+    """Which versions a challenge keeps; without a number, all."""
+    db.executescript(
+        """
+        ALTER TABLE challenges ADD COLUMN keep_last INTEGER CHECK (keep_last > 0);
+        ALTER TABLE challenges ADD COLUMN keep_submitted INTEGER NOT NULL DEFAULT 1 CHECK (keep_submitted IN (0, 1));
+        """
+    )
+
+
 def m0006_jobs(db: Database) -> None:
     """Order, life, bytes and log of jobs; what people are told of, and what is on its way to them."""
     db.executescript(
@@ -319,7 +329,13 @@ def m0006_jobs(db: Database) -> None:
         db.execute("UPDATE jobs SET priority = ? WHERE kind = ?", [rule.priority, kind])
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh, m0003_versions, m0006_jobs)
+STEPS: tuple[Callable[[Database], None], ...] = (
+    m0001_tables,
+    m0002_ssh,
+    m0003_versions,
+    m0005_retention,
+    m0006_jobs,
+)
 
 
 def _migrations() -> Migrations:

@@ -61,6 +61,8 @@ def to_challenge(row: Row) -> Challenge:
         forwarding=tuple(Forwarding(kind) for kind in json.loads(row["forwarding"])),
         idle_seconds=row["idle_seconds"],
         session_seconds=row["session_seconds"],
+        keep_last=row["keep_last"],
+        keep_submitted=bool(row["keep_submitted"]),
     )
 
 

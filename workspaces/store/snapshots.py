@@ -28,9 +28,19 @@ OPEN = (REQUESTED, APPROVED, COMMITTING)
 _SNAPSHOTS = (
     "SELECT s.id, s.workspace_id, c.slug || '/' || w.name AS workspace, s.message, s.state, s.requested_by, "
     "s.requested_via, s.requested_at, s.decided_by, s.decided_at, s.reason, s.version, s.parent_id, s.image_ref, "
-    "s.image_id, s.diff_ids, s.manifest_digest, s.size, s.committed_at, s.archived_at, s.pinned "
+    "s.image_id, s.diff_ids, s.manifest_digest, s.size, s.committed_at, s.archived_at, s.pinned, s.pruned_at "
     "FROM snapshots s JOIN workspaces w ON w.id = s.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
+
+
+def check_kept(snapshot: Snapshot) -> None:
+    """Raise NotFound once a version is pruned."""
+    if snapshot.pruned_at is not None:
+        day = time.strftime("%Y-%m-%d", time.gmtime(snapshot.pruned_at))
+        raise NotFound(
+            f"{snapshot.workspace} v{snapshot.version} was pruned on {day} by the challenge's rules: "
+            "its record is kept, its files are not."
+        )
 
 
 class Snapshots(Jobs):
@@ -67,6 +77,44 @@ class Snapshots(Jobs):
             snapshot = self._decide(snapshot_id, APPROVED, actor, None)
             return self._queue(JobKind.COMMIT, snapshot.workspace_id, actor, snapshot_id)
 
+    def pin_snapshot(self, snapshot_id: int, pinned: bool, *, actor: str) -> Snapshot:
+        """Keep a version whatever the rules of retention say, or no more. NotFound; Conflict when it is no version."""
+        with self._write() as db:
+            snapshot = self.snapshot(snapshot_id)
+            if snapshot.state not in (COMMITTED, ARCHIVED):
+                raise Conflict(f"Snapshot {snapshot_id} is {snapshot.state}; only a version can be pinned.")
+            check_kept(snapshot)
+            if snapshot.pinned != pinned:
+                db.execute("UPDATE snapshots SET pinned = ? WHERE id = ?", [int(pinned), snapshot_id])
+                kind = "snapshot.pinned" if pinned else "snapshot.unpinned"
+                self._record(actor, kind, snapshot.workspace, snapshot_id, data={"version": f"v{snapshot.version}"})
+            return self.snapshot(snapshot_id)
+
+    def prune_snapshot(self, snapshot_id: int, *, actor: str) -> Snapshot:
+        """From now on there is only the record of a version; who calls it removes the image after it.
+
+        Pruned already: nothing happens. NotFound; Conflict when it is pinned, not archived, or a restore of it waits.
+        """
+        with self._write() as db:
+            snapshot = self.snapshot(snapshot_id)
+            if snapshot.pruned_at is not None:
+                return snapshot
+            waiting = "SELECT 1 FROM jobs WHERE snapshot_id = ? AND state IN ('queued', 'running')"
+            if self._find(waiting, [snapshot_id]):
+                raise Conflict(f"A job of snapshot {snapshot_id} is not done yet.", "Prune again when it is.")
+            if snapshot.pinned or snapshot.state is not ARCHIVED:
+                state = "pinned" if snapshot.pinned else snapshot.state
+                raise Conflict(f"Snapshot {snapshot_id} is {state}; only an archived one that is not pinned is pruned.")
+            db.execute("UPDATE snapshots SET pruned_at = ? WHERE id = ?", [time.time(), snapshot_id])
+            data = {"version": f"v{snapshot.version}", "manifest": snapshot.manifest_digest}
+            self._record(actor, "snapshot.pruned", snapshot.workspace, snapshot_id, data=data)
+            return self.snapshot(snapshot_id)
+
+    def bases(self) -> set[int]:
+        """Ids of the snapshots that some workspace was restored from or last committed as."""
+        sql = "SELECT DISTINCT parent_id FROM workspaces WHERE parent_id IS NOT NULL AND removed_at IS NULL"
+        return {row["parent_id"] for row in self._rows(sql)}
+
     # looking
 
     def snapshot(self, snapshot_id: int) -> Snapshot:
@@ -98,12 +146,15 @@ class Snapshots(Jobs):
         return [to_snapshot(row) for row in self._rows(f"{_SNAPSHOTS} WHERE s.state = 'requested' ORDER BY s.id")]
 
     def version(self, workspace_id: int, number: int) -> Snapshot:
-        """The committed version `v<number>` of a workspace. NotFound, also for one whose commit failed or goes on."""
+        """The committed version `v<number>` of a workspace. NotFound, also for one whose commit failed or goes on,
+        and with the day for one that was pruned.
+        """
         sql = f"{_SNAPSHOTS} WHERE s.workspace_id = ? AND s.version = ? AND s.state IN ('committed', 'archived')"
         row = self._find(sql, [workspace_id, number])
         if row is None:
             ref = self.workspace(workspace_id).ref
             raise NotFound(f"{ref} has no version v{number}.", f"See its versions: workspaces snapshot list {ref}")
+        check_kept(to_snapshot(row))
         return to_snapshot(row)
 
     def changes(self, snapshot_id: int) -> ChangeReport | None:
