@@ -101,7 +101,7 @@ def test_while_it_restores_from_the_archive(tmp_path: Path) -> None:
         world.work()
         (world.rootfs / "root" / "one").write_text("2")
         world.engine.remove_image(world.store.snapshot(snapshot.id).image_id or "")
-        world.add_job(JobKind.RESTORE, snapshot.id)
+        world.add_job(JobKind.RESTORE, snapshot.id, {"discard": "yes"})
         run_until_killed(world, fuse)
         world.work()
         check(world, snapshot.id)

@@ -1,7 +1,8 @@
 """The worker: takes jobs from the store and does them, one worker for a state directory.
 
     store.claim_job ─► a thread for each job, WORKERS at most ─► handler of its kind ─► finish_job or fail_job
-    every 5 s: an engine that died is started again, network filters are put back, what the engine shows ─► store
+    every 5 s: challenges that closed are frozen if they ask for it; an engine that died is started again, network
+               filters are put back, what the engine shows ─► store
     now and then: how much disk a workspace uses (sampling.py)
 
 A kill at any moment loses nothing: the lock on the state directory goes with the process, the next worker queues again
@@ -19,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -86,6 +88,8 @@ class Worker:
             JobKind.RESTART: self._restart,
             JobKind.RESET: self._reset,
             JobKind.REMOVE: self._remove,
+            JobKind.FREEZE: self._freeze,
+            JobKind.THAW: self._thaw,
         }
 
     def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -188,15 +192,25 @@ class Worker:
         """For good: the snapshot of a commit first, so that a kill in between repeats this."""
         log.error("job %d failed: %s", job.id, reason)
         reason = reason[:MESSAGE_MAX]
-        if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
-            snapshot_id = job.snapshot_id
+        snapshot_id = self._committed_by(job)
+        if snapshot_id is not None:
             with suppress(Conflict):  # it is committed, and only the job has failed
-                self._persist(lambda: self._store.fail_snapshot(snapshot_id, reason), self._abandon)
+                self._persist(partial(self._store.fail_snapshot, snapshot_id, reason), self._abandon)
             try:
                 snapshots.discard(self._store, self._engine, snapshot_id)
             except WorkspacesError as exc:
                 log.warning("temporary images of snapshot %d stay until the next start: %s", snapshot_id, exc.message)
         self._persist(lambda: self._store.fail_job(job.id, reason, None), self._abandon)
+
+    def _committed_by(self, job: Job) -> int | None:
+        """The snapshot that the job commits: its own, or one that it took for itself."""
+        if job.kind is JobKind.COMMIT:
+            return job.snapshot_id
+        try:
+            taken = self._store.taken_snapshot(job.id)
+        except StoreError:
+            return None  # the job cannot be failed either, for as long as that lasts
+        return taken.id if taken else None
 
     def _persist(self, write: Callable[[], int | None], give_up: threading.Event) -> int:
         """Write to the store, for as long as it takes while it is locked or its disk is full."""
@@ -242,12 +256,13 @@ class Worker:
         return snapshots.archive(self._store, self._engine, self._archive, _snapshot(job), progress)
 
     def _restore(self, job: Job, progress: Progress) -> str:
-        snapshot = self._store.snapshot(_snapshot(job))
-        if snapshot.workspace_id != job.workspace_id:
-            raise Conflict(f"Snapshot {snapshot.id} is one of {snapshot.workspace}, not of {job.workspace}.")
-        return snapshots.restore(
-            self._store, self._engine, self._lifecycle, self._archive, snapshot.id, progress, since=job.created_at
-        )
+        return snapshots.restore(self._store, self._engine, self._lifecycle, self._archive, job, progress)
+
+    def _freeze(self, job: Job, progress: Progress) -> str:
+        return snapshots.freeze(self._store, self._engine, self._lifecycle, self._archive, job, progress)
+
+    def _thaw(self, job: Job, progress: Progress) -> str:
+        return snapshots.thaw(self._lifecycle, job, progress)
 
     def _start(self, job: Job, progress: Progress) -> str:
         self._lifecycle.ensure_running(job.workspace_id, progress)
@@ -275,6 +290,7 @@ class Worker:
     def _keep_house(self, stop: threading.Event) -> None:
         """Clear what killed workers left, once; keep engine, filters, and the store's sightings of containers right."""
         chores: dict[str, Callable[[], None]] = {
+            "challenges that have closed cannot be frozen": self._freeze_closed,
             "the engine cannot be started again": self._look_after_engine,
             "what killed workers left cannot be cleared": self._sweep,
             "network filters cannot be looked at": self._engine.prepare,
@@ -293,6 +309,10 @@ class Worker:
                 except Exception:
                     log.exception("%s, unexpectedly", what)
             stop.wait(RECONCILE_SECONDS)
+
+    def _freeze_closed(self) -> None:
+        for begun in self._store.begin_due_freezes(time.time()):
+            log.info("challenge %s has closed and is being frozen", begun.challenge)
 
     def _look_after_engine(self) -> None:
         try:

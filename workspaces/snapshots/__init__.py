@@ -3,14 +3,17 @@
     inspect ─► what it would capture          (inspecting.py, review.py: warnings)
     commit  ─► image challenge/name:vN        (committing.py, imageconfig.py: the base image's own configuration)
     archive ─► manifest in the archive        (archiving.py)
-    restore ─► container made from a version  (restoring.py)
+    restore ─► container made from a version  (restoring.py), after a version of what was there (keeping.py)
+    freeze  ─► a version of one workspace of a challenge, which is then stopped or read-only (freezing.py)
 
+Who is on in a workspace is told of its pause (announcing.py).
 Each function does one step for one snapshot, tells `progress`, and returns a sentence about what was done.
 """
 
 from workspaces.snapshots.archiving import archive
 from workspaces.snapshots.committing import commit, discard, sweep
+from workspaces.snapshots.freezing import freeze, thaw
 from workspaces.snapshots.inspecting import inspect
 from workspaces.snapshots.restoring import restore
 
-__all__ = ["archive", "commit", "discard", "inspect", "restore", "sweep"]
+__all__ = ["archive", "commit", "discard", "freeze", "inspect", "restore", "sweep", "thaw"]

@@ -5,7 +5,9 @@
           ─ workspaces.py  workspaces, members
           ─ snapshots.py   requests, decisions, versions, change reports
           ─ jobs.py        the queue of the worker   retries.py  trying again, cancelling
+          ─ freezes.py     challenges that are committed as a whole
           ─ events.py      who did what          sessions.py  who is on, and was
+          ─ notices.py     lines for those who are on
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
@@ -18,13 +20,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workspaces.store.retries import Retries
+from workspaces.store.freezes import Freezes
+from workspaces.store.notices import Notices
 from workspaces.store.sessions import Sessions
 
 __all__ = ["Store"]
 
 
-class Store(Retries, Sessions):
+class Store(Freezes, Notices, Sessions):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

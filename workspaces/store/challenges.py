@@ -11,17 +11,20 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Challenge, Forwarding, Limits, Mount, Network
+from workspaces.model import Challenge, Forwarding, FreezeMode, Limits, Mount, Network
 from workspaces.names import check_image, check_name, printable
 from workspaces.store.connection import Connections, Row
 from workspaces.store.rows import mounts_json, to_challenge
 
 _CHALLENGES = (
     "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at, "
-    "forwarding, idle_seconds, session_seconds FROM challenges"
+    "forwarding, idle_seconds, session_seconds, auto_approve, at_close, downloads, "
+    "(SELECT f.mode FROM freezes f WHERE f.challenge_id = challenges.id AND f.thawed_at IS NULL "
+    "ORDER BY f.id DESC LIMIT 1) AS frozen FROM challenges"
 )
 _LOGIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SESSION_MIN = 60.0
+_AUTO_MAX = 1000
 _MEMORY_MIN = 6 << 20  # the engine takes no less
 
 
@@ -40,6 +43,9 @@ class Challenges(Connections):
         idle_seconds: float | None = None,
         session_seconds: float | None = None,
         *,
+        auto_approve: int = 0,
+        at_close: FreezeMode | None = None,
+        downloads: bool = False,
         actor: str,
     ) -> Challenge:
         """Add a challenge. InvalidInput for what breaks a rule, Conflict when the slug is taken.
@@ -59,6 +65,9 @@ class Challenges(Connections):
             forwarding=tuple(forwarding),
             idle_seconds=idle_seconds,
             session_seconds=session_seconds,
+            auto_approve=auto_approve,
+            at_close=at_close,
+            downloads=downloads,
         )
         with self._write():
             if self._find("SELECT 1 FROM challenges WHERE slug = ?", [slug]):
@@ -102,6 +111,8 @@ class Challenges(Connections):
 
 
 def _said(name: str, value: Any) -> object:
+    if name == "at_close":
+        return value or "nothing"
     if name == "forwarding":
         return ", ".join(sorted(value)) or "none"
     if isinstance(value, Limits):
@@ -137,6 +148,14 @@ def _columns(**values: Any) -> Row:
             if value is not None and not _SESSION_MIN <= value < math.inf:
                 raise InvalidInput("A session may be limited to a minute or more, not to less.")
             row[name] = None if value is None else float(value)
+        elif name == "auto_approve":
+            if not 0 <= value <= _AUTO_MAX:
+                raise InvalidInput(f"From 0 to {_AUTO_MAX} requests a day can be approved without a person.")
+            row[name] = value
+        elif name == "at_close":
+            row[name] = None if value is None else FreezeMode(value)
+        elif name == "downloads":
+            row[name] = int(value)
         else:
             raise InvalidInput(f"A challenge has no {printable(name, 64)!r} that can be set.")
     return row

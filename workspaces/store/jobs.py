@@ -23,7 +23,8 @@ from workspaces.store.workspaces import Workspaces
 
 _JOBS = (
     "SELECT j.id, j.kind, j.state, j.workspace_id, c.slug || '/' || w.name AS workspace, j.snapshot_id, "
-    "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, j.arguments "
+    "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, "
+    "j.arguments "
     "FROM jobs j JOIN workspaces w ON w.id = j.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
 # These only read the container or work on images: they wait for nothing, and nothing waits for them.
