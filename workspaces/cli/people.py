@@ -21,8 +21,9 @@ from workspaces.cli.common import (
     read_password,
     when,
 )
+from workspaces.cli.freezes import freeze_command, thaw_command
 from workspaces.errors import EngineError, InvalidInput, UsageError
-from workspaces.model import Forwarding, Limits, Mount, Network, Role
+from workspaces.model import Forwarding, FreezeMode, Limits, Mount, Network, Role
 from workspaces.names import amount, check_image, printable, span
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -67,6 +68,10 @@ def challenge_command() -> None:
     """Challenges: image, limits, network, data and dates."""
 
 
+challenge_command.add_command(freeze_command)
+challenge_command.add_command(thaw_command)
+
+
 def _limits(base: Limits, cpus: float | None, memory: str | None, pids: int | None) -> Limits:
     return Limits(
         cpus=base.cpus if cpus is None else cpus,
@@ -91,10 +96,33 @@ def _challenge_options(command: Any) -> Any:
         click.option("--opens", help="First moment of logins, e.g. 2026-05-01T09:00 (UTC without a zone)."),
         click.option("--closes", help="Last moment of logins; open sessions end then."),
         click.option("--idle", help="End sessions in which nothing moves for so long, e.g. 2h (default never)."),
+        click.option(
+            "--auto-approve",
+            type=click.IntRange(0, 1000),
+            help="Approve so many requests of a person each day (UTC) without an administrator (default 0).",
+        ),
+        click.option(
+            "--at-close",
+            type=click.Choice(["nothing", *FreezeMode]),
+            help="At the closing time: nothing (default), or freeze the challenge, as `challenge freeze --mode` says.",
+        ),
+        click.option(
+            "--downloads", type=click.Choice(["yes", "no"]), help="Let members download versions (default no)."
+        ),
         click.option("--session", help="End any session after so long, e.g. 12h (default never)."),
     ):
         command = option(command)
     return command
+
+
+def _decisions(auto_approve: int | None, at_close: str | None, downloads: str | None) -> dict[str, Any]:
+    """What is named of them, as the store has it."""
+    changes: dict[str, Any] = {} if auto_approve is None else {"auto_approve": auto_approve}
+    if at_close is not None:
+        changes["at_close"] = None if at_close == "nothing" else FreezeMode(at_close)
+    if downloads is not None:
+        changes["downloads"] = downloads == "yes"
+    return changes
 
 
 @challenge_command.command("add")
@@ -104,8 +132,8 @@ def _challenge_options(command: Any) -> Any:
 @pass_app
 def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: str | None, pids: int | None,
                   network: str | None, mounts: tuple[str, ...], login_user: str | None, forwarding: str | None,
-                  opens: str | None, closes: str | None, idle: str | None,
-                  session: str | None) -> None:  # fmt: skip
+                  opens: str | None, closes: str | None, idle: str | None, session: str | None,
+                  auto_approve: int | None, at_close: str | None, downloads: str | None) -> None:  # fmt: skip
     """Add a challenge."""
     app.store.add_challenge(
         slug,
@@ -120,6 +148,7 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
         parse_duration(idle),
         parse_duration(session),
         actor=app.actor,
+        **_decisions(auto_approve, at_close, downloads),
     )
     click.echo(f"Challenge {slug} is there. Add people with: workspaces user add NAME --challenge {slug}")
     try:
@@ -138,8 +167,8 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
 @pass_app
 def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, memory: str | None, pids: int | None,
                   network: str | None, mounts: tuple[str, ...], login_user: str | None, forwarding: str | None,
-                  opens: str | None, closes: str | None, idle: str | None,
-                  session: str | None) -> None:  # fmt: skip
+                  opens: str | None, closes: str | None, idle: str | None, session: str | None,
+                  auto_approve: int | None, at_close: str | None, downloads: str | None) -> None:  # fmt: skip
     """Change a challenge. Containers that exist keep what they were made with until they are reset."""
     changes: dict[str, Any] = {}
     if image:
@@ -162,6 +191,7 @@ def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, me
         changes["idle_seconds"] = parse_duration(idle)
     if session is not None:
         changes["session_seconds"] = parse_duration(session)
+    changes |= _decisions(auto_approve, at_close, downloads)
     if not changes:
         raise UsageError("Nothing to change was named.", "See: workspaces challenge set --help")
     app.store.set_challenge(slug, actor=app.actor, **changes)
@@ -209,6 +239,13 @@ def challenge_show(app: App, slug: str, as_json: bool) -> None:
         "no limit" if limit is None else span(limit) for limit in (challenge.idle_seconds, challenge.session_seconds)
     )
     click.echo(f"sessions: {idle} of idle time, {longest} in all")
+    approved = f"{challenge.auto_approve} a day" if challenge.auto_approve else "none"
+    click.echo(f"requests approved without an administrator: {approved} of each person")
+    click.echo(
+        f"at its closing time: {challenge.at_close or 'nothing'}; downloads: {'yes' if challenge.downloads else 'no'}"
+    )
+    if challenge.frozen:
+        click.echo(f"frozen ({challenge.frozen}): workspaces challenge freeze {slug} --status")
     for mount in challenge.mounts:
         click.echo(f"read-only data: {mount.source} at {mount.target}")
 

@@ -6,14 +6,16 @@
     restore ─► container made from a version  (restoring.py), after a version of what was there (keeping.py)
     freeze  ─► a version of one workspace of a challenge, which is then stopped or read-only (freezing.py)
 
-Who is on in a workspace is told of its pause (announcing.py).
+A version that only the archive knows is entered first (adopting.py). Who is on in a workspace is told of its
+pause (announcing.py).
 Each function does one step for one snapshot, tells `progress`, and returns a sentence about what was done.
 """
 
+from workspaces.snapshots.adopting import adopt
 from workspaces.snapshots.archiving import archive
 from workspaces.snapshots.committing import commit, discard, sweep
 from workspaces.snapshots.freezing import freeze, thaw
 from workspaces.snapshots.inspecting import inspect
 from workspaces.snapshots.restoring import restore
 
-__all__ = ["archive", "commit", "discard", "freeze", "inspect", "restore", "sweep", "thaw"]
+__all__ = ["adopt", "archive", "commit", "discard", "freeze", "inspect", "restore", "sweep", "thaw"]
