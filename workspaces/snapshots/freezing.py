@@ -34,12 +34,11 @@ def freeze(store: Store, engine: Engine, lifecycle: Lifecycle, archive: Archive,
             lifecycle.stop(job.workspace_id, progress, why="frozen with its challenge by the organisers")
         untouched = _untouched(store, engine, lifecycle, job.workspace_id)
         version = keep(store, engine, lifecycle, job, _message(found.challenge, found.closes_at), progress)
-        state = FrozenState.COMMITTED if version else FrozenState.UNCHANGED
-        parent = store.workspace(job.workspace_id).parent_id
-        if version is None and parent is not None:
-            version = store.snapshot(parent)
-        elif untouched:
-            state = FrozenState.NEVER_STARTED
+        state = FrozenState.COMMITTED
+        if version is None:
+            parent = store.workspace(job.workspace_id).parent_id
+            version = store.snapshot(parent) if parent is not None else None
+            state = FrozenState.NEVER_STARTED if untouched and version is None else FrozenState.UNCHANGED
         if found.mode is FreezeMode.READ_ONLY:
             _seal(engine, lifecycle, archive, job.workspace_id, version, progress)
         said = _sentence(job.workspace, state, version, found.mode)
