@@ -54,6 +54,7 @@ MATRIX = {
     "GET me.live_spaces": signed_in(),
     "POST me.request_snapshot": own({"message": "first"}),
     "POST me.withdraw": own(),
+    "GET me.download": Row(SIGN_IN, MISSING, FORBIDDEN, MISSING),  # not before the challenge allows it
     "POST me.add_key": Row(SIGN_IN, DONE, DONE, DONE, {"key": "{key}"}),
     "POST me.remove_key": own(),
     "POST me.change_password": Row(SIGN_IN, DONE, DONE, DONE, NEW_PASSWORD),

@@ -25,16 +25,21 @@ class _Stream:
 
     def __init__(self, downloads: Downloads, name: str, ref: str, chunks: Iterator[bytes]) -> None:
         self._downloads, self._name, self._ref, self._chunks = downloads, name, ref, chunks
+        self._over = False
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._chunks
         except WorkspacesError as error:
             log.error("the download of %s by %s broke off: %s", self._ref, self._name, error.message)
-            raise  # the server closes the connection before the length that chunks promise: not a whole file
+            raise  # the server closes the connection before the last chunk, so the browser knows that it is not whole
+        finally:
+            self.close()
 
     def close(self) -> None:
-        self._downloads.end(self._name)
+        if not self._over:  # else the place may be that of this person's next download
+            self._over = True
+            self._downloads.end(self._name)
 
 
 def answer(name: str, snapshot: Snapshot) -> Response:

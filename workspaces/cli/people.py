@@ -103,7 +103,7 @@ def _challenge_options(command: Any) -> Any:
         ),
         click.option(
             "--at-close",
-            type=click.Choice(["nothing", *FreezeMode]),
+            type=click.Choice(["nothing", *(mode.value for mode in FreezeMode)]),
             help="At the closing time: nothing (default), or freeze the challenge, as `challenge freeze --mode` says.",
         ),
         click.option(
