@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sshgate import texts
-from sshgate.limits import Buckets, Rate
 from sshgate.takeover import hold_signals
 from workspaces.commands import named_command
 from workspaces.errors import GuestError, NotFound, UsageError, WorkspacesError
@@ -28,6 +27,7 @@ from workspaces.lifecycle import Lifecycle
 from workspaces.model import SnapshotState, Workspace, WorkspaceState
 from workspaces.names import printable
 from workspaces.store import Store
+from workspaces.throttle import Buckets, Rate
 
 log = logging.getLogger(__name__)
 

@@ -35,6 +35,7 @@ from sshgate.room import Room
 from sshgate.sparing import Sparing
 from sshgate.stay import Stays
 from sshgate.stream import Stream
+from workspaces import throttle
 from workspaces.errors import GuestUnavailable, Refused, WorkspacesError
 from workspaces.guest.client import GuestClient, Listener
 from workspaces.model import Forwarding as Kind
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 45.0  # the agent itself gives up after 30
 NOTICES_MAX = 5
-NOTICE = limits.Rate(32, 1)  # lines about one connection
+NOTICE = throttle.Rate(32, 1)  # lines about one connection
 
 Target = tuple[str, int] | str  # host and port, or a unix socket's path
 Open = Callable[[int, Callable[[], Stream], str, int, int], Awaitable[object]]
@@ -118,7 +119,7 @@ class Forwarding:
         self._server = server
         self._tasks: set[asyncio.Task[object]] = set()
         self._notices: list[str] = []
-        self._told = limits.Buckets(NOTICE)
+        self._told = throttle.Buckets(NOTICE)
         self._listening = 0  # requests under way
         self._settled = asyncio.Event()
         self._settled.set()

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sshgate import limits, texts
-from sshgate.limits import MAX_ACCOUNT_SESSIONS, Admission, Guessing, network
+from sshgate.limits import MAX_ACCOUNT_SESSIONS, Admission, Guessing
+from workspaces.throttle import network
 
 
 class Shared(Protocol):

@@ -12,13 +12,12 @@ coordinator, on its event loop, and holds for all workers together (keeper.py); 
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 
-MAX_TRACKED = 20_000  # buckets of one kind; the longest unused is forgotten first
+from workspaces.throttle import MAX_TRACKED, Buckets, Rate, network
+
 MAX_CONNECTIONS = 2000  # in all
 MAX_UNAUTHENTICATED = 300  # in all
 MAX_UNAUTHENTICATED_ADDRESS = 64
@@ -32,49 +31,11 @@ WIDE_STREAMS = 32  # of one account have the whole window, the others SMALL_WIND
 SMALL_WINDOW = 128 << 10  # bytes
 MAX_LISTENERS = 16  # of -R on one connection
 
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """`burst` at once, then one each `every` seconds."""
-
-    burst: float
-    every: float
-
-
 CONNECT = Rate(128, 0.5)
 GUESS_ACCOUNT = Rate(6, 20)
 GUESS_ADDRESS = Rate(60, 5)
 GUESS_TOTAL = Rate(200, 0.1)
 WRONG_CODE = Rate(12, 300)  # after the right password, from wherever: it takes a million tries to find one
-
-
-class Buckets:
-    """Token buckets of one rate, by key."""
-
-    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._rows: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # key → tokens, when counted
-
-    def wait(self, key: Hashable) -> float:
-        """Seconds until a token is there, 0 when one is."""
-        return max(0.0, (1 - self._tokens(key)) * self._rate.every)
-
-    def take(self, key: Hashable) -> None:
-        self._set(key, self._tokens(key) - 1)
-
-    def give(self, key: Hashable, count: float = 1) -> None:
-        self._set(key, min(self._rate.burst, self._tokens(key) + count))
-
-    def _tokens(self, key: Hashable) -> float:
-        tokens, at = self._rows.get(key, (self._rate.burst, 0.0))
-        return min(self._rate.burst, tokens + (self._clock() - at) / self._rate.every)
-
-    def _set(self, key: Hashable, tokens: float) -> None:
-        self._rows[key] = tokens, self._clock()
-        self._rows.move_to_end(key)
-        if len(self._rows) > MAX_TRACKED:
-            self._rows.popitem(last=False)
 
 
 class Admission:
@@ -183,7 +144,7 @@ class Guessing:
     def right(self, account: str, address: str) -> None:
         """It was the account's owner: neither this attempt nor the mistakes before it count."""
         for buckets, key in self._rows(account, address):
-            buckets.give(key, GUESS_ACCOUNT.burst if buckets is self._account else 1)
+            (buckets.fill if buckets is self._account else buckets.give)(key)
         self.remember(account, address)
 
     def wrong_code(self, account: str) -> None:
@@ -208,14 +169,3 @@ class Guessing:
         if pair not in self._known:
             rows += [(self._address, pair[1]), (self._total, "")]
         return rows
-
-
-def network(address: str) -> str:
-    """One host's addresses as one: an IPv6 host may use any in its /64."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv6Address):
-        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
-    return str(ip)

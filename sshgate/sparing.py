@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from sshgate.limits import Buckets, Rate
+from workspaces.throttle import Buckets, Rate
 
 LINES = Rate(20, 60)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -33,7 +32,6 @@ from workspaces.model import Forwarding
 pytestmark = pytest.mark.slow
 
 COOKIE = "0123456789abcdef0123456789abcdef"
-needs_xauth = pytest.mark.skipif(shutil.which("xauth") is None, reason="no xauth on this host")
 
 
 __all__ = ["alice", "all_gone", "only", "stage"]
@@ -159,7 +157,6 @@ def x11(
     return [Boolean(single), String(protocol), String(cookie), UInt32(screen)]
 
 
-@needs_xauth
 def test_a_display_with_its_cookie(alice: Person) -> None:
     async def run() -> str:
         async with alice.connect() as client:
@@ -209,7 +206,6 @@ for _ in range(int(sys.argv[1])):
 ' """
 
 
-@needs_xauth
 @pytest.mark.parametrize(("single", "answers"), [(False, ["300004"] * 3), (True, ["300004", "ConnectionRefusedError"])])
 def test_what_connects_to_it_reaches_the_client(
     alice: Person, single: bool, answers: list[str], monkeypatch: pytest.MonkeyPatch
@@ -224,7 +220,6 @@ def test_what_connects_to_it_reaches_the_client(
     assert asyncio.run(run()) == answers
 
 
-@needs_xauth
 def test_two_sessions_have_two_displays_and_the_number_is_free_again(alice: Person, tmp_path: Path) -> None:
     up, go = tmp_path / "up", tmp_path / "go"
 
@@ -325,7 +320,6 @@ def test_an_xauth_that_does_not_end_is_given_up(alice: Person, tmp_path: Path, m
     assert asyncio.run(run()) == "X11 is not forwarded: xauth does not end.\n[]\n"
 
 
-@needs_xauth
 def test_openssh_with_x11(alice: Person) -> None:
     """`ssh -X`: the client invents the cookie, and puts the real one in when something connects."""
     with tempfile.TemporaryDirectory() as place, socket.create_server(("127.0.0.1", 0)) as server:

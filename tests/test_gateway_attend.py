@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from sshgate.attend import Asking
-from sshgate.limits import Buckets, Rate
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from workspaces.engine.memory import MemoryEngine
 from workspaces.model import Command, SnapshotState
+from workspaces.throttle import Buckets, Rate
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -151,6 +154,51 @@ def test_an_image_without_xauth_says_so(alice: Person) -> None:
     done = subprocess.run([*alice.line("-Y"), "echo [$DISPLAY]"], env=env, capture_output=True, timeout=30)
     assert done.stdout == b"[]\n"
     assert b"apt-get install xauth" in done.stderr
+
+
+# Says a cookie to the display, as any program does that draws, and prints what comes back.
+DRAW = """\
+use IO::Socket::INET;
+my ($display) = $ENV{DISPLAY} =~ /:(\\d+)/;
+my ($cookie) = `xauth list` =~ m{/unix:$display .* ([0-9a-f]+)$}m or die "no cookie";
+my $link = IO::Socket::INET->new("127.0.0.1:" . (6000 + $display)) or die;
+print $link "l\\0\\x0b\\0\\0\\0\\x12\\0\\x10\\0\\0\\0MIT-MAGIC-COOKIE-1\\0\\0", pack("H*", $cookie);
+read $link, my $answer, 7; print $answer;
+"""
+
+
+def give_xauth(person: Person) -> None:
+    """Put this host's xauth, with the libraries it needs, into the person's container."""
+    said = subprocess.run(["ldd", "/usr/bin/xauth"], capture_output=True, text=True, check=True).stdout
+    files = ["/usr/bin/xauth", *re.findall(r"=> (/\S+)", said)]
+    tar = subprocess.run(["tar", "-chP", *files], capture_output=True, check=True).stdout
+    done = person.run("tar -xP --skip-old-files", stdin=tar)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_display_with_the_images_own_xauth(stage: ProcessStage) -> None:
+    """`ssh -Y`: what draws in the container reaches the display with its own cookie; only an invented one was sent."""
+    xena, real = stage.person("xena"), "00112233445566778899aabbccddeeff"
+    give_xauth(xena)
+    with tempfile.TemporaryDirectory() as place, socket.create_server(("127.0.0.1", 0)) as server:
+        display = f"127.0.0.1:{server.getsockname()[1] - 6000}"
+        env = {**os.environ, "DISPLAY": display, "XAUTHORITY": f"{place}/xauthority"}
+        subprocess.run(["xauth", "add", display, "MIT-MAGIC-COOKIE-1", real], env=env, check=True, capture_output=True)
+        server.settimeout(20)
+        with subprocess.Popen(
+            [*xena.line("-Y"), "perl -"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as client:
+            assert client.stdin
+            assert client.stdout
+            client.stdin.write(DRAW.encode())
+            client.stdin.close()
+            link, _ = server.accept()
+            with link:
+                said = link.recv(100)
+                link.sendall(b"welcome")
+            assert client.stdout.read() == b"welcome"
+    assert said.endswith(bytes.fromhex(real))
+    until(lambda: xena.run("ls /tmp/.X11-unix /dev/shm/ssh-*").stdout == b"")
 
 
 # --- the network "open" ---

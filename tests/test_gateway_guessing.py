@@ -12,7 +12,7 @@ import pytest
 
 from sshgate import auth, keeper, limits
 from tests.support.gateway import GatewayStage, Person, by_password, memory_stage, until, whoami
-from workspaces import accounts
+from workspaces import accounts, throttle
 from workspaces.accounts import Verdict
 from workspaces.store import Store
 
@@ -39,7 +39,7 @@ def fresh_limits(stage: GatewayStage) -> None:
 
 
 def test_six_passwords_on_one_connection(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "GUESS_ACCOUNT", limits.Rate(1000, 1))
+    monkeypatch.setattr(limits, "GUESS_ACCOUNT", throttle.Rate(1000, 1))
     alice.stage.gateway.forget_limits()
     tried: list[object] = []
 

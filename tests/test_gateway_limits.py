@@ -6,6 +6,7 @@ import pytest
 
 from sshgate import limits
 from sshgate.limits import Admission, Guessing
+from workspaces import throttle
 
 
 class Clock:
@@ -62,8 +63,8 @@ def test_the_right_password_forgives_the_mistakes_before_it(clock: Clock) -> Non
 
 
 def test_buckets_are_forgotten_when_there_are_too_many(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_TRACKED", 10)
-    buckets = limits.Buckets(limits.GUESS_ACCOUNT, clock)
+    monkeypatch.setattr(throttle, "MAX_TRACKED", 10)
+    buckets = throttle.Buckets(limits.GUESS_ACCOUNT, clock)
     for i in range(100):
         buckets.take(i)
     assert len(buckets._rows) == 10
@@ -80,7 +81,7 @@ def test_buckets_are_forgotten_when_there_are_too_many(clock: Clock, monkeypatch
     ],
 )
 def test_addresses_of_one_host(first: str, second: str, same: bool) -> None:
-    assert (limits.network(first) == limits.network(second)) is same
+    assert (throttle.network(first) == throttle.network(second)) is same
 
 
 def test_connections_that_do_not_authenticate_are_few_for_one_address(clock: Clock) -> None:

@@ -32,6 +32,7 @@ from tests.support.forwards import (
     through,
 )
 from tests.support.gateway import GatewayStage, Person, until
+from workspaces import throttle
 
 pytestmark = pytest.mark.slow
 
@@ -284,7 +285,7 @@ def test_a_terminal_that_takes_nothing_is_not_told_of_refusals(
 
 def test_refusals_are_told_of_at_a_bounded_rate(alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_LISTENERS", 0)
-    monkeypatch.setattr(forwarding, "NOTICE", limits.Rate(3, 1000))
+    monkeypatch.setattr(forwarding, "NOTICE", throttle.Rate(3, 1000))
     told: list[str] = []
 
     class Listening(asyncssh.SSHClient):

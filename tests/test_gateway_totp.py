@@ -15,7 +15,7 @@ import pytest
 from sshgate import limits
 from tests.support.gateway import PASSWORD, GatewayStage, Person, by_password, memory_stage, until, whoami
 from tests.test_gateway_identity import by_asking
-from workspaces import totp
+from workspaces import throttle, totp
 from workspaces.accounts import begin_totp
 
 pytestmark = pytest.mark.slow
@@ -125,8 +125,8 @@ def test_wrong_codes_after_the_right_password_run_out(
     alice: Person, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From however many addresses: then no code is looked at for a while. Wrong passwords do not count there."""
-    monkeypatch.setattr(limits, "GUESS_ACCOUNT", limits.Rate(1000, 1))
-    monkeypatch.setattr(limits, "WRONG_CODE", limits.Rate(3, 1e9))
+    monkeypatch.setattr(limits, "GUESS_ACCOUNT", throttle.Rate(1000, 1))
+    monkeypatch.setattr(limits, "WRONG_CODE", throttle.Rate(3, 1e9))
     alice.stage.gateway.forget_limits()
     for _ in range(5):
         assert by_asking(alice, "wrong", "000000")[0] == ""

@@ -9,9 +9,11 @@ import pytest
 from tests.support.sample import public_key
 from tests.support.web import PASSWORD, Browser, Web, web_fixture  # noqa: F401
 from webadmin import throttle
+from webadmin.context import parts
 from webadmin.throttle import Throttle
 from workspaces import totp
 from workspaces.accounts import begin_totp
+from workspaces.throttle import Buckets, Rate
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +91,8 @@ def test_wrong_codes_after_the_right_password_run_out(
     web: Web, secret: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """From however many addresses; passwords that are wrong do not count, so nobody can lock a rival out."""
-    monkeypatch.setattr(throttle, "WRONG_CODE", throttle.Rate(3, 1e9))
+    with web.app.app_context():
+        monkeypatch.setattr(parts().throttle, "_codes", Buckets(Rate(3, 1e9)))
     for n in range(5):
         web.browser(REMOTE_ADDR=f"192.0.2.{n}").sign_in("alice", "wrong", code="000000")
     for n in range(3):

@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.web import CHEAP_HASH, PASSWORD, Web, make_settings, open_web, web_fixture  # noqa: F401
 from webadmin import create_app
-from webadmin import throttle as throttle_module
 from webadmin.security import safe_next, session_key
 from webadmin.throttle import ACCOUNT, ADDRESS, TOTAL, WRONG_CODE, Throttle
+from workspaces import throttle as buckets_module
 from workspaces.errors import SettingsError
 
 pytestmark = pytest.mark.slow
@@ -253,17 +253,17 @@ def test_a_right_password_forgives() -> None:
 
 
 def test_the_memory_of_tries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle_module, "MAX_TRACKED", 10)
+    monkeypatch.setattr(buckets_module, "MAX_TRACKED", 10)
     clock = Clock()
     throttle = Throttle(clock)
     for n in range(100):
         clock.now += 10
         assert not throttle.take(f"u{n}", f"2001:db8:{n:x}::1")
-    assert {kind: len(rows) for kind, rows in throttle._kinds.items()} == {"account": 10, "address": 10, "total": 1}
+    assert [len(b._rows) for b in (throttle._account, throttle._address, throttle._total)] == [10, 10, 1]
 
 
 def test_tries_that_are_refused_push_nothing_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle_module, "MAX_TRACKED", 10)
+    monkeypatch.setattr(buckets_module, "MAX_TRACKED", 10)
     throttle = Throttle(Clock())
     for _ in range(int(WRONG_CODE.burst)):
         throttle.wrong_code("alice")

@@ -95,6 +95,7 @@ TABLE = (
                  _program("dbclient", "dropbearconvert"), "test"),
     Prerequisite("curl", "is one of the clients that the tests use", ("curl",), _program("curl"), "test"),
     Prerequisite("sshfs", "is one of the clients that the tests use", ("sshfs",), _program("sshfs"), "test"),
+    Prerequisite("xauth", "is what a display's cookie is given to", ("xauth",), _program("xauth"), "test"),
     Prerequisite("git", "is one of the clients that the tests use", ("git",), _program("git"), "test"),
     Prerequisite("rsync", "copies files, in tests and measurements", ("rsync",), _program("rsync"), "bench"),
     Prerequisite("sshd", "is what the measurements compare with", ("openssh-server",), _program("sshd"), "bench"),
