@@ -39,7 +39,9 @@ def test_a_read_only_workspace_can_be_read_and_not_changed_until_it_is_thawed(wo
     assert shell(world.engine, world.container, "mount -o remount,rw /")[0] != 0
     for where in ("/tmp", "/var/tmp", "/run", "/dev/shm"):
         assert shell(world.engine, world.container, f"echo x > {where}/new") == (0, ""), where
-    assert shell(world.engine, world.container, "head -c 99000000 /dev/zero > /tmp/big")[0] != 0
+    status, said = shell(world.engine, world.container, "dd if=/dev/zero of=/tmp/big bs=1000000 count=99")
+    assert status != 0
+    assert "No space left" in said, said
     report = world.engine.changes(world.container)
     assert report.bytes == 0, report
     world.lifecycle.stop(world.id)
