@@ -281,8 +281,8 @@ def test_freezing_tells_what_became_of_each_and_thawing_undoes_it(ready: Run, en
     ran = ready("challenge", "freeze", "als", "--mode", "stop", "--yes")
     assert ran.status == 0, ran.err
     assert "2 of 2 done: 1 committed, 1 never started" in ran.out
-    assert "als/alice: committed as v1; it is stopped." in ran.out
-    assert "als/bob: nobody has ever worked in it; it is stopped." in ran.out
+    assert "committed as v1; it is stopped." in ran.out
+    assert "nobody has ever worked in it; it is stopped." in ran.out
     status = ready("challenge", "freeze", "als", "--status", "--json").json
     assert isinstance(status, dict)
     assert (status["mode"], [one["state"] for one in status["workspaces"]]) == ("stop", ["committed", "never started"])

@@ -78,9 +78,9 @@ def test_each_that_changed_is_committed_and_the_others_are_listed(world: World) 
         "carol": (F.NEVER_STARTED, None),
         "dave": (F.UNCHANGED, None),
     }
-    assert done["bob"].detail == "als/bob: committed as v1."
-    assert done["carol"].detail == "als/carol: nobody has ever worked in it."
-    assert done["dave"].detail == "als/dave: nothing has changed since its image."
+    assert done["bob"].detail == "committed as v1."
+    assert done["carol"].detail == "nobody has ever worked in it."
+    assert done["dave"].detail == "nothing has changed since its image."
     [version] = world.store.snapshots(ids["bob"])
     assert (version.state, version.requested_via, version.requested_by) == (SnapshotState.ARCHIVED, "auto", "chief")
     assert version.message == "The state of als when it was frozen"
@@ -95,7 +95,7 @@ def test_what_was_restored_and_not_touched_is_unchanged(world: World) -> None:
     world.work()
     done = freeze(world, FreezeMode.READ_ONLY)["alice"]
     assert (done.state, done.snapshot_id, done.version) == (F.UNCHANGED, snapshot.id, 1)
-    assert done.detail == "als/alice: nothing has changed since v1; it can be read, and not changed."
+    assert done.detail == "nothing has changed since v1; it can be read, and not changed."
 
 
 def test_stopped_ones_keep_their_files_and_refuse_logins_until_they_are_thawed(world: World) -> None:

@@ -88,7 +88,9 @@ def snapshot_show(app: App, id: int, as_json: bool) -> None:
         return
     version = f" v{snapshot.version}" if snapshot.version else ""
     click.echo(f"#{snapshot.id} {snapshot.workspace}{version}: {snapshot.state}")
-    click.echo(f"requested by {snapshot.requested_by} over {snapshot.requested_via}, {when(snapshot.requested_at)}")
+    how = "taken by the program for" if snapshot.requested_via == "auto" else "requested by"
+    over = "" if snapshot.requested_via == "auto" else f" over {snapshot.requested_via}"
+    click.echo(f"{how} {snapshot.requested_by}{over}, {when(snapshot.requested_at)}")
     click.echo(f"message: {printable(snapshot.message, 1000)}")
     if snapshot.command:
         click.echo(f"runs: {shown_command(snapshot.command)}")

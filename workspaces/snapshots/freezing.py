@@ -41,9 +41,9 @@ def freeze(store: Store, engine: Engine, lifecycle: Lifecycle, archive: Archive,
             state = FrozenState.NEVER_STARTED if untouched and version is None else FrozenState.UNCHANGED
         if found.mode is FreezeMode.READ_ONLY:
             _seal(engine, lifecycle, archive, job.workspace_id, version, progress)
-        said = _sentence(job.workspace, state, version, found.mode)
+        said = _said(state, version, found.mode)
         store.finish_frozen(found.id, job.workspace_id, state, version.id if version else None, said)
-    return said
+    return f"{job.workspace}: {said}"
 
 
 def thaw(lifecycle: Lifecycle, job: Job, progress: Progress) -> str:
@@ -76,10 +76,10 @@ def _message(challenge: str, closes_at: float | None) -> str:
     return f"The state of {challenge} {when}"
 
 
-def _sentence(workspace: str, state: FrozenState, version: Snapshot | None, mode: FreezeMode) -> str:
+def _said(state: FrozenState, version: Snapshot | None, mode: FreezeMode) -> str:
     said = {
         FrozenState.NEVER_STARTED: "nobody has ever worked in it",
         FrozenState.UNCHANGED: f"nothing has changed since {f'v{version.version}' if version else 'its image'}",
     }.get(state) or f"committed as v{version.version if version else ''}"
     then = {FreezeMode.STOP: "; it is stopped", FreezeMode.READ_ONLY: "; it can be read, and not changed"}.get(mode, "")
-    return f"{workspace}: {said}{then}."
+    return f"{said}{then}."
