@@ -1,4 +1,4 @@
-"""Downloading an own version, and what a request on the page says about how it is run."""
+"""Downloading an own version, and what the pages say of commands, rules, freezes and restores."""
 
 # ruff: noqa: F401 - fixtures are imported, and then arguments
 
@@ -20,7 +20,7 @@ from tests.support.web import Web, web_fixture
 from tests.test_web_server import running
 from webadmin import server, taking
 from workspaces.archive import Archive
-from workspaces.model import Command, SnapshotState
+from workspaces.model import Command, FreezeMode, SnapshotState
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +145,15 @@ def test_a_rule_that_approves_is_said(web: Web) -> None:
     alice.post(path, {"message": "first"})
     assert web.store.snapshots(web.workspace_id("alice"))[0].state is SnapshotState.APPROVED
     assert "approved by the challenge&#39;s own rule" in alice.get("/me").text
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("stop", "nobody can log in"), ("read-only", "can be read, and not changed")]
+)
+def test_a_person_reads_that_the_challenge_is_frozen(web: Web, mode: str, said: str) -> None:
+    assert said not in web.browser("alice").get("/me").text
+    web.store.begin_freeze("als", FreezeMode(mode), actor="chief")
+    assert said in web.browser("alice").get("/me").text
 
 
 def test_a_restore_on_the_web_keeps_unless_it_is_told_not_to(web: Web) -> None:
