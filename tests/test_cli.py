@@ -291,6 +291,11 @@ def test_freezing_tells_what_became_of_each_and_thawing_undoes_it(ready: Run, en
     assert ready("challenge", "thaw", "als").status == 1
 
 
+def test_a_read_only_workspace_is_shown_as_one(ready: Run) -> None:
+    assert ready("challenge", "freeze", "als", "--mode", "read-only", "--yes").status == 0
+    assert "it can be read, and not changed" in ready("show", "alice").out
+
+
 def test_what_a_challenge_decides_by_itself_is_set_and_shown(ready: Run) -> None:
     ran = ready("challenge", "set", "als", "--auto-approve", "2", "--at-close", "read-only", "--downloads", "yes")
     assert ran.status == 0, ran.err
