@@ -1,4 +1,4 @@
-"""Answers what people ask inside their workspaces: `snapshot -m TEXT`, `snapshot list`, `snapshot withdraw`.
+"""Answers what people ask inside their workspaces: `snapshot -m TEXT …`, `snapshot list`, `snapshot withdraw`.
 
     snapshot ──► agent ──► attendance ──► Asking.answer() in a thread ──► store
                  one per running workspace, kept by `Attending`, which looks every few seconds which ones run
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sshgate import texts
 from sshgate.takeover import hold_signals
+from workspaces.commands import named_command
 from workspaces.errors import GuestError, NotFound, UsageError, WorkspacesError
 from workspaces.guest.client import Ask, Attendance, GuestClient
 from workspaces.lifecycle import Lifecycle
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 ASK_RATE = Rate(20, 1)
 LIST_MAX = 50
+OPTIONS = {"-m": "--message", "--message": "--message", "--cmd": "--cmd", "--entrypoint": "--entrypoint"}
 OFFER_SECONDS = 2.0
 WATCH_SECONDS = 2.0
 LOOK_SECONDS = 5.0  # for a question that the engine answers from what it knows
@@ -69,7 +71,12 @@ class Asking:
             )
         if first == "withdraw" and not rest:
             return self._withdraw(actor)
-        return texts.requested(self.store.request_snapshot(self.workspace_id, _message(args), actor=actor, via="ssh"))
+        said = _options(args)
+        command = named_command(said.get("--entrypoint"), said.get("--cmd"))
+        snapshot = self.store.request_snapshot(
+            self.workspace_id, said["--message"], actor=actor, via="ssh", command=command
+        )
+        return texts.requested(snapshot)
 
     def _withdraw(self, actor: str) -> str:
         open_ones = self.store.snapshots(self.workspace_id, [SnapshotState.REQUESTED], limit=1)
@@ -79,20 +86,30 @@ class Asking:
         return f"Snapshot #{open_ones[0].id} is withdrawn."
 
 
-def _message(args: Sequence[str]) -> str:
-    """The TEXT of `-m TEXT`, `-mTEXT`, `--message TEXT` or `--message=TEXT`. Raises UsageError."""
-    first = args[0]
-    if first in ("-m", "--message"):
-        if len(args) < 2:
-            raise UsageError(f"{first} needs a text.")
-        if len(args) > 2:
-            quoted = printable(shlex.quote(" ".join(args[1:])), 300)
-            raise UsageError(f"put the message in quotes: {first} {quoted}")
-        return args[1]
-    for start in ("--message=", "-m"):
-        if first.startswith(start) and len(args) == 1:
-            return first.removeprefix(start)
-    raise UsageError(f"{printable(first, 80)!r} is not known.")
+def _options(args: Sequence[str]) -> dict[str, str]:
+    """By long names: `-m TEXT`, `-mTEXT`, `--message=TEXT` and what may go with it. Raises UsageError."""
+    said: dict[str, str] = {}
+    left = list(args)
+    while left:
+        first = left.pop(0)
+        name, equals, text = first.partition("=")
+        if first.startswith("-m") and len(first) > 2:
+            name, equals, text = "-m", "=", first.removeprefix("-m")
+        if name not in OPTIONS:
+            if list(said) == ["--message"]:  # most likely the rest of it
+                quoted = printable(shlex.quote(" ".join([said["--message"], first, *left])), 300)
+                raise UsageError(f"put the message in quotes: -m {quoted}")
+            raise UsageError(f"{printable(first, 80)!r} is not known.")
+        if not equals:
+            if not left:
+                raise UsageError(f"{name} needs a text.")
+            text = left.pop(0)
+        if OPTIONS[name] in said:
+            raise UsageError(f"{name} is given twice.")
+        said[OPTIONS[name]] = text
+    if "--message" not in said:
+        raise UsageError("say with -m what it is.")
+    return said
 
 
 class Attendants:

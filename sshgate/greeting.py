@@ -61,6 +61,8 @@ def _facts(place: Place) -> list[str]:
     facts = [place.workspace.ref]
     if place.version is not None:
         facts.append(f"from v{place.version}")
+    if place.workspace.read_only:
+        facts.append("read-only")
     if place.workspace.disk_bytes is not None:
         facts.append(f"{amount(place.workspace.disk_bytes)} on disk")
     return facts

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workspaces.errors import Conflict, NotFound, Refused
-from workspaces.lifecycle import check_open
 from workspaces.model import Challenge, Workspace
 from workspaces.names import printable
+from workspaces.refusals import check_open
 from workspaces.store import Store
 
 
@@ -33,7 +33,9 @@ def find(store: Store, user_name: str, wanted: str | None, challenges: frozenset
         raise Refused("This account is disabled.", "The organisers can tell you why.")
     workspace = choose(user.name, within(store.workspaces_of(user.name), wanted, challenges), wanted)
     challenge = store.challenge(workspace.challenge)
-    check_open(challenge, time.time())
+    check_open(challenge, time.time(), read_only=workspace.read_only)
+    if workspace.read_only:
+        challenge = replace(challenge, closes_at=None)  # nothing can be worked on any more, so nobody is sent away
     version = store.snapshot(workspace.parent_id).version if workspace.parent_id is not None else None
     return Place(user.name, workspace, challenge, version)
 

@@ -33,6 +33,7 @@ from sshgate.start import Starter
 from sshgate.unread import Unread
 from workspaces.errors import WorkspacesError
 from workspaces.lifecycle import Lifecycle
+from workspaces.model import Notice
 from workspaces.store import Store
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 STORE_THREADS = 4
 PASSWORD_THREADS = 1  # in each worker, and there is a worker for each core
 WATCH_SECONDS = 2.0
+NOTICE_SECONDS = 0.4  # a worker that is about to pause a workspace waits until its people are told
 CLOSE_SECONDS = 1.0  # for the last words to reach the client
 
 _P = ParamSpec("_P")
@@ -65,11 +67,13 @@ class Gate:
         self._choices: Any = None
         self._arriving: dict[int, asyncio.Task[Any]] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
 
     async def open(self, keys: HostKeys) -> None:
         """Make ready for connections; `keys` are what the gateway shows them."""
         self._choices = await options(partial(Server, self), keys)
         self._watching = asyncio.create_task(self._watch())
+        self._listening = asyncio.create_task(self._listen())
 
     def take(self, sock: socket.socket, number: int) -> None:
         """Talk SSH on `sock`, which is non-blocking, connected, and this gate's own from now on."""
@@ -158,8 +162,10 @@ class Gate:
     async def _look(self) -> None:
         """See who may be here no longer, and until when the others may."""
         users = {user.name for user in await self.in_store(self.store.users) if not user.disabled}
-        members = {w.id: w.members for w in await self.in_store(self.store.workspaces)}
-        closes_at = {c.slug: c.closes_at for c in await self.in_store(self.store.challenges)}
+        workspaces = await self.in_store(self.store.workspaces)
+        members = {w.id: w.members for w in workspaces}
+        closing = {c.slug: c.closes_at for c in await self.in_store(self.store.challenges)}
+        closes_at = {w.id: None if w.read_only else closing.get(w.challenge) for w in workspaces}
         for server in tuple(self.servers):
             server.forwarding.permission.looked()
             if server.user is not None and server.user not in users:
@@ -169,8 +175,8 @@ class Gate:
                 if session.place and session.place.user not in members.get(session.place.workspace.id, ()):
                     session.end(texts.MEMBERSHIP_ENDED.format(ref=session.place.workspace.ref))
                 elif session.place and session.clocks:
-                    slug = session.place.challenge.slug
-                    session.clocks.closes(closes_at.get(slug), slug)
+                    place = session.place
+                    session.clocks.closes(closes_at.get(place.workspace.id), place.challenge.slug)
             for place in server.forwarding.places():
                 if place.user not in members.get(place.workspace.id, ()):
                     server.forwarding.end(place.workspace.id)
@@ -180,6 +186,33 @@ class Gate:
         killed = await self.in_store(self.records.killed)
         for session in [s for server in self.servers for s in server.sessions if s.record in killed]:
             session.end(texts.SESSION_KILLED)
+
+    async def _listen(self) -> None:
+        """Tell those who have a terminal what the worker has to say about their workspace, once each."""
+        last: int | None = None
+        seen: object = None
+        while True:
+            try:
+                version = await self.in_store(self.store.data_version)
+                if last is None:
+                    last = await self.in_store(self.store.last_notice)
+                elif version != seen:
+                    for notice in await self.in_store(self.store.notices, last):
+                        last = notice.id
+                        self._announce(notice)
+                seen = version
+            except WorkspacesError as error:
+                log.error("notices could not be read: %s", error.message)
+            except Exception:
+                log.exception("telling notices failed")
+            await asyncio.sleep(NOTICE_SECONDS)
+
+    def _announce(self, notice: Notice) -> None:
+        here = [s for server in self.servers for s in server.sessions if s.carries(notice.workspace_id)]
+        for session in here:
+            session.announce(notice.text)
+        if here:
+            self.records.add(partial(self.store.notice_told, notice.id, self.records.process))
 
     def _dismiss(self, server: Server, reason: str) -> None:
         for session in tuple(server.sessions):
@@ -223,8 +256,9 @@ class Gate:
     async def close(self) -> None:
         """Let go of everything at once. Containers stay as they are."""
         self.draining = True
-        if self._watching:
-            self._watching.cancel()
+        for task in (self._watching, self._listening):
+            if task:
+                task.cancel()
         for task in self._arriving.values():
             task.cancel()
         for server in tuple(self.servers):

@@ -385,6 +385,10 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self.channel.write_stderr(text.encode())
         self.channel.exit(texts.GATEWAY_STATUS)
 
+    def carries(self, workspace_id: int) -> bool:
+        """Whether a process of that workspace runs in it."""
+        return self.record is not None and self.place is not None and self.place.workspace.id == workspace_id
+
     def announce(self, text: str) -> None:
         """A line for a person at a terminal, in the midst of whatever it shows."""
         self._tell(f"\r\n{text}")

@@ -44,10 +44,10 @@ class Stays:
         self._clocks[number] = challenge.slug, clocks
         clocks.closes(challenge.closes_at, challenge.slug)
 
-    def closes(self, closes_at: Mapping[str, float | None]) -> None:
-        """When challenges close, by slug: told whenever the organisers changed anything."""
-        for slug, clocks in tuple(self._clocks.values()):
-            clocks.closes(closes_at.get(slug), slug)
+    def closes(self, closes_at: Mapping[int, float | None]) -> None:
+        """When workspaces close, by number: told whenever the organisers changed anything."""
+        for number, (slug, clocks) in tuple(self._clocks.items()):
+            clocks.closes(closes_at.get(number), slug)
 
     def forget(self, workspace_id: int) -> None:
         """Nothing is forwarded there any more."""

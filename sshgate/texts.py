@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from workspaces.commands import shown_command
 from workspaces.errors import WorkspacesError
-from workspaces.model import Snapshot
+from workspaces.model import Snapshot, SnapshotState
 from workspaces.names import span
 
 GATEWAY_STATUS = 254  # of a session that failed because of the gateway or engine, not because of the command
@@ -40,9 +41,11 @@ SLOW_TO_START = "The container engine did not start the workspace within {second
 SLOW_TO_START_HINT = "It goes on trying: log in again in a few minutes. If it stays so, tell the organisers."
 
 SNAPSHOT_HELP = """\
-usage: snapshot -m TEXT     ask for a snapshot of this workspace, with a message
+usage: snapshot -m TEXT [--cmd LINE] [--entrypoint LINE]
+                            ask for a snapshot of this workspace, with a message and what it runs
        snapshot list        your snapshots and what became of them
        snapshot withdraw    take back the request that nobody has decided on yet
+LINE is one for the shell, or a list: ["program", "argument"]
 """
 
 
@@ -110,10 +113,11 @@ def failure(error: WorkspacesError) -> str:
 
 
 def requested(snapshot: Snapshot) -> str:
-    return (
-        f"Snapshot #{snapshot.id} of {snapshot.workspace} is requested; the organisers decide on it.\n"
-        "See what became of it: snapshot list"
-    )
+    state = "requested; the organisers decide on it"
+    if snapshot.state is SnapshotState.APPROVED:
+        state = "approved by the challenge's own rule, and is taken now"
+    runs = f"It runs {shown_command(snapshot.command)}\n" if snapshot.command else ""
+    return f"Snapshot #{snapshot.id} of {snapshot.workspace} is {state}.\n{runs}See what became of it: snapshot list"
 
 
 def snapshots(rows: list[Snapshot]) -> str:

@@ -240,6 +240,73 @@ def test_the_life_of_a_version(ready: Run, engine: MemoryEngine, tmp_path: Path)
     assert ready("stop", "alice").status == 0
 
 
+def work_in(engine: MemoryEngine, text: str) -> None:
+    [container] = engine.containers({"io.workspaces.workspace": "als/alice"})
+    (engine.rootfs(container.name) / "work").write_text(text)
+
+
+def test_a_restore_keeps_what_was_there_and_says_so(ready: Run, engine: MemoryEngine) -> None:
+    ready("start", "alice")
+    work_in(engine, "1")
+    assert ready("snapshot", "commit", "alice", "-m", "first", "--cmd", "python /x.py").status == 0
+    shown = ready("snapshot", "show", "1").out
+    assert 'runs: CMD ["/bin/sh", "-c", "python /x.py"]' in shown
+    work_in(engine, "2")
+    asked = ready("snapshot", "restore", "alice", "v1", typed="n\n")
+    assert asked.status == 1
+    assert "What is in it now is kept as a version first" in asked.out
+    ran = ready("snapshot", "restore", "alice", "v1", "--yes")
+    assert (ran.status, ran.out) == (0, "als/alice is v1 again. What was there before is v2.\n"), ran.err
+    work_in(engine, "3")
+    asked = ready("snapshot", "restore", "alice", "v2", "--discard", typed="y\n")
+    assert "All files in it that are in no version will be lost" in asked.out
+    assert asked.out.endswith("als/alice is v2 again.\n")
+    assert len(ready("snapshot", "list", "alice", "--json").json) == 2  # type: ignore[arg-type]
+    assert ready("snapshot", "restore", "alice").status == 2
+    assert ready("snapshot", "restore", "alice", "v1", "--from", "als/alice:v1").status == 2
+    assert ready("snapshot", "restore", "alice", "v" + "9" * 5000, "--yes").status == 2
+    ran = ready("snapshot", "restore", "alice", "--from", "als/alice:v9", "--yes")
+    assert (ran.status, "has no image als/alice:v9" in ran.err) == (1, True)
+
+
+def test_freezing_tells_what_became_of_each_and_thawing_undoes_it(ready: Run, engine: MemoryEngine) -> None:
+    never = ready("challenge", "freeze", "als", "--status")
+    assert (never.status, "was never frozen" in never.err) == (1, True)
+    assert (
+        ready("user", "add", "bob", "--challenge", "als", "--password-file", "-", typed="correct horse\n").status == 0
+    )
+    ready("start", "alice")
+    work_in(engine, "1")
+    assert ready("challenge", "freeze", "als", "--mode", "stop", typed="n\n").status == 1
+    ran = ready("challenge", "freeze", "als", "--mode", "stop", "--yes")
+    assert ran.status == 0, ran.err
+    assert "2 of 2 done: 1 committed, 1 never started" in ran.out
+    assert "committed as v1; it is stopped." in ran.out
+    assert "nobody has ever worked in it; it is stopped." in ran.out
+    status = ready("challenge", "freeze", "als", "--status", "--json").json
+    assert isinstance(status, dict)
+    assert (status["mode"], [one["state"] for one in status["workspaces"]]) == ("stop", ["committed", "never started"])
+    assert "frozen (stop)" in ready("challenge", "show", "als").out
+    assert ready("challenge", "thaw", "als").out == "The challenge als is thawed.\n"
+    assert ready("challenge", "thaw", "als").status == 1
+
+
+def test_a_read_only_workspace_is_shown_as_one(ready: Run) -> None:
+    assert ready("challenge", "freeze", "als", "--mode", "read-only", "--yes").status == 0
+    assert "it can be read, and not changed" in ready("show", "alice").out
+
+
+def test_what_a_challenge_decides_by_itself_is_set_and_shown(ready: Run) -> None:
+    ran = ready("challenge", "set", "als", "--auto-approve", "2", "--at-close", "read-only", "--downloads", "yes")
+    assert ran.status == 0, ran.err
+    shown = ready("challenge", "show", "als").out
+    assert "requests approved without an administrator: 2 a day of each person" in shown
+    assert "at its closing time: read-only; downloads: yes" in shown
+    assert ready("challenge", "set", "als", "--at-close", "nothing", "--downloads", "no").status == 0
+    assert "at its closing time: nothing; downloads: no" in ready("challenge", "show", "als").out
+    assert ready("challenge", "set", "als", "--auto-approve", "-1").status == 2
+
+
 def test_waiting_ends_when_the_engine_is_away(
     ready: Run, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sshgate.attend import Asking
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from workspaces.engine.memory import MemoryEngine
-from workspaces.model import SnapshotState
+from workspaces.model import Command, SnapshotState
 from workspaces.throttle import Buckets, Rate
 
 pytestmark = pytest.mark.slow
@@ -98,9 +98,52 @@ def test_ways_to_give_the_message(asking: Asking, args: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "args",
+    [
+        ["-m", "text", "--cmd", "python x.py"],
+        ["--cmd=python x.py", "-mtext"],
+        ["--message=text", "--cmd", '["/bin/sh", "-c", "python x.py"]'],
+    ],
+)
+def test_a_command_may_go_with_it_in_any_order(asking: Asking, args: list[str]) -> None:
+    status, text = asking.answer(args, "alice")
+    assert status == 0
+    assert 'It runs CMD ["/bin/sh", "-c", "python x.py"]' in text
+    (asked,) = asking.store.snapshots(asking.workspace_id)
+    assert asked.message == "text"
+    assert asked.command == Command((), ("/bin/sh", "-c", "python x.py"))
+
+
+def test_a_command_from_inside(person: Person) -> None:
+    done = person.run(inside(person, """snapshot -m 'it runs' --cmd '["/run", "a b"]' --entrypoint /init"""))
+    assert done.returncode == 0, done.stderr
+    assert b'ENTRYPOINT ["/bin/sh", "-c", "/init"] CMD ["/run", "a b"]' in done.stdout
+
+
+def test_a_command_that_cannot_be_shown_is_refused(asking: Asking) -> None:
+    status, text = asking.answer(["-m", "text", "--cmd", "rm -rf /\u202e"], "alice")
+    assert (status, "cannot be shown" in text) == (1, True)
+    assert asking.store.snapshots(asking.workspace_id) == []
+
+
+def test_who_is_approved_by_a_rule_is_told_so(stage: GatewayStage, person: Person) -> None:
+    assert person.workspace
+    stage.store.set_challenge("als", auto_approve=1, actor="chief")
+    try:
+        text = Asking(stage.store, person.workspace.id).answer(["-m", "text"], person.name)[1]
+    finally:
+        stage.store.set_challenge("als", auto_approve=0, actor="chief")
+    assert "is approved by the challenge's own rule, and is taken now" in text
+
+
+@pytest.mark.parametrize(
     ("args", "said"),
     [
         ([], "usage:"),
+        (["--cmd", "x"], "say with -m what it is"),
+        (["-m", "a", "-m", "b"], "-m is given twice"),
+        (["-m", "a", "--cmd"], "--cmd needs a text"),
+        (["-m", "a", "--cmd", "x", "y"], "'y' is not known"),
         (["-m"], "needs a text"),
         (["-m", "two", "words"], "in quotes: -m 'two words'"),
         (["first"], "'first' is not known"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,18 +14,19 @@ import pytest
 from tests.support.faults import Fuse, Killed, Wrapped
 from tests.support.worlds import IMAGE, World, memory_world
 from workspaces import jobs
-from workspaces.model import Job, JobKind, JobState, SnapshotState
+from workspaces.model import FreezeMode, Job, JobKind, JobState, SnapshotState
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 STORE = frozenset(
     {
         "claim_job", "set_changes", "begin_commit", "finish_commit", "finish_archive", "finish_job",
-        "set_workspace_image", "fail_snapshot", "fail_job", "stop_job",
+        "set_workspace_image", "fail_snapshot", "fail_job", "stop_job", "take_snapshot", "finish_frozen",
+        "set_read_only", "set_paused", "add_notice", "begin_due_freezes",
     }
 )  # fmt: skip
 ENGINE = frozenset(
-    {"commit", "reconfigure", "untag", "remove_image", "tag", "load", "ensure_container", "start", "remove"}
+    {"commit", "reconfigure", "untag", "remove_image", "tag", "load", "ensure_container", "start", "stop", "remove"}
 )
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 MOST = 60  # steps; far more than there are
@@ -35,8 +37,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "POLL_SECONDS", 0.005)
 
 
-def run_until_killed(world: World, fuse: Fuse, engine: Any = None) -> None:
-    """A worker whose process ends when the fuse blows; or that has nothing left to do."""
+def run_until_killed(world: World, fuse: Fuse, engine: Any = None, done: Callable[[], bool] = lambda: True) -> None:
+    """A worker whose process ends when the fuse blows; or that is `done` and has nothing left to do."""
     store, engine = fuse.wrap(world.store, STORE), fuse.wrap(engine or world.engine, ENGINE)
     worker = world.worker(store, engine, fuse.wrap(world.archive, frozenset({"put"})))
     stop = threading.Event()
@@ -47,7 +49,7 @@ def run_until_killed(world: World, fuse: Fuse, engine: Any = None) -> None:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    world.wait(lambda: fuse.blown.is_set() or not world.store.jobs(states=OPEN))
+    world.wait(lambda: fuse.blown.is_set() or (done() and not world.store.jobs(states=OPEN)))
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
@@ -102,7 +104,7 @@ def test_while_it_restores_from_the_archive(tmp_path: Path) -> None:
         world.work()
         (world.rootfs / "root" / "one").write_text("2")
         world.engine.remove_image(world.store.snapshot(snapshot.id).image_id or "")
-        world.add_job(JobKind.RESTORE, snapshot.id)
+        world.add_job(JobKind.RESTORE, snapshot.id, {"discard": "yes"})
         run_until_killed(world, fuse)
         world.work()
         check(world, snapshot.id)
@@ -110,6 +112,79 @@ def test_while_it_restores_from_the_archive(tmp_path: Path) -> None:
         assert (world.rootfs / "root" / "one").read_text() == "1"
         assert len(world.engine.containers({})) == 1
     assert {"load", "tag", "remove", "ensure_container", "start"} <= set(fuse.calls)
+
+
+@pytest.mark.slow
+def test_while_it_restores_and_keeps_what_was_there(tmp_path: Path) -> None:
+    for world, fuse in worlds(tmp_path):
+        (world.rootfs / "root" / "one").write_text("1")
+        first = world.approved()
+        world.work()
+        (world.rootfs / "root" / "one").write_text("2")
+        world.lifecycle.ensure_running(world.id)
+        world.add_job(JobKind.RESTORE, first.id)
+        run_until_killed(world, fuse)
+        world.work()
+        assert (world.rootfs / "root" / "one").read_text() == "1"
+        kept, done = world.store.snapshots(world.id)
+        assert (kept.version, kept.state, done.version) == (2, SnapshotState.ARCHIVED, 1), world.describe()
+        assert world.workspace.parent_id == first.id
+        assert set(world.our_images()) == {kept.image_id, done.image_id}
+        assert {job.state for job in world.store.jobs()} == {JobState.DONE}, world.describe()
+        world.add_job(JobKind.RESTORE, kept.id, {"discard": "yes"})
+        world.work()
+        assert (world.rootfs / "root" / "one").read_text() == "2"
+    assert {"stop", "take_snapshot", "commit", "finish_commit", "remove", "ensure_container"} <= set(fuse.calls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", list(FreezeMode))
+def test_while_it_freezes_at_the_closing_time(tmp_path: Path, mode: FreezeMode) -> None:
+    for world, fuse in worlds(tmp_path):
+        (world.rootfs / "root" / "one").write_text("1")
+        world.lifecycle.ensure_running(world.id)
+        world.store.set_challenge("als", at_close=mode, closes_at=time.time(), actor="chief")
+
+        def frozen(world: World = world) -> bool:
+            return any(freeze.ended_at for freeze in world.store.freezes("als"))
+
+        run_until_killed(world, fuse, frozen)
+        with world.working():
+            world.wait(frozen)
+            world.wait(lambda world=world: not world.store.jobs(states=OPEN))  # type: ignore[misc]
+        [freeze] = world.store.freezes("als")
+        [row] = world.store.frozen(freeze.id)
+        assert (row.state, row.version) == ("committed", 1), world.describe()
+        done = world.store.snapshot(row.snapshot_id or 0)
+        assert done.state is SnapshotState.ARCHIVED
+        assert world.our_images() == {done.image_id: ("als/alice:v1",)}
+        assert {job.state for job in world.store.jobs()} == {JobState.DONE}, world.describe()
+        found = world.engine.container(world.container)
+        assert world.workspace.read_only is (mode is FreezeMode.READ_ONLY)
+        if mode is FreezeMode.READ_ONLY:
+            assert found is None
+            assert world.workspace.image == "als/alice:v1"
+        else:
+            assert found is not None
+            assert found.running is (mode is FreezeMode.COMMIT)
+            assert (world.rootfs / "root" / "one").read_text() == "1"
+    assert {"begin_due_freezes", "take_snapshot", "finish_frozen"} <= set(fuse.calls)
+
+
+@pytest.mark.slow
+def test_while_it_thaws(tmp_path: Path) -> None:
+    for world, fuse in worlds(tmp_path, 4):
+        (world.rootfs / "root" / "one").write_text("1")
+        world.store.begin_freeze("als", FreezeMode.READ_ONLY, actor="chief")
+        world.work()
+        world.lifecycle.ensure_running(world.id)
+        world.store.thaw("als", actor="chief")
+        run_until_killed(world, fuse)
+        world.work()
+        assert not world.workspace.read_only
+        assert world.engine.container(world.container) is None
+        assert (world.rootfs / "root" / "one").read_text() == "1"
+    assert {"set_read_only", "remove"} <= set(fuse.calls)
 
 
 @pytest.mark.slow

@@ -36,9 +36,10 @@ from workspaces.errors import (
     Refused,
     WorkspacesError,
 )
-from workspaces.lifecycle import LABEL_IMAGE, LABEL_MADE, Lifecycle, check_open
+from workspaces.lifecycle import LABEL_IMAGE, LABEL_MADE, Lifecycle
 from workspaces.locks import Locks
 from workspaces.model import JobKind, Limits, WorkspaceState
+from workspaces.refusals import check_open
 from workspaces.store import Store
 
 W = WorkspaceState

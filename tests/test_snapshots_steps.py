@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from workspaces.engine.base import ContainerInfo, ImageConfig
 from workspaces.engine.memory import MemoryEngine
 from workspaces.errors import Conflict, EngineUnavailable, NoSpace, NotFound, WorkspacesError
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import SnapshotState
+from workspaces.model import JobKind, SnapshotState
 from workspaces.snapshots import committing
 
 pytestmark = pytest.mark.slow
@@ -40,8 +41,9 @@ def archive(world: World, snapshot_id: int) -> str:
 
 
 def restore(world: World, snapshot_id: int, since: float | None = None) -> str:
-    since = time.time() if since is None else since
-    return snapshots.restore(world.store, world.engine, world.lifecycle, world.archive, snapshot_id, quiet, since=since)
+    job = world.add_job(JobKind.RESTORE, snapshot_id)
+    job = replace(job, created_at=time.time() if since is None else since, arguments={"discard": "yes"})
+    return snapshots.restore(world.store, world.engine, world.lifecycle, world.archive, job, quiet)
 
 
 def version(world: World, message: str = "m") -> int:

@@ -55,6 +55,7 @@ MATRIX = {
     "POST me.request_snapshot": own({"message": "first"}),
     "POST me.withdraw": own(),
     "POST me.read_news": Row(SIGN_IN, DONE, DONE, DONE),
+    "GET me.download": Row(SIGN_IN, MISSING, FORBIDDEN, MISSING),  # not before the challenge allows it
     "POST me.add_key": Row(SIGN_IN, DONE, DONE, DONE, {"key": "{key}"}),
     "POST me.remove_key": own(),
     "POST me.change_password": Row(SIGN_IN, DONE, DONE, DONE, NEW_PASSWORD),

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 
+from webadmin.taking import Downloads
 from webadmin.throttle import Throttle
 from workspaces.settings import Settings
 from workspaces.store import Store
@@ -20,6 +21,7 @@ class Parts:
     settings: Settings
     store: Store
     throttle: Throttle = field(default_factory=Throttle)
+    downloads: Downloads = field(default_factory=Downloads)
 
 
 def attach(app: Flask, parts: Parts) -> None:

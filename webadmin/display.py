@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup, escape
 
+from workspaces.commands import shown_command
 from workspaces.jobtext import again, condition, pace, percent
 from workspaces.model import Change
 from workspaces.names import amount, printable
@@ -27,6 +28,7 @@ SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 def install(app: Flask) -> None:
     for function in (ago, exact, amount, count, plural, shown, sign, privileged, percent, condition, pace, again):
         app.jinja_env.filters[function.__name__] = function
+    app.jinja_env.filters["command"] = shown_command
 
 
 def _distance(seconds: float) -> str:

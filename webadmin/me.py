@@ -7,10 +7,11 @@ from typing import Any
 
 from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 
-from webadmin import access, auth, session
+from webadmin import access, auth, downloads, session
 from webadmin.context import ssh_line, store
 from webadmin.live import fragment
 from workspaces import accounts
+from workspaces.commands import named_command
 from workspaces.errors import Conflict, InvalidInput, NotFound, Refused, WorkspacesError
 from workspaces.model import (
     Challenge,
@@ -58,7 +59,7 @@ def _spaces() -> list[Space]:
 
 def _space(workspace: Workspace, ssh: str) -> Space:
     snapshots = store().snapshots(workspace_id=workspace.id, limit=SHOWN)
-    under_way = next((s for s in snapshots if s.state in OPEN), None)
+    under_way = next((s for s in snapshots if s.state in OPEN and s.requested_via != "auto"), None)
     return Space(
         workspace,
         store().challenge(workspace.challenge),
@@ -114,10 +115,14 @@ def request_snapshot(workspace_id: int) -> Any:
     workspace = access.own_workspace(workspace_id)
     message = request.form.get("message", "").replace("\r\n", "\n")
     try:
-        store().request_snapshot(workspace.id, message, actor=session.me().name, via="web")
+        command = named_command(None, request.form.get("cmd", "").replace("\r\n", "\n"))
+        asked = store().request_snapshot(workspace.id, message, actor=session.me().name, via="web", command=command)
     except (InvalidInput, Conflict) as error:
         return _page(f"snapshot-{workspace.id}", error)
-    flash("Your request is in the queue. An administrator decides on it.")
+    if asked.state is SnapshotState.APPROVED:
+        flash("Your request is approved by the challenge's own rule, and the snapshot is taken now.")
+    else:
+        flash("Your request is in the queue. An administrator decides on it.")
     return redirect(url_for(".page"))
 
 
@@ -127,6 +132,17 @@ def withdraw(snapshot_id: int) -> Any:
     store().withdraw_snapshot(snapshot.id, actor=session.me().name)
     flash("The request is withdrawn.")
     return redirect(url_for(".page"))
+
+
+@bp.get("/snapshots/<int:snapshot_id>/download")
+def download(snapshot_id: int) -> Any:
+    """A version of one's own as a tar for `docker load`, from the archive."""
+    snapshot = access.own_snapshot(snapshot_id)
+    if not store().challenge(snapshot.workspace.partition("/")[0]).downloads:
+        raise Refused("This challenge does not let versions be downloaded.", "The organisers can change that.")
+    if snapshot.state is not SnapshotState.ARCHIVED or snapshot.manifest_digest is None:
+        raise Conflict("Only an archived version can be downloaded.", "Try again when it is archived.")
+    return downloads.answer(session.me().name, snapshot)
 
 
 @bp.post("/keys")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 THREADS = 8
+STALLED_SECONDS = 120.0  # without a byte taken; whoever reads a long answer so slowly holds a thread
 BODY_MAX = 1 << 20  # bytes; the application answers with a page far below, this bounds what is ever read
 Ready = Callable[[str, int], None]
 
@@ -50,9 +52,11 @@ def make_server(settings: Settings, store: Store) -> Any:
         # With a public address set, only the proxy reaches the port; it tells who the visitor is.
         options |= {"trusted_proxy": "*", "trusted_proxy_count": 1, "trusted_proxy_headers": {"x-forwarded-for"}}
     host, port = settings.web_listen
+    parts: dict[int, Any] = {}
     try:
-        return create_server(
+        server = create_server(
             app,
+            map=parts,
             host=host,
             port=port,
             threads=THREADS,
@@ -63,6 +67,10 @@ def make_server(settings: Settings, store: Store) -> Any:
         )
     except OSError as exc:
         raise HostError(f"The web application cannot listen on {host}:{port}: {exc.strerror}.") from exc
+    for part in parts.values():
+        if getattr(part, "accepting", False):  # the connections that it accepts have it too
+            part.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STALLED_SECONDS * 1000))
+    return server
 
 
 def main(settings: Settings, store: Store, ready: Ready | None = None) -> None:

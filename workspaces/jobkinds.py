@@ -43,6 +43,8 @@ KINDS: Mapping[JobKind, Kind] = {
     JobKind.RESTORE: Kind(70, 2, 4 * HOUR, 15 * MINUTE),
     JobKind.INSPECT: Kind(60, 2, 30 * MINUTE, 10 * MINUTE, ordered=False),
     JobKind.COMMIT: Kind(50, 2, 4 * HOUR, 30 * MINUTE),
+    JobKind.FREEZE: Kind(40, 2, 4 * HOUR, 30 * MINUTE),
+    JobKind.THAW: Kind(40, 2, HOUR, 15 * MINUTE),
     JobKind.ARCHIVE: Kind(20, 1, 12 * HOUR, 5 * MINUTE, ordered=False),
 }
 UNORDERED = tuple(kind for kind, rule in KINDS.items() if not rule.ordered)

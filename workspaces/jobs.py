@@ -2,7 +2,8 @@
 
     store.claim_job ─► a thread for each job, `places` at most ─► handler of its kind ─► finish_job or fail_job
     beside them: mail and webhooks leave (deliveries.py)
-    every 5 s: an engine that died is started again, network filters are put back, what the engine shows ─► store
+    every 5 s: challenges that closed are frozen if they ask for it; an engine that died is started again, network
+               filters are put back, what the engine shows ─► store
     now and then: how much disk a workspace uses (sampling.py)
 
 A kill at any moment loses nothing: the lock on the state directory goes with the process, the next worker queues again
@@ -110,6 +111,8 @@ class Worker:
             JobKind.RESTART: self._restart,
             JobKind.RESET: self._reset,
             JobKind.REMOVE: self._remove,
+            JobKind.FREEZE: self._freeze,
+            JobKind.THAW: self._thaw,
         }
 
     def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -304,10 +307,6 @@ class Worker:
             self._discard(job)
             self._conclude(run, write)
 
-    def _committed_by(self, job: Job) -> int | None:
-        """The snapshot that the job commits, if it does that."""
-        return job.snapshot_id if job.kind is JobKind.COMMIT else None
-
     def _discard(self, job: Job) -> None:
         """What a commit that came to nothing left in the engine: a retry captures the container anew."""
         snapshot_id = self._committed_by(job)
@@ -322,6 +321,16 @@ class Worker:
         with suppress(Conflict):
             if not run.lost:
                 self._persist(write, self._abandon)
+
+    def _committed_by(self, job: Job) -> int | None:
+        """The snapshot that the job commits: its own, or one that it took for itself."""
+        if job.kind is JobKind.COMMIT:
+            return job.snapshot_id
+        try:
+            taken = self._store.taken_snapshot(job.id)
+        except StoreError:
+            return None  # the job cannot be failed either, for as long as that lasts
+        return taken.id if taken else None
 
     def _persist(self, write: Callable[[], int | None], give_up: threading.Event) -> int:
         """Write to the store, for as long as it takes while it is locked or its disk is full."""
@@ -350,12 +359,13 @@ class Worker:
         return snapshots.archive(self._store, self._engine, self._archive, _snapshot(job), progress)
 
     def _restore(self, job: Job, progress: Progress) -> str:
-        snapshot = self._store.snapshot(_snapshot(job))
-        if snapshot.workspace_id != job.workspace_id:
-            raise Conflict(f"Snapshot {snapshot.id} is one of {snapshot.workspace}, not of {job.workspace}.")
-        return snapshots.restore(
-            self._store, self._engine, self._lifecycle, self._archive, snapshot.id, progress, since=job.created_at
-        )
+        return snapshots.restore(self._store, self._engine, self._lifecycle, self._archive, job, progress)
+
+    def _freeze(self, job: Job, progress: Progress) -> str:
+        return snapshots.freeze(self._store, self._engine, self._lifecycle, self._archive, job, progress)
+
+    def _thaw(self, job: Job, progress: Progress) -> str:
+        return snapshots.thaw(self._lifecycle, job, progress)
 
     def _start(self, job: Job, progress: Progress) -> str:
         self._lifecycle.ensure_running(job.workspace_id, progress)
@@ -383,6 +393,7 @@ class Worker:
     def _keep_house(self, stop: threading.Event) -> None:
         """Clear what killed workers left, once; keep engine, filters, and the store's sightings of containers right."""
         chores: dict[str, Callable[[], None]] = {
+            "challenges that have closed cannot be frozen": self._freeze_closed,
             "the engine cannot be started again": self._look_after_engine,
             "what killed workers left cannot be cleared": self._sweep,
             "network filters cannot be looked at": self._engine.prepare,
@@ -401,6 +412,10 @@ class Worker:
                 except Exception:
                     log.exception("%s, unexpectedly", what)
             stop.wait(RECONCILE_SECONDS)
+
+    def _freeze_closed(self) -> None:
+        for begun in self._store.begin_due_freezes(time.time()):
+            log.info("challenge %s has closed and is being frozen", begun.challenge)
 
     def _look_after_engine(self) -> None:
         try:

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from workspaces.engine import guestsocket
@@ -34,15 +33,14 @@ from workspaces.errors import (
     EngineError,
     EngineTimeout,
     EngineUnavailable,
-    NoSpace,
     NotFound,
-    Refused,
     StoreError,
     WorkspacesError,
 )
 from workspaces.locks import Locks
 from workspaces.model import Challenge, Workspace, WorkspaceState
 from workspaces.names import amount
+from workspaces.refusals import ForAll, for_people, no_image
 from workspaces.store import Store
 
 log = logging.getLogger(__name__)
@@ -57,27 +55,13 @@ LABEL_NUMBER = "io.workspaces.number"
 # What tells a restore whose worker was killed whether it had made the new container already.
 LABEL_IMAGE = "io.workspaces.image"  # the reference it was made from
 LABEL_MADE = "io.workspaces.made"  # when, in seconds since the epoch
+LABEL_READ_ONLY = "io.workspaces.read-only"  # its files cannot change, so nothing is lost with it
 
 _REMOVED = "removed by an administrator"
 
 
 def ignore(message: str, fraction: float | None) -> None:
     """Progress that nobody follows."""
-
-
-def check_open(challenge: Challenge, now: float) -> None:
-    """Raise Refused, with the date, before the challenge opens and once it closed. `now`: seconds since the epoch."""
-    if challenge.opens_at is not None and now < challenge.opens_at:
-        raise Refused(f"The challenge {challenge.slug} opens on {_date(challenge.opens_at)}.")
-    if challenge.closes_at is not None and now >= challenge.closes_at:
-        raise Refused(
-            f"The challenge {challenge.slug} closed on {_date(challenge.closes_at)}.",
-            "Your files and versions are kept; ask the organisers for what you need of them.",
-        )
-
-
-def _date(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d at %H:%M UTC")
 
 
 class Lifecycle:
@@ -126,8 +110,15 @@ class Lifecycle:
             workspace = self.store.workspace(workspace_id)  # may have been restored, or removed, meanwhile
             return self.running(workspace) or self._start(workspace)
 
-    def stop(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
-        """Stop the container; its files stay. Nothing happens when it is stopped or gone.
+    def stop(
+        self,
+        workspace_id: int,
+        progress: Progress = ignore,
+        *,
+        since: float | None = None,
+        why: str = "stopped by an administrator",
+    ) -> None:
+        """Stop the container; its files stay. Nothing happens when it is stopped or gone. `why` is for its users.
 
         `since` is for a repeated attempt: when the stop was asked for, in seconds since the epoch. Started after it,
         the container was stopped by an earlier, killed attempt, and those who came since are let be.
@@ -142,7 +133,7 @@ class Lifecycle:
                 return
             progress(f"Stopping {workspace.ref} …", None)
             # Noted first: the gateway asks why as soon as the sessions end.
-            self._note(workspace, WorkspaceState.STOPPED, "stopped by an administrator")
+            self._note(workspace, WorkspaceState.STOPPED, why)
             self.engine.stop(name, STOP_SECONDS)
 
     def restart(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
@@ -159,7 +150,7 @@ class Lifecycle:
         """
         with self.locked(workspace_id):
             workspace = self.store.workspace(workspace_id)
-            image = None if since is None else self._made_since(workspace, since)
+            image = None if since is None else self.made_since(workspace, since)
             versions = {name for s in self.store.snapshots(workspace_id) for name in (s.image_ref, s.image_id)}
             if image is not None and image not in versions | {workspace.image}:
                 return
@@ -178,7 +169,7 @@ class Lifecycle:
         self,
         workspace_id: int,
         image_ref: str,
-        parent_snapshot_id: int,
+        parent_snapshot_id: int | None,
         progress: Progress = ignore,
         *,
         since: float | None = None,
@@ -193,7 +184,7 @@ class Lifecycle:
             workspace = self.store.workspace(workspace_id)
             if self.engine.image(image_ref) is None:
                 raise EngineError(f"The image {image_ref} is not on this host; {workspace.ref} was left as it is.")
-            done = since is not None and self._made_since(workspace, since) == image_ref
+            done = since is not None and self.made_since(workspace, since) == image_ref
             if not done:
                 self.store.check_nothing_to_lose(workspace_id)
             # Before the container goes: killed in between, the next login makes it from the right image.
@@ -204,6 +195,33 @@ class Lifecycle:
             workspace = self.store.workspace(workspace_id)
             if self.running(workspace) is None:
                 self._start(workspace)
+
+    def seal(
+        self, workspace_id: int, image_ref: str | None, parent_snapshot_id: int | None, progress: Progress = ignore
+    ) -> None:
+        """Delete the container; the next login makes a read-only one, from `image_ref` unless that is None.
+
+        What was in it is in that image: the caller holds the lock, has stopped and committed it, and knows. Sealed
+        already: nothing happens. Raises EngineError, and deletes nothing, when the image is not there.
+        """
+        with self.locked(workspace_id):
+            workspace = self.store.workspace(workspace_id)
+            if image_ref is not None and self.engine.image(image_ref) is None:
+                raise EngineError(f"The image {image_ref} is not on this host; {workspace.ref} was left as it is.")
+            self.store.set_read_only(workspace_id, True)
+            if image_ref is not None:
+                self.store.set_workspace_image(workspace_id, image_ref, parent_snapshot_id)
+            info = self.engine.container(self.container_name(workspace))
+            if info is not None and LABEL_READ_ONLY not in info.labels:
+                self._discard(workspace_id, progress, "made read-only by the organisers")
+
+    def unseal(self, workspace_id: int, progress: Progress = ignore) -> None:
+        """The next login makes a container that can be written, from what the read-only one was made from."""
+        with self.locked(workspace_id):
+            self.store.set_read_only(workspace_id, False)
+            info = self.engine.container(self.container_name(self.store.workspace(workspace_id)))
+            if info is not None and LABEL_READ_ONLY in info.labels:
+                self._discard(workspace_id, progress, "made writable again by the organisers")
 
     def reconcile(self) -> None:
         """Note in the store what the engine shows of every container. Raises EngineError when it shows nothing.
@@ -274,9 +292,9 @@ class Lifecycle:
             except NotFound as exc:
                 if self.engine.image(image) is not None:
                     raise
-                raise _no_image(workspace, image) from exc
+                raise no_image(workspace, image) from exc
             if not _belongs(info, workspace):
-                raise _ForAll(
+                raise ForAll(
                     f"An earlier workspace {workspace.ref} has left its container on this host.",
                     f"An administrator can delete it, with its files: workspaces reset {workspace.ref}",
                 )
@@ -288,7 +306,7 @@ class Lifecycle:
             log.warning("%s did not start: %s", workspace.ref, detail)
             with suppress(StoreError):  # what went wrong first is what counts
                 self._note(workspace, WorkspaceState.FAILED, detail)
-            raise _for_people(workspace, exc) from exc
+            raise for_people(workspace, exc) from exc
         self._note(workspace, WorkspaceState.RUNNING)
         return path
 
@@ -300,12 +318,14 @@ class Lifecycle:
             limits=challenge.limits,
             network=challenge.network,
             mounts=challenge.mounts,
+            read_only=workspace.read_only,
             labels={
                 LABEL_INSTANCE: self.store.instance,
                 LABEL_WORKSPACE: workspace.ref,
                 LABEL_NUMBER: str(workspace.id),
                 LABEL_IMAGE: image,
                 LABEL_MADE: str(time.time()),
+                **({LABEL_READ_ONLY: "yes"} if workspace.read_only else {}),
             },
         )
 
@@ -326,7 +346,7 @@ class Lifecycle:
             threading.Event().wait(PAUSED_LOOK)
         return info
 
-    def _made_since(self, workspace: Workspace, since: float) -> str | None:
+    def made_since(self, workspace: Workspace, since: float) -> str | None:
         """What its container was made from, if that was after `since`; else None."""
         info = self.engine.container(self.container_name(workspace))
         if info is None or not _belongs(info, workspace) or float(info.labels.get(LABEL_MADE, "0")) < since:
@@ -361,38 +381,3 @@ def _seen(workspace: Workspace, info: ContainerInfo | None) -> WorkspaceState:
 
 def _belongs(info: ContainerInfo, workspace: Workspace) -> bool:
     return info.labels.get(LABEL_NUMBER, str(workspace.id)) == str(workspace.id)
-
-
-def _no_image(workspace: Workspace, image: str) -> EngineError:
-    if workspace.image is None:
-        return _ForAll(
-            f"The image {image} of challenge {workspace.challenge} is not on this host.",
-            f"An administrator can add it: workspaces image build {image}, or workspaces image add",
-        )
-    return _ForAll(
-        f"The image {image}, which {workspace.ref} was restored from, is not on this host.",
-        f"An administrator can restore it again, or give up its files: workspaces reset {workspace.ref}",
-    )
-
-
-class _ForAll(EngineError):
-    """An EngineError that is for everybody's eyes already."""
-
-
-def _for_people(workspace: Workspace, exc: Exception) -> WorkspacesError:
-    """What a participant reads of a failed start: which kind of failure, and nothing of the host's inner workings."""
-    ref = workspace.ref
-    hint = f"An administrator can see the reason with: workspaces show {ref}"
-    if isinstance(exc, _ForAll):
-        return EngineError(exc.message, exc.hint)
-    if isinstance(exc, EngineUnavailable):
-        return EngineUnavailable(
-            f"{ref} cannot be started: the container engine does not answer.", "Try again in a minute."
-        )
-    if isinstance(exc, EngineTimeout):
-        return EngineTimeout(f"{ref} did not start in time.", f"Try again. {hint}")
-    if isinstance(exc, NoSpace):
-        return NoSpace(f"{ref} cannot be started: the host's disk is full.", "Tell an administrator.")
-    if isinstance(exc, StoreError):
-        return exc
-    return EngineError(f"{ref} could not be started.", hint)

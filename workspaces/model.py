@@ -50,6 +50,24 @@ class SnapshotState(StrEnum):
     FAILED = "failed"
 
 
+class FreezeMode(StrEnum):
+    """What becomes of a challenge's workspaces once each has been committed."""
+
+    COMMIT = "commit"  # nothing more
+    STOP = "stop"  # they are stopped, and logins are refused until the challenge is thawed
+    READ_ONLY = "read-only"  # logins go on, into a container whose files cannot change
+
+
+class FrozenState(StrEnum):
+    """How far a workspace is that is frozen with its challenge."""
+
+    WAITING = "waiting"
+    COMMITTED = "committed"
+    UNCHANGED = "unchanged"  # since its last version, or since its image
+    NEVER_STARTED = "never started"
+    FAILED = "failed"
+
+
 class JobKind(StrEnum):
     INSPECT = "inspect"  # list what a requested snapshot would capture
     COMMIT = "commit"
@@ -60,6 +78,8 @@ class JobKind(StrEnum):
     RESTART = "restart"
     RESET = "reset"
     REMOVE = "remove"
+    FREEZE = "freeze"  # one workspace of a challenge that is frozen
+    THAW = "thaw"
 
 
 class JobState(StrEnum):
@@ -159,6 +179,10 @@ class Challenge:
     session_seconds: float | None = None  # after which any session ends
     keep_last: int | None = None  # versions of each workspace that are kept at least; None: all
     keep_submitted: bool = True  # also all that a person asked for
+    auto_approve: int = 0  # requests of a person that are approved without an administrator, each UTC day
+    at_close: FreezeMode | None = None  # begun by the program itself when it closes
+    downloads: bool = False  # whether members may download their versions
+    frozen: FreezeMode | None = None  # since somebody, or its closing time, froze it
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +200,7 @@ class Workspace:
     created_at: float
     disk_bytes: int | None = None  # that its container has written, at `disk_at`
     disk_at: float | None = None
+    read_only: bool = False  # frozen: its container's files cannot change
 
     @property
     def ref(self) -> str:
@@ -212,6 +237,14 @@ class ChangeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Command:
+    """How a version is to be run, in place of what its base image says; empty: not named."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     id: int
     workspace_id: int
@@ -235,6 +268,8 @@ class Snapshot:
     archived_at: float | None = None
     pinned: bool = False  # kept by every rule of retention
     pruned_at: float | None = None  # since then there is only the record
+    command: Command | None = None
+    paused_seconds: float | None = None  # that its commit took while the workspace stood still; None: it did not run
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +358,45 @@ class Delivery:
     error: str | None
     created_at: float
     ended_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """One freezing of a challenge; `closes_at` is the closing time that began it, None when a person did."""
+
+    id: int
+    challenge: str
+    mode: FreezeMode
+    requested_by: str
+    closes_at: float | None
+    began_at: float
+    ended_at: float | None  # when the last of its workspaces was done
+    thawed_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What became of one workspace; `snapshot_id` is the version that it was committed as, or had not changed since."""
+
+    freeze_id: int
+    workspace_id: int
+    workspace: str  # ref
+    state: FrozenState
+    snapshot_id: int | None
+    version: int | None
+    job_id: int
+    detail: str
+    done_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A line for those who have a terminal open in a workspace."""
+
+    id: int
+    workspace_id: int
+    text: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

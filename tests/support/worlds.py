@@ -76,8 +76,8 @@ class World:
         self.store.approve_snapshot(snapshot.id, actor="chief")
         return self.store.snapshot(snapshot.id)
 
-    def add_job(self, kind: JobKind, snapshot_id: int | None = None) -> Job:
-        return self.store.add_job(kind, self.id, actor="chief", snapshot_id=snapshot_id)
+    def add_job(self, kind: JobKind, snapshot_id: int | None = None, arguments: dict[str, str] | None = None) -> Job:
+        return self.store.add_job(kind, self.id, actor="chief", snapshot_id=snapshot_id, arguments=arguments)
 
     def worker(self, store: Any = None, engine: Any = None, archive: Any = None) -> Worker:
         """A new worker; parts of it may be wrapped."""

@@ -142,6 +142,7 @@ def restore(snapshot_id: int) -> Any:
     workspace = store().workspace(version.workspace_id)
     if request.method == "GET":
         return render_template("admin/restore.html", version=version, workspace=workspace)
-    store().add_job(JobKind.RESTORE, workspace.id, actor=actor(), snapshot_id=version.id)
+    arguments = {"discard": "yes"} if request.form.get("discard") == "yes" else {}
+    store().add_job(JobKind.RESTORE, workspace.id, actor=actor(), snapshot_id=version.id, arguments=arguments)
     flash(f"{workspace.ref} is being restored to v{version.version}.")
     return redirect(url_for(".workspace", workspace_id=workspace.id))

@@ -33,7 +33,8 @@ T = TypeVar("T")
 COMMANDS = {
     "workspaces.cli.setup": ("init", "serve", "gateway", "web", "worker", "doctor", "demo"),
     "workspaces.cli.host": ("engine", "image"),
-    "workspaces.cli.people": ("challenge", "user", "key"),
+    "workspaces.cli.challenges": ("challenge",),
+    "workspaces.cli.people": ("user", "key"),
     "workspaces.cli.identity": ("authority", "hostkey"),
     "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members"),
     "workspaces.cli.sessions": ("session",),

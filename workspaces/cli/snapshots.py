@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
+from typing import Any
 
 import click
 
+from workspaces import snapshots
 from workspaces.cli.common import (
     App,
     json_option,
@@ -13,12 +14,12 @@ from workspaces.cli.common import (
     plain,
     print_json,
     print_table,
-    show_progress,
     when,
 )
-from workspaces.errors import Conflict, WorkspacesError
-from workspaces.jobs import Worker
-from workspaces.model import Job, JobKind, JobState, SnapshotState
+from workspaces.cli.working import finish
+from workspaces.commands import named_command, shown_command
+from workspaces.errors import UsageError
+from workspaces.model import JobKind, Snapshot, SnapshotState
 from workspaces.names import amount, printable
 
 
@@ -27,13 +28,23 @@ def snapshot_command() -> None:
     """Snapshots: request, decide, commit, restore."""
 
 
+def _command_options(command: Any) -> Any:
+    for option in (
+        click.option("--cmd", help='What the version runs: a line for the shell, or ["program", "argument"].'),
+        click.option("--entrypoint", help="Its entry point, written alike; the base image's command goes with it."),
+    ):
+        command = option(command)
+    return command
+
+
 @snapshot_command.command("request")
 @click.argument("workspace")
 @click.option("-m", "--message", required=True, help="What this snapshot is.")
+@_command_options
 @pass_app
-def snapshot_request(app: App, workspace: str, message: str) -> None:
+def snapshot_request(app: App, workspace: str, message: str, cmd: str | None, entrypoint: str | None) -> None:
     """Request a snapshot of a workspace."""
-    snapshot = app.store.request_snapshot(app.store.workspace(workspace).id, message, actor=app.actor, via="cli")
+    snapshot = _request(app, workspace, message, cmd, entrypoint)
     click.echo(f"Request #{snapshot.id} waits for a decision: workspaces snapshot approve {snapshot.id}")
 
 
@@ -77,14 +88,20 @@ def snapshot_show(app: App, id: int, as_json: bool) -> None:
         return
     version = f" v{snapshot.version}" if snapshot.version else ""
     click.echo(f"#{snapshot.id} {snapshot.workspace}{version}: {snapshot.state}")
-    click.echo(f"requested by {snapshot.requested_by} over {snapshot.requested_via}, {when(snapshot.requested_at)}")
+    how = "taken by the program for" if snapshot.requested_via == "auto" else "requested by"
+    over = "" if snapshot.requested_via == "auto" else f" over {snapshot.requested_via}"
+    click.echo(f"{how} {snapshot.requested_by}{over}, {when(snapshot.requested_at)}")
     click.echo(f"message: {printable(snapshot.message, 1000)}")
+    if snapshot.command:
+        click.echo(f"runs: {shown_command(snapshot.command)}")
     if snapshot.decided_by:
         click.echo(f"decided by {snapshot.decided_by}, {when(snapshot.decided_at)}")
     if snapshot.reason:
         click.echo(f"reason: {printable(snapshot.reason, 1000)}")
     if snapshot.image_ref:
         click.echo(f"image {snapshot.image_ref} {snapshot.image_id}, adds {amount(snapshot.size)}")
+    if snapshot.paused_seconds is not None:
+        click.echo(f"the workspace stood still for {snapshot.paused_seconds:.1f} s")
     if snapshot.manifest_digest:
         click.echo(f"archived {when(snapshot.archived_at)} as {snapshot.manifest_digest}")
     if snapshot.pinned:
@@ -112,7 +129,7 @@ def snapshot_approve(app: App, id: int, wait: bool) -> None:
     if not wait:
         click.echo(f"Approved; job {job.id} commits it.")
         return
-    _finish(app, job)
+    finish(app, job)
     _print_version(app, id)
 
 
@@ -147,11 +164,12 @@ def snapshot_retry(app: App, id: int) -> None:
 @snapshot_command.command("commit")
 @click.argument("workspace")
 @click.option("-m", "--message", required=True, help="What this version is.")
+@_command_options
 @pass_app
-def snapshot_commit(app: App, workspace: str, message: str) -> None:
+def snapshot_commit(app: App, workspace: str, message: str, cmd: str | None, entrypoint: str | None) -> None:
     """Request, approve, commit and archive a workspace in one go."""
-    snapshot = app.store.request_snapshot(app.store.workspace(workspace).id, message, actor=app.actor, via="cli")
-    _finish(app, app.store.approve_snapshot(snapshot.id, actor=app.actor))
+    snapshot = _request(app, workspace, message, cmd, entrypoint)
+    finish(app, app.store.approve_snapshot(snapshot.id, actor=app.actor))
     _print_version(app, snapshot.id)
 
 
@@ -175,65 +193,52 @@ def snapshot_unpin(app: App, id: int) -> None:
 
 @snapshot_command.command("restore")
 @click.argument("workspace")
-@click.argument("version")
+@click.argument("version", required=False)
+@click.option("--into", metavar="OTHER", help="Put the version into this workspace instead; WORKSPACE stays as it is.")
+@click.option("--from", "source", metavar="IMAGE", help="A version by its name in the archive, e.g. als/alice:v3.")
+@click.option("--discard", is_flag=True, help="Take no version of what is there now: it is lost.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_app
-def snapshot_restore(app: App, workspace: str, version: str, yes: bool) -> None:
-    """Put a workspace back to VERSION (v1 or 1). What is not in a version is lost."""
+def snapshot_restore(app: App, workspace: str, version: str | None, into: str | None, source: str | None,
+                     discard: bool, yes: bool) -> None:  # fmt: skip
+    """Put a workspace to VERSION (v1 or 1). What is there now is kept as a version first, if it changed."""
+    if (version is None) is (source is None):
+        raise UsageError("Name a version, or an image with --from.", "See: workspaces snapshot restore --help")
     found = app.store.workspace(workspace)
-    number = version.removeprefix("v")
-    if not number.isdecimal():
-        raise click.BadParameter(f"{printable(version)!r} is not a version such as v1.")
-    snapshot = app.store.version(found.id, int(number))
+    target = app.store.workspace(into) if into else found
+    snapshot = app.store.version(found.id, _number(version)) if version else _archived(app, str(source))
+    ref = (snapshot.image_ref if snapshot else source) or "that version"
     if not yes:
-        click.confirm(f"All files in {found.ref} that are not in a version will be lost. Go on?", abort=True)
-    _finish(app, app.store.add_job(JobKind.RESTORE, found.id, actor=app.actor, snapshot_id=snapshot.id))
-    click.echo(f"{found.ref} is v{snapshot.version} again.")
+        kept = (
+            "All files in it that are in no version will be lost"
+            if discard
+            else "What is in it now is kept as a version first, if it changed"
+        )
+        click.confirm(f"{target.ref} becomes {ref}. {kept}; its programs and sessions end. Go on?", abort=True)
+    arguments = {"discard": "yes"} if discard else {}
+    if snapshot is None:
+        arguments["from"] = str(source)
+    number = snapshot.id if snapshot else None
+    job = app.store.add_job(JobKind.RESTORE, target.id, actor=app.actor, snapshot_id=number, arguments=arguments)
+    click.echo(finish(app, job).message)
 
 
-def _finish(app: App, job: Job) -> None:
-    """Follow a job and, when it was a commit, the archiving after it; do the work here when no worker runs."""
-    worker = Worker(app.store, app.engine, app.lifecycle, app.archive, app.settings.locks)
-    stop, ended = threading.Event(), threading.Event()
-    problems: list[Exception] = []
-
-    def work() -> None:
-        try:
-            worker.run(stop)
-        except Conflict:
-            return  # the host's own worker runs and does it
-        except Exception as problem:
-            problems.append(problem)
-            ended.set()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        _follow(app, job, ended)
-        if job.kind is JobKind.COMMIT:
-            for later in app.store.jobs(workspace_id=job.workspace_id, limit=20):
-                if later.kind is JobKind.ARCHIVE and later.snapshot_id == job.snapshot_id:
-                    _follow(app, later, ended)
-                    break
-    finally:
-        stop.set()
-        thread.join()
-    if problems:
-        raise problems[0]
+def _number(version: str) -> int:
+    number = version.removeprefix("v")
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise click.BadParameter(f"{printable(version)!r} is not a version such as v1.")
+    return int(number)
 
 
-def _follow(app: App, job: Job, ended: threading.Event) -> None:
-    """Show a job's progress until it is over, or until `ended` says that nobody works on it any more."""
-    said = ""
-    while job.state in (JobState.QUEUED, JobState.RUNNING):
-        if job.message and job.message != said:
-            show_progress(job.message, job.progress)
-            said = job.message
-        if ended.wait(0.1):
-            return
-        job = app.store.job(job.id)
-    if job.state is not JobState.DONE:
-        raise WorkspacesError(job.error or f"Job {job.id} was {job.state}.", f"See: workspaces job show {job.id}")
+def _archived(app: App, image: str) -> Snapshot | None:
+    """The version of that name, entered from the archive if need be; None when its workspace is not known here."""
+    return app.store.version_named(image) or snapshots.adopt(app.store, app.archive, image, actor=app.actor)
+
+
+def _request(app: App, workspace: str, message: str, cmd: str | None, entrypoint: str | None) -> Snapshot:
+    found = app.store.workspace(workspace)
+    command = named_command(entrypoint, cmd)
+    return app.store.request_snapshot(found.id, message, actor=app.actor, via="cli", command=command)
 
 
 def _print_version(app: App, id: int) -> None:

@@ -127,6 +127,8 @@ class _Forms(HTMLParser):
         if tag == "form":
             self.forms.append(Form(values.get("action", ""), values.get("method", "get").lower()))
             self._open = True
+        elif values.get("type") == "checkbox" and "checked" not in values:
+            return  # a browser sends nothing for it
         elif self._open and tag in ("input", "textarea", "select") and "name" in values:
             self.forms[-1].fields[values["name"]] = values.get("value", "")
 

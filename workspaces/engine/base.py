@@ -68,6 +68,7 @@ class ContainerSpec:
     network: Network
     mounts: tuple[Mount, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    read_only: bool = False  # its files cannot change, but for /tmp, /var/tmp and /run, which are in memory and empty
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ CAPABILITIES = (
 )  # fmt: skip
 RECURSIVE_READ_ONLY = "1.44"  # the API from which a read-only mount is so all the way down
 LOG_LIMITS = {"max-size": "1m", "max-file": "2"}
+SCRATCH = {path: "size=64m,mode=1777" for path in ("/tmp", "/var/tmp")} | {"/run": "size=16m,mode=755"}  # noqa: S108
 
 
 class DockerContainers(DockerImages):
@@ -146,6 +147,8 @@ class DockerContainers(DockerImages):
                     memswap_limit=limits.memory,
                     nano_cpus=round(limits.cpus * 1e9),
                     pids_limit=limits.pids,
+                    read_only=spec.read_only,
+                    tmpfs=dict(SCRATCH) if spec.read_only else None,
                     **_hardening(),
                 ),
             )

@@ -3,16 +3,33 @@
     inspect ─► what it would capture          (inspecting.py, review.py: warnings)
     commit  ─► image challenge/name:vN        (committing.py, imageconfig.py: the base image's own configuration)
     archive ─► manifest in the archive        (archiving.py)
-    restore ─► container made from a version  (restoring.py)
+    restore ─► container made from a version  (restoring.py), after a version of what was there (keeping.py)
+    freeze  ─► a version of one workspace of a challenge, which is then stopped or read-only (freezing.py)
     prune   ─► old versions removed           (retention.py; not of one snapshot, but by a challenge's rules)
 
+A version that only the archive knows is entered first (adopting.py). Who is on in a workspace is told of its
+pause (announcing.py).
 Each function does one step for one snapshot, tells `progress`, and returns a sentence about what was done.
 """
 
+from workspaces.snapshots.adopting import adopt
 from workspaces.snapshots.archiving import archive
 from workspaces.snapshots.committing import commit, discard, sweep
+from workspaces.snapshots.freezing import freeze, thaw
 from workspaces.snapshots.inspecting import inspect
 from workspaces.snapshots.restoring import restore
 from workspaces.snapshots.retention import due, prune
 
-__all__ = ["archive", "commit", "discard", "due", "inspect", "prune", "restore", "sweep"]
+__all__ = [
+    "adopt",
+    "archive",
+    "commit",
+    "discard",
+    "due",
+    "freeze",
+    "inspect",
+    "prune",
+    "restore",
+    "sweep",
+    "thaw",
+]

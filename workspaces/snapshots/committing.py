@@ -28,6 +28,7 @@ from workspaces.errors import Conflict, EngineError, NotFound
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Snapshot, SnapshotState, Workspace
 from workspaces.names import amount
+from workspaces.snapshots.announcing import standing_still, tell_saved
 from workspaces.snapshots.common import (
     LABEL_SOURCE,
     LABEL_SOURCE_NAME,
@@ -65,7 +66,7 @@ def commit(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot_id: int,
             snapshot = store.begin_commit(snapshot_id)
             image, base = _version(store, engine, lifecycle, snapshot, progress)
             size = max(0, image.size - base.size) if base else image.size
-            store.finish_commit(snapshot_id, _final(snapshot), image.id, image.diff_ids, size)
+            tell_saved(store, store.finish_commit(snapshot_id, _final(snapshot), image.id, image.diff_ids, size))
         snapshot = store.snapshot(snapshot_id)
         _tidy(store, engine, snapshot)
     return _sentence(store, snapshot)
@@ -136,7 +137,7 @@ def _committed(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Sna
             "Copy the files elsewhere, reset the workspace, and put them back: it then starts from the base image.",
         )
     progress("Looking at what changed", None)
-    report = measure(store, engine, lifecycle, snapshot)
+    report = measure(store, engine, lifecycle, snapshot.workspace_id)
     store.set_changes(snapshot.id, report)
     check_room(engine.info().data_root, report.bytes, f"Committing {workspace.ref}")
     progress(f"Committing {amount(report.bytes)}", 0.1)
@@ -148,7 +149,10 @@ def _committed(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Sna
         LABEL_SOURCE: source.id,
         LABEL_SOURCE_NAME: source_is,
     }
-    return engine.commit(name, reference, labels)
+    if not container.running:
+        return engine.commit(name, reference, labels)
+    with standing_still(store, snapshot):
+        return engine.commit(name, reference, labels)
 
 
 def _settled(engine: Engine, name: str, progress: Progress) -> ContainerInfo | None:

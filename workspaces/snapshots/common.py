@@ -47,7 +47,8 @@ def source_name(store: Store, workspace: Workspace, container: ContainerInfo | N
     """
     named = container.labels.get(LABEL_IMAGE) if container else None
     made_from = named or workspace.image or store.challenge(workspace.challenge).image
-    for snapshot in store.snapshots(workspace.id):
+    others = [store.snapshot(workspace.parent_id)] if workspace.parent_id is not None else []  # of another workspace
+    for snapshot in [*store.snapshots(workspace.id), *others]:
         if snapshot.version is not None and made_from in (snapshot.image_ref, snapshot.image_id):
             return final_reference(snapshot.workspace, snapshot.version), True
     return made_from, False

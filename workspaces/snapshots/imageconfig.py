@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workspaces.engine.base import LABEL_INSTANCE, LABEL_SNAPSHOT, LABEL_WORKSPACE, ImageInfo
-from workspaces.model import Snapshot
+from workspaces.model import Command, Snapshot
 from workspaces.snapshots.common import LABEL_DECIDED_BY, LABEL_PARENT, LABEL_REQUESTED_BY, OURS
 
 OCI = "org.opencontainers.image."
@@ -67,10 +67,19 @@ def version_config(
         "author": snapshot.requested_by,
         "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
-        "config": {**config, "Labels": {**own, **labels}},
+        "config": {**_run(config, snapshot.command), "Labels": {**own, **labels}},
         "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
         "history": history,
     }
+
+
+def _run(config: dict[str, Any], command: Command | None) -> dict[str, Any]:
+    """`config` with the version's own way to run; as in a Dockerfile, an entry point drops the base's Cmd."""
+    if command is None:
+        return config
+    named = {"Entrypoint": list(command.entrypoint), "Cmd": list(command.cmd)}
+    kept = {name: value for name, value in config.items() if name != "Cmd" or not command.entrypoint}
+    return {**kept, **{name: value for name, value in named.items() if value}}
 
 
 def timestamp(seconds: float) -> str:

@@ -6,7 +6,7 @@ import time
 
 from workspaces.engine.base import Engine, Progress
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import ChangeReport, Snapshot, SnapshotState
+from workspaces.model import ChangeReport, SnapshotState
 from workspaces.names import amount
 from workspaces.snapshots.common import source_name
 from workspaces.snapshots.review import review
@@ -21,15 +21,15 @@ def inspect(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot_id: int
     if snapshot.state not in OPEN:
         return f"Snapshot {snapshot.id} is {snapshot.state}; nothing to look at."
     progress("Looking at what changed", None)
-    report = measure(store, engine, lifecycle, snapshot)
+    report = measure(store, engine, lifecycle, snapshot.workspace_id)
     store.set_changes(snapshot.id, report)
     paths = report.added + report.changed + report.removed
     return f"{paths} paths changed, {amount(report.bytes)}, {len(report.warnings)} warnings."
 
 
-def measure(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Snapshot) -> ChangeReport:
-    """What a commit now would capture."""
-    workspace = store.workspace(snapshot.workspace_id)
+def measure(store: Store, engine: Engine, lifecycle: Lifecycle, workspace_id: int) -> ChangeReport:
+    """What a commit of the workspace now would capture."""
+    workspace = store.workspace(workspace_id)
     challenge = store.challenge(workspace.challenge)
     name = lifecycle.container_name(workspace)
     container = engine.container(name)

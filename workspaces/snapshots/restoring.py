@@ -1,17 +1,38 @@
-"""The restore step: a workspace's container is replaced by one made from a version.
+"""The restore step: a workspace's container is replaced by one made from a version, of its own or of another.
 
-image in the engine? ─no─► archive's tar ─► engine ─► checked ─► lifecycle replaces the container
+    what is there now ─► stopped ─► a version of its own, unless nothing changed or it is to be discarded
+    image in the engine? ─no─► archive's tar ─► engine ─► checked ─► lifecycle replaces the container
+
+A version that only the archive knows, such as one that came from another host, is restored by its name there.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
+
 from workspaces.archive import Archive
 from workspaces.engine.base import Engine, ImageInfo, Progress
-from workspaces.errors import Conflict, EngineError, NotFound
+from workspaces.errors import Conflict, EngineError, NotFound, WorkspacesError
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import Snapshot, SnapshotState
+from workspaces.model import Job, Snapshot, SnapshotState
 from workspaces.snapshots.common import check_room
+from workspaces.snapshots.keeping import keep
 from workspaces.store import Store, check_kept
+
+LOCK_SECONDS = 300.0  # a start or commit of the same workspace may take minutes on a busy host
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What is restored: `ref` such as als/alice:v3, `snapshot_id` None when only the archive knows it."""
+
+    ref: str
+    image_id: str
+    diff_ids: tuple[str, ...]
+    manifest_digest: str | None
+    size: int
+    snapshot_id: int | None = None
 
 
 def restore(
@@ -19,49 +40,100 @@ def restore(
     engine: Engine,
     lifecycle: Lifecycle,
     archive: Archive,
-    snapshot_id: int,
+    job: Job,
     progress: Progress,
-    *,
-    since: float,
 ) -> str:
-    """Put a workspace back to a committed version; what is in no version is lost.
+    """Put the job's workspace to its snapshot, or to what its argument `from` names in the archive.
 
-    `since` is when that was asked for, in seconds since the epoch: a repeated attempt keeps the container that an
-    earlier one made after it. Raises Conflict when the snapshot is not committed, NotFound when it was
-    pruned or its image is nowhere, Corrupt, NoSpace, EngineError.
+    What is there is kept as a version first, unless the argument `discard` is given. It counts from `job.created_at`:
+    a repeated attempt keeps the container that an earlier one made after it. Raises Conflict when the snapshot is not
+    committed, NotFound when it was pruned or its image is nowhere, Corrupt, NoSpace, EngineError; the workspace then
+    has what it had.
     """
-    snapshot = store.snapshot(snapshot_id)
+    version = _named(archive, job.arguments["from"]) if "from" in job.arguments else _known(store, job)
+    reference = _brought(engine, archive, version, progress)
+    progress("Waiting for the workspace", None)
+    with lifecycle.locked(job.workspace_id, LOCK_SECONDS):
+        workspace = store.workspace(job.workspace_id)
+        kept = None
+        if lifecycle.made_since(workspace, job.created_at) != reference and "discard" not in job.arguments:
+            kept = _keep(store, engine, lifecycle, job, version.ref, progress)
+        else:
+            kept = store.taken_snapshot(job.id)
+        progress(f"Replacing the container by {version.ref}", 0.8)
+        lifecycle.replace(job.workspace_id, reference, version.snapshot_id, progress, since=job.created_at)
+    own, _, number = version.ref.rpartition(":")
+    said = f"{job.workspace} is {number} again." if own == job.workspace else f"{job.workspace} is {version.ref} now."
+    return f"{said} What was there before is v{kept.version}." if kept else said
+
+
+def brought(engine: Engine, archive: Archive, snapshot: Snapshot, progress: Progress) -> str:
+    """The reference of a committed snapshot's image, which is in the engine now. Raises as `restore`."""
+    return _brought(engine, archive, _version(snapshot), progress)
+
+
+def _known(store: Store, job: Job) -> _Version:
+    if job.snapshot_id is None:
+        raise Conflict(f"Job {job.id} ({job.kind}) names no snapshot.")
+    return _version(store.snapshot(job.snapshot_id))
+
+
+def _version(snapshot: Snapshot) -> _Version:
     if snapshot.state not in (SnapshotState.COMMITTED, SnapshotState.ARCHIVED) or not snapshot.image_id:
         raise Conflict(f"Snapshot {snapshot.id} is {snapshot.state}; only a committed one can be restored.")
     check_kept(snapshot)
-    image = engine.image(snapshot.image_id) or _load(engine, archive, snapshot, snapshot.image_id, progress)
-    if image.diff_ids != snapshot.diff_ids:
-        raise EngineError(f"The engine's {snapshot.image_ref} has other layers than were committed.")
-    reference = _named(engine, snapshot, image)
-    progress(f"Replacing the container by {snapshot.image_ref}", 0.8)
-    lifecycle.replace(snapshot.workspace_id, reference, snapshot.id, progress, since=since)
-    return f"{snapshot.workspace} is v{snapshot.version} again."
+    ref = snapshot.image_ref or snapshot.image_id
+    size = snapshot.size or 0
+    return _Version(ref, snapshot.image_id, snapshot.diff_ids, snapshot.manifest_digest, size, snapshot.id)
 
 
-def _load(engine: Engine, archive: Archive, snapshot: Snapshot, image_id: str, progress: Progress) -> ImageInfo:
+def _named(archive: Archive, name: str) -> _Version:
+    found = archive.find(name)
+    return _Version(found.ref, found.config_digest, found.diff_ids, found.digest, found.size)
+
+
+def _keep(
+    store: Store, engine: Engine, lifecycle: Lifecycle, job: Job, ref: str, progress: Progress
+) -> Snapshot | None:
+    """What is there, as a version; the container is left stopped. It goes on when that fails."""
+    if store.taken_snapshot(job.id) is None:
+        store.check_nothing_to_lose(job.workspace_id)
+    ran = lifecycle.running(store.workspace(job.workspace_id)) is not None
+    lifecycle.stop(job.workspace_id, progress, why=f"being restored to {ref}")
+    try:
+        return keep(store, engine, lifecycle, job, f"Before it was restored to {ref}", progress)
+    except Exception:
+        if ran:
+            with suppress(WorkspacesError):  # what went wrong first is what counts; a login starts it too
+                lifecycle.ensure_running(job.workspace_id, progress)
+        raise
+
+
+def _brought(engine: Engine, archive: Archive, version: _Version, progress: Progress) -> str:
+    image = engine.image(version.image_id) or _load(engine, archive, version, progress)
+    if image.diff_ids != version.diff_ids:
+        raise EngineError(f"The engine's {version.ref} has other layers than were committed.")
+    return _tagged(engine, version, image)
+
+
+def _load(engine: Engine, archive: Archive, version: _Version, progress: Progress) -> ImageInfo:
     """Bring the image back from the archive. The engine must know it by the very id that was committed."""
-    if snapshot.manifest_digest is None:
-        raise NotFound(f"{snapshot.image_ref} is neither in the engine nor in the archive.")
-    progress(f"Loading {snapshot.image_ref} from the archive", 0.1)
-    tar = archive.docker_tar(snapshot.manifest_digest)
-    check_room(engine.info().data_root, snapshot.size or 0, f"Loading {snapshot.image_ref}")
+    if version.manifest_digest is None:
+        raise NotFound(f"{version.ref} is neither in the engine nor in the archive.")
+    progress(f"Loading {version.ref} from the archive", 0.1)
+    tar = archive.docker_tar(version.manifest_digest)
+    check_room(engine.info().data_root, version.size, f"Loading {version.ref}")
     engine.load(tar)
-    image = engine.image(image_id)
+    image = engine.image(version.image_id)
     if image is None:
-        raise EngineError(f"The engine loaded {snapshot.image_ref} from the archive, but as another image.")
+        raise EngineError(f"The engine loaded {version.ref} from the archive, but as another image.")
     return image
 
 
-def _named(engine: Engine, snapshot: Snapshot, image: ImageInfo) -> str:
+def _tagged(engine: Engine, version: _Version, image: ImageInfo) -> str:
     """The version's name, given to the image unless another has it; then its id serves."""
-    reference = snapshot.image_ref or image.id
-    holder = engine.image(reference)
+    holder = engine.image(version.ref)
     if holder is None:
-        engine.tag(image.id, reference)
-        return reference
-    return reference if holder.id == image.id else image.id
+        engine.tag(image.id, version.ref)
+        return version.ref
+    return version.ref if holder.id == image.id else image.id

@@ -11,18 +11,21 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Challenge, Forwarding, Limits, Mount, Network
+from workspaces.model import Challenge, Forwarding, FreezeMode, Limits, Mount, Network
 from workspaces.names import check_image, check_name, printable
 from workspaces.store.connection import Connections, Row
 from workspaces.store.rows import mounts_json, to_challenge
 
 _CHALLENGES = (
     "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at, "
-    "forwarding, idle_seconds, session_seconds, keep_last, keep_submitted FROM challenges"
+    "forwarding, idle_seconds, session_seconds, keep_last, keep_submitted, auto_approve, at_close, downloads, "
+    "(SELECT f.mode FROM freezes f WHERE f.challenge_id = challenges.id AND f.thawed_at IS NULL "
+    "ORDER BY f.id DESC LIMIT 1) AS frozen FROM challenges"
 )
 _LOGIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SESSION_MIN = 60.0
 _KEEP_MAX = 1_000_000
+_AUTO_MAX = 1000
 _MEMORY_MIN = 6 << 20  # the engine takes no less
 
 
@@ -41,6 +44,9 @@ class Challenges(Connections):
         idle_seconds: float | None = None,
         session_seconds: float | None = None,
         *,
+        auto_approve: int = 0,
+        at_close: FreezeMode | None = None,
+        downloads: bool = False,
         actor: str,
         keep_last: int | None = None,
         keep_submitted: bool = True,
@@ -64,6 +70,9 @@ class Challenges(Connections):
             session_seconds=session_seconds,
             keep_last=keep_last,
             keep_submitted=keep_submitted,
+            auto_approve=auto_approve,
+            at_close=at_close,
+            downloads=downloads,
         )
         with self._write():
             if self._find("SELECT 1 FROM challenges WHERE slug = ?", [slug]):
@@ -107,6 +116,8 @@ class Challenges(Connections):
 
 
 def _said(name: str, value: Any) -> object:
+    if name == "at_close":
+        return value or "nothing"
     if name == "forwarding":
         return ", ".join(sorted(value)) or "none"
     if isinstance(value, Limits):
@@ -150,6 +161,14 @@ def _columns(**values: Any) -> Row:
             row[name] = value
         elif name == "keep_submitted":
             row[name] = int(bool(value))
+        elif name == "auto_approve":
+            if not 0 <= value <= _AUTO_MAX:
+                raise InvalidInput(f"From 0 to {_AUTO_MAX} requests a day can be approved without a person.")
+            row[name] = value
+        elif name == "at_close":
+            row[name] = None if value is None else FreezeMode(value)
+        elif name == "downloads":
+            row[name] = int(value)
         else:
             raise InvalidInput(f"A challenge has no {printable(name, 64)!r} that can be set.")
     return row

@@ -249,6 +249,66 @@ def m0003_versions(db: Database) -> None:
     )
 
 
+def m0004_freeze(db: Database) -> None:
+    """Freezing challenges, notices to sessions, and snapshots that the program takes beside those of people."""
+    db.executescript(
+        """
+        ALTER TABLE challenges ADD COLUMN auto_approve INTEGER NOT NULL DEFAULT 0 CHECK (auto_approve >= 0);
+        ALTER TABLE challenges ADD COLUMN at_close TEXT CHECK (at_close IN ('commit', 'stop', 'read-only'));
+        ALTER TABLE challenges ADD COLUMN downloads INTEGER NOT NULL DEFAULT 0 CHECK (downloads IN (0, 1));
+        ALTER TABLE workspaces ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0 CHECK (read_only IN (0, 1));
+
+        -- For which job the program took it. No reference: jobs may be forgotten before versions are.
+        ALTER TABLE snapshots ADD COLUMN job_id INTEGER;
+        CREATE INDEX snapshots_job ON snapshots (job_id) WHERE job_id IS NOT NULL;
+        -- A request that waits for a decision does not keep the program from taking a version of its own.
+        DROP INDEX snapshots_open;
+        CREATE UNIQUE INDEX snapshots_open ON snapshots (workspace_id, requested_via = 'auto')
+            WHERE state IN ('requested', 'approved', 'committing');
+
+        CREATE TABLE freezes (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            challenge_id INTEGER NOT NULL REFERENCES challenges (id),
+            mode TEXT NOT NULL CHECK (mode IN ('commit', 'stop', 'read-only')),
+            requested_by TEXT NOT NULL,
+            closes_at REAL,
+            began_at REAL NOT NULL,
+            thawed_at REAL
+        ) STRICT;
+        CREATE INDEX freezes_challenge ON freezes (challenge_id, id);
+        CREATE UNIQUE INDEX freezes_closing ON freezes (challenge_id, closes_at) WHERE closes_at IS NOT NULL;
+
+        CREATE TABLE frozen (
+            freeze_id INTEGER NOT NULL REFERENCES freezes (id),
+            workspace_id INTEGER NOT NULL REFERENCES workspaces (id),
+            job_id INTEGER NOT NULL REFERENCES jobs (id),
+            state TEXT NOT NULL DEFAULT 'waiting'
+                CHECK (state IN ('waiting', 'committed', 'unchanged', 'never started')),
+            snapshot_id INTEGER REFERENCES snapshots (id),
+            detail TEXT NOT NULL DEFAULT '',
+            done_at REAL,
+            PRIMARY KEY (freeze_id, workspace_id)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX frozen_workspace ON frozen (workspace_id);
+        CREATE INDEX frozen_snapshot ON frozen (snapshot_id);
+        CREATE INDEX frozen_job ON frozen (job_id);
+
+        CREATE TABLE notices (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            workspace_id INTEGER NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
+            text TEXT NOT NULL,
+            at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX notices_workspace ON notices (workspace_id);
+        CREATE TABLE notices_told (
+            notice_id INTEGER NOT NULL REFERENCES notices (id) ON DELETE CASCADE,
+            process TEXT NOT NULL,
+            PRIMARY KEY (notice_id, process)
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
 def m0005_retention(db: Database) -> None:
     """Which versions a challenge keeps; without a number, all."""
     db.executescript(
@@ -333,6 +393,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0001_tables,
     m0002_ssh,
     m0003_versions,
+    m0004_freeze,
     m0005_retention,
     m0006_jobs,
 )

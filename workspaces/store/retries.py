@@ -6,7 +6,9 @@ import time
 
 from workspaces.errors import Conflict
 from workspaces.model import Job, JobKind, JobState, Snapshot, SnapshotState
-from workspaces.store.snapshots import Snapshots
+from workspaces.store.snapshots import APPROVED, AUTO, COMMITTING, Snapshots
+
+UNDONE = (APPROVED, COMMITTING)
 
 
 class Retries(Snapshots):
@@ -59,8 +61,11 @@ class Retries(Snapshots):
             if db.execute(sql, [time.time(), said, job_id]).rowcount == 0:
                 raise Conflict(f"Job {job_id} is {job.state}; only one that waits or runs can be cancelled.")
             self._log(job_id, said)
+            taken = self.taken_snapshot(job_id)
             if job.kind is JobKind.COMMIT and job.snapshot_id is not None:
                 self.fail_snapshot(job.snapshot_id, said)
+            elif taken is not None and taken.state in UNDONE:
+                self.fail_snapshot(taken.id, said)
             self._record(actor, "job.cancelled", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
             return self.job(job_id)
 
@@ -69,5 +74,5 @@ class Retries(Snapshots):
         self.workspace(snapshot.workspace_id)  # NotFound once it is removed: there is nothing left to commit
         if snapshot.state is not SnapshotState.FAILED:
             raise Conflict(f"Snapshot {snapshot.id} is {snapshot.state}; only a failed one can be retried.")
-        self._check_none_open(snapshot.workspace_id)
+        self._check_none_open(snapshot.workspace_id, auto=snapshot.requested_via == AUTO)
         self._move(snapshot, [SnapshotState.FAILED], {"state": SnapshotState.APPROVED, "reason": None})

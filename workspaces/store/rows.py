@@ -10,8 +10,13 @@ from workspaces.model import (
     Challenge,
     Change,
     ChangeReport,
+    Command,
     Event,
     Forwarding,
+    Freeze,
+    FreezeMode,
+    Frozen,
+    FrozenState,
     Job,
     JobKind,
     JobState,
@@ -63,6 +68,10 @@ def to_challenge(row: Row) -> Challenge:
         session_seconds=row["session_seconds"],
         keep_last=row["keep_last"],
         keep_submitted=bool(row["keep_submitted"]),
+        auto_approve=row["auto_approve"],
+        at_close=FreezeMode(row["at_close"]) if row["at_close"] else None,
+        downloads=bool(row["downloads"]),
+        frozen=FreezeMode(row["frozen"]) if row["frozen"] else None,
     )
 
 
@@ -72,7 +81,12 @@ def mounts_json(mounts: Iterable[Mount]) -> str:
 
 def to_workspace(row: Row) -> Workspace:
     return Workspace(
-        **{**row, "members": tuple(json.loads(row["members"])), "state": WorkspaceState(row["state"])},
+        **{
+            **row,
+            "members": tuple(json.loads(row["members"])),
+            "state": WorkspaceState(row["state"]),
+            "read_only": bool(row["read_only"]),
+        },
     )
 
 
@@ -83,8 +97,27 @@ def to_snapshot(row: Row) -> Snapshot:
             "state": SnapshotState(row["state"]),
             "diff_ids": tuple(json.loads(row["diff_ids"])),
             "pinned": bool(row["pinned"]),
+            "command": to_command(row["command"]),
         },
     )
+
+
+def to_command(text: str | None) -> Command | None:
+    if text is None:
+        return None
+    return Command(**{name: tuple(arguments) for name, arguments in json.loads(text).items()})
+
+
+def command_json(command: Command | None) -> str | None:
+    return None if command is None or command == Command() else json.dumps(asdict(command))
+
+
+def to_freeze(row: Row) -> Freeze:
+    return Freeze(**{**row, "mode": FreezeMode(row["mode"])})
+
+
+def to_frozen(row: Row) -> Frozen:
+    return Frozen(**{**row, "state": FrozenState(row["state"])})
 
 
 def to_job(row: Row) -> Job:

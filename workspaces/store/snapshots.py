@@ -5,30 +5,33 @@
        │  └─► rejected
        └─► withdrawn
 
-A workspace has at most one that is requested, approved or committing; the database enforces it as well.
+A workspace has at most one of people's that is requested, approved or committing, and one that the program takes for
+itself beside it (before a restore, at a freeze); the database enforces it as well.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import ChangeReport, Job, JobKind, Snapshot, SnapshotState
+from workspaces.model import ChangeReport, Command, Job, JobKind, Snapshot, SnapshotState
 from workspaces.names import check_message
 from workspaces.store.connection import Row
 from workspaces.store.jobs import SYSTEM, Jobs
-from workspaces.store.rows import changes_json, to_changes, to_snapshot
+from workspaces.store.rows import changes_json, command_json, to_changes, to_snapshot
 
 REQUESTED, APPROVED, COMMITTING = SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTING
 COMMITTED, ARCHIVED, FAILED = SnapshotState.COMMITTED, SnapshotState.ARCHIVED, SnapshotState.FAILED
 OPEN = (REQUESTED, APPROVED, COMMITTING)
+AUTO = "auto"  # requested by the program itself; with a colon and a challenge, decided by that challenge's setting
 
 _SNAPSHOTS = (
     "SELECT s.id, s.workspace_id, c.slug || '/' || w.name AS workspace, s.message, s.state, s.requested_by, "
     "s.requested_via, s.requested_at, s.decided_by, s.decided_at, s.reason, s.version, s.parent_id, s.image_ref, "
-    "s.image_id, s.diff_ids, s.manifest_digest, s.size, s.committed_at, s.archived_at, s.pinned, s.pruned_at "
+    "s.image_id, s.diff_ids, s.manifest_digest, s.size, s.committed_at, s.archived_at, s.pinned, "
+    "s.pruned_at, s.command, s.paused_seconds "
     "FROM snapshots s JOIN workspaces w ON w.id = s.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
 
@@ -46,9 +49,13 @@ def check_kept(snapshot: Snapshot) -> None:
 class Snapshots(Jobs):
     # a person asks and decides
 
-    def request_snapshot(self, workspace_id: int, message: str, *, actor: str, via: str) -> Snapshot:
+    def request_snapshot(
+        self, workspace_id: int, message: str, *, actor: str, via: str, command: Command | None = None
+    ) -> Snapshot:
         """Ask for a snapshot over `via` (ssh, web or cli), and queue the listing of what it would capture.
 
+        It is approved at once when a member asks and the challenge's `auto_approve` is not used up by that person
+        today (UTC): what was approved so counts, whatever became of it. `command` is how the version is to be run.
         InvalidInput for a bad message, NotFound, Conflict while an earlier one is not yet decided or committed.
         """
         message = check_message(message)
@@ -58,10 +65,61 @@ class Snapshots(Jobs):
             workspace = self.workspace(workspace_id)
             self._check_none_open(workspace_id)
             row = {"workspace_id": workspace.id, "message": message, "state": REQUESTED, "requested_by": actor}
-            id_ = self._insert("snapshots", {**row, "requested_via": via, "requested_at": time.time()})
+            more = {"requested_via": via, "requested_at": time.time(), "command": command_json(command)}
+            id_ = self._insert("snapshots", {**row, **more})
             self._queue(JobKind.INSPECT, workspace.id, actor, id_)
             self._record(actor, "snapshot.requested", workspace.ref, id_, data={"message": message, "via": via})
+            if actor in workspace.members and self._approves_itself(workspace.challenge, actor):
+                self.approve_snapshot(id_, actor=f"{AUTO}:{workspace.challenge}")
             return self.snapshot(id_)
+
+    def take_snapshot(self, job_id: int, message: str) -> Snapshot:
+        """A snapshot that the program takes for a job of its own, approved by whoever asked for that job.
+
+        The one that this job has taken already, since it was last queued by a person, is returned instead. NotFound;
+        Conflict while another job's is open.
+        """
+        with self._write():
+            taken = self.taken_snapshot(job_id)
+            if taken is not None:
+                return taken
+            job = self.job(job_id)
+            self._check_none_open(job.workspace_id, auto=True)
+            now = time.time()
+            row = {"workspace_id": job.workspace_id, "message": message, "state": APPROVED, "requested_via": AUTO}
+            more = {"requested_by": job.requested_by, "requested_at": now, "decided_by": job.requested_by}
+            id_ = self._insert("snapshots", {**row, **more, "decided_at": now, "job_id": job_id})
+            self._record(job.requested_by, "snapshot.taken", job.workspace, id_, data={"message": message})
+            return self.snapshot(id_)
+
+    def taken_snapshot(self, job_id: int) -> Snapshot | None:
+        """The one that the program took for that job since a person last queued it."""
+        since = "(SELECT j.created_at FROM jobs j WHERE j.id = s.job_id)"
+        row = self._find(f"{_SNAPSHOTS} WHERE s.job_id = ? AND s.requested_at >= {since} ORDER BY s.id DESC", [job_id])
+        return to_snapshot(row) if row else None
+
+    def adopt_version(
+        self, workspace_id: int, version: int, adopted: Mapping[str, object], diff_ids: Iterable[str], *, actor: str
+    ) -> Snapshot:
+        """Enter a version that an archive of another state directory holds, as archived; what is there already stays.
+
+        `adopted` has image_ref, image_id, manifest_digest, message, requested_by and requested_at. NotFound; Conflict
+        when the workspace has another version of that number.
+        """
+        with self._write():
+            workspace = self.workspace(workspace_id)
+            known = self._find(f"{_SNAPSHOTS} WHERE s.workspace_id = ? AND s.version = ?", [workspace_id, version])
+            if known is None:
+                row = {"workspace_id": workspace_id, "version": version, "state": ARCHIVED, "requested_via": "cli"}
+                at = adopted["requested_at"]
+                more = {"decided_by": actor, "decided_at": at, "committed_at": at, "archived_at": time.time()}
+                id_ = self._insert("snapshots", {**row, **more, **adopted, "diff_ids": json.dumps(list(diff_ids))})
+                data = {"version": f"v{version}", "manifest": adopted["manifest_digest"]}
+                self._record(actor, "snapshot.adopted", workspace.ref, id_, data=data)
+                return self.snapshot(id_)
+            if known["image_id"] != adopted["image_id"]:
+                raise Conflict(f"{workspace.ref} has another version v{version} than the archive.")
+            return to_snapshot(known)
 
     def withdraw_snapshot(self, snapshot_id: int, *, actor: str) -> None:
         """Take back an undecided request. NotFound; Conflict once it is decided."""
@@ -157,6 +215,12 @@ class Snapshots(Jobs):
         check_kept(to_snapshot(row))
         return to_snapshot(row)
 
+    def version_named(self, image_ref: str) -> Snapshot | None:
+        """The committed version of a name such as als/alice:v3, of a removed workspace too; None when it is unknown."""
+        sql = f"{_SNAPSHOTS} WHERE s.image_ref = ? AND s.state IN ('committed', 'archived') ORDER BY s.id DESC LIMIT 1"
+        row = self._find(sql, [image_ref])
+        return to_snapshot(row) if row else None
+
     def changes(self, snapshot_id: int) -> ChangeReport | None:
         """What it would capture, as last listed; None before the first listing."""
         row = self._find("SELECT report FROM changes WHERE snapshot_id = ?", [snapshot_id])
@@ -191,6 +255,12 @@ class Snapshots(Jobs):
             parent = self._one("SELECT parent_id FROM workspaces WHERE id = ?", [snapshot.workspace_id])["parent_id"]
             self._move(snapshot, [APPROVED], {"state": COMMITTING, "version": version, "parent_id": parent})
             return self.snapshot(snapshot_id)
+
+    def set_paused(self, snapshot_id: int, seconds: float) -> None:
+        """How long the workspace stood still while it was committed. NotFound."""
+        with self._write() as db:
+            self.snapshot(snapshot_id)
+            db.execute("UPDATE snapshots SET paused_seconds = ? WHERE id = ?", [seconds, snapshot_id])
 
     def finish_commit(
         self, snapshot_id: int, image_ref: str, image_id: str, diff_ids: Iterable[str], size: int
@@ -250,8 +320,23 @@ class Snapshots(Jobs):
             self._record(actor, f"snapshot.{state}", snapshot.workspace, snapshot_id, data={"reason": reason})
             return snapshot
 
-    def _check_none_open(self, workspace_id: int) -> None:
-        for other in self.snapshots(workspace_id, OPEN, limit=1):
+    def _approves_itself(self, challenge: str, person: str) -> bool:
+        """Whether the challenge approves one more request of that person today."""
+        allowed = self.challenge(challenge).auto_approve
+        if not allowed:
+            return False
+        midnight = time.time() // 86400 * 86400
+        used = (
+            "SELECT count(*) AS n FROM snapshots WHERE requested_by = ? AND decided_by = ? AND requested_at >= ? "
+            "AND state != 'requested'"
+        )
+        return bool(self._one(used, [person, f"{AUTO}:{challenge}", midnight])["n"] < allowed)
+
+    def _check_none_open(self, workspace_id: int, auto: bool = False) -> None:
+        """Of people's, or of the program's own."""
+        for other in self.snapshots(workspace_id, OPEN):
+            if (other.requested_via == AUTO) is not auto:
+                continue
             raise Conflict(
                 f"Snapshot {other.id} of {other.workspace} is {other.state}; one can be open at a time.",
                 "Withdraw it first, or wait for the decision."

@@ -19,7 +19,8 @@ _WORKSPACES = (
     "SELECT w.id, c.slug AS challenge, w.name, "
     "(SELECT json_group_array(name) FROM (SELECT u.name FROM members m JOIN users u ON u.id = m.user_id "
     "WHERE m.workspace_id = w.id ORDER BY u.name)) AS members, "
-    "w.image, w.parent_id, w.state, w.state_detail, w.state_at, w.last_login_at, w.created_at, w.disk_bytes, w.disk_at "
+    "w.image, w.parent_id, w.state, w.state_detail, w.state_at, w.last_login_at, w.created_at, w.disk_bytes, "
+    "w.disk_at, w.read_only "
     "FROM workspaces w JOIN challenges c ON c.id = w.challenge_id WHERE w.removed_at IS NULL"
 )
 
@@ -131,6 +132,12 @@ class Workspaces(Authorities, Users):
                 "UPDATE workspaces SET image = ?, parent_id = ?, disk_bytes = NULL, disk_at = NULL WHERE id = ?",
                 [image, parent_snapshot_id, workspace_id],
             )
+
+    def set_read_only(self, workspace_id: int, read_only: bool) -> None:
+        """Whether its next container is one whose files cannot change. NotFound."""
+        with self._write() as db:
+            self.workspace(workspace_id)
+            db.execute("UPDATE workspaces SET read_only = ? WHERE id = ?", [int(read_only), workspace_id])
 
     def touch_login(self, workspace_id: int) -> None:
         """Note that a login reached it just now. Nothing happens when it is gone."""

@@ -1,0 +1,68 @@
+"""Waiting for jobs on the command line, which does them itself when no worker runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from workspaces.cli.common import App, show_progress
+from workspaces.errors import Conflict, WorkspacesError
+from workspaces.jobs import Worker
+from workspaces.model import Job, JobKind, JobState
+
+OPEN = (JobState.QUEUED, JobState.RUNNING)
+
+
+@contextmanager
+def working(app: App) -> Iterator[threading.Event]:
+    """A worker here unless the host's own runs. What it yields is set when nobody works any more."""
+    worker = Worker(app.store, app.engine, app.lifecycle, app.archive, app.settings.locks)
+    stop, ended = threading.Event(), threading.Event()
+    problems: list[Exception] = []
+
+    def work() -> None:
+        try:
+            worker.run(stop)
+        except Conflict:
+            return  # the host's own worker runs and does it
+        except Exception as problem:
+            problems.append(problem)
+            ended.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield ended
+    finally:
+        stop.set()
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+def finish(app: App, job: Job) -> Job:
+    """Follow a job and, when it was a commit, the archiving after it; the job as it ended. Raises when it failed."""
+    with working(app) as ended:
+        job = _follow(app, job, ended)
+        if job.kind is JobKind.COMMIT:
+            for later in app.store.jobs(workspace_id=job.workspace_id, limit=20):
+                if later.kind is JobKind.ARCHIVE and later.snapshot_id == job.snapshot_id:
+                    _follow(app, later, ended)
+                    break
+    return job
+
+
+def _follow(app: App, job: Job, ended: threading.Event) -> Job:
+    """Show a job's progress until it is over, or until `ended` says that nobody works on it any more."""
+    said = ""
+    while job.state in OPEN:
+        if job.message and job.message != said:
+            show_progress(job.message, job.progress)
+            said = job.message
+        if ended.wait(0.1):
+            return job
+        job = app.store.job(job.id)
+    if job.state is not JobState.DONE:
+        raise WorkspacesError(job.error or f"Job {job.id} was {job.state}.", f"See: workspaces job show {job.id}")
+    return job

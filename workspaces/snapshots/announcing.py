@@ -1,0 +1,59 @@
+"""What people who are on are told of the moment in which their workspace stands still.
+
+    notice ─► told by every gateway process that carries a session there, or TOLD_SECONDS ─► the engine's commit
+           ─► how long that was is kept ─► the version is in the store ─► notice
+
+Between the two notices nothing is done but the engine's own commit: it pauses the container, and goes on with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from workspaces.errors import StoreError
+from workspaces.model import Snapshot
+from workspaces.store import Store
+
+log = logging.getLogger(__name__)
+
+TOLD_SECONDS = 2.0
+TOLD_LOOK = 0.02
+
+
+@contextmanager
+def standing_still(store: Store, snapshot: Snapshot) -> Iterator[None]:
+    """Round the engine's commit of a workspace that runs. Raises StoreError."""
+    told = store.add_notice(
+        snapshot.workspace_id,
+        f"Your workspace is being saved as v{snapshot.version}; it stands still for a moment.",
+    )
+    deadline = time.monotonic() + TOLD_SECONDS
+    while told is not None and store.notice_untold(told) and time.monotonic() < deadline:
+        threading.Event().wait(TOLD_LOOK)
+    began = time.monotonic()
+    try:
+        yield
+    except Exception:
+        with suppress(StoreError):  # what went wrong first is what counts
+            store.add_notice(
+                snapshot.workspace_id, f"Your workspace goes on. Saving it as v{snapshot.version} did not work yet."
+            )
+        raise
+    store.set_paused(snapshot.id, time.monotonic() - began)
+
+
+def tell_saved(store: Store, snapshot: Snapshot) -> None:
+    """Once the version is in the store. Nobody is told of a workspace that did not run."""
+    if snapshot.paused_seconds is None:
+        return
+    try:
+        store.add_notice(
+            snapshot.workspace_id,
+            f"Saved as v{snapshot.version}; it stood still for {snapshot.paused_seconds:.1f} s.",
+        )
+    except StoreError as error:
+        log.warning("nobody is told that snapshot %d is committed: %s", snapshot.id, error.message)

@@ -1,0 +1,44 @@
+"""Versions that the program takes itself, for a job of its own: before a restore, and when a challenge is frozen.
+
+changed since the last version? ─no─► nothing    ─yes─► snapshot, approved by who asked for the job ─► commit
+
+The caller holds the workspace's lock and has stopped its container, so that nothing is written between this version
+and what the caller does next. A repeated attempt of the job goes on with the snapshot that an earlier one took.
+"""
+
+from __future__ import annotations
+
+from workspaces.engine.base import Engine, Progress
+from workspaces.errors import Conflict
+from workspaces.lifecycle import Lifecycle
+from workspaces.model import Job, Snapshot, SnapshotState
+from workspaces.snapshots.committing import commit
+from workspaces.snapshots.inspecting import measure
+from workspaces.store import Store
+
+
+def keep(
+    store: Store, engine: Engine, lifecycle: Lifecycle, job: Job, message: str, progress: Progress
+) -> Snapshot | None:
+    """A version of what the container has now; None when it has nothing that is in no version or image.
+
+    Raises Conflict when it failed for good, NotFound, NoSpace, EngineError, StoreError.
+    """
+    taken = store.taken_snapshot(job.id)
+    if taken is None:
+        if not changed(store, engine, lifecycle, job.workspace_id, progress):
+            return None
+        taken = store.take_snapshot(job.id, message)
+    if taken.state is SnapshotState.FAILED:  # killed between writing that and the job's end
+        raise Conflict(taken.reason or "It could not be committed.")
+    commit(store, engine, lifecycle, taken.id, progress)
+    return store.snapshot(taken.id)
+
+
+def changed(store: Store, engine: Engine, lifecycle: Lifecycle, workspace_id: int, progress: Progress) -> bool:
+    """Whether the container has anything that its last version, or its image, has not. Raises EngineError."""
+    if engine.container(lifecycle.container_name(store.workspace(workspace_id))) is None:
+        return False
+    progress("Looking at what changed", None)
+    report = measure(store, engine, lifecycle, workspace_id)
+    return report.added + report.changed + report.removed > 0
