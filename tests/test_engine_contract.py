@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,28 @@ def test_changes_tell_kind_size_and_mode(engine: Engine) -> None:
 
 
 def test_changes_of_an_unknown_container(engine: Engine) -> None:
-    with pytest.raises(NotFound):
-        engine.changes("ws-test.nobody")
+    for ask in (engine.changes, engine.written):
+        with pytest.raises(NotFound):
+            ask("ws-test.nobody")
+
+
+def test_what_is_written_and_what_was_there_can_be_read(engine: Engine) -> None:
+    started(engine)
+    write(engine, NAME, "/etc/motd", "mine")
+    delete(engine, NAME, "/etc/passwd")
+    files = engine.written(NAME)
+    assert files is not None
+    with closing(files):
+        found = {
+            path: [file.read() if (file := ask(path)) else None for ask in (files.open, files.open_base)]
+            for path in ("/etc/motd", "/etc/passwd", "/etc", "/no/such", "/../../etc/hostname")
+        }
+    assert found.pop("/etc/motd") == [b"mine", b"welcome\n"]
+    gone = found.pop("/etc/passwd")
+    assert gone[0] is None
+    assert gone[1] is not None
+    assert gone[1].startswith(b"root:")
+    assert list(found.values()) == [[None, None]] * 3
 
 
 def test_commit_adds_one_layer_and_labels(engine: Engine) -> None:

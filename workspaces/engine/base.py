@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from workspaces.model import ChangeReport, Limits, Mount, Network
 
@@ -108,6 +108,21 @@ class RunResult:
     stderr: bytes
 
 
+class Files(Protocol):
+    """A container's regular files as they are on the host, opened unbuffered for reading, never through a link.
+
+    The container's root may change them meanwhile: what is read is hostile, and may be longer than its size says.
+    """
+
+    def open(self, path: str) -> BinaryIO | None:
+        """What the container wrote at `path`, None when that is no regular file or cannot be opened."""
+
+    def open_base(self, path: str) -> BinaryIO | None:
+        """What its image has there."""
+
+    def close(self) -> None: ...
+
+
 class Engine(Protocol):
     def info(self) -> EngineInfo:
         """Raises EngineUnavailable when nothing answers."""
@@ -140,6 +155,9 @@ class Engine(Protocol):
 
     def changes(self, name: str) -> ChangeReport:
         """What differs from the image it was made from; a file's size and mode are read without following links."""
+
+    def written(self, name: str) -> Files | None:
+        """What it wrote and what its image has, for reading; None where the storage driver shows no directories."""
 
     def disk_use(self, name: str) -> int:
         """Bytes that the container has written over its image. The engine walks its files: many take long."""

@@ -34,6 +34,7 @@ from workspaces.engine.base import (
 from workspaces.engine.connection import BULK_SECONDS, CALL_SECONDS, docker_errors
 from workspaces.engine.dockerimages import DockerImages
 from workspaces.engine.firewall import Firewall, isolate_ports
+from workspaces.engine.written import WrittenFiles
 from workspaces.errors import Conflict, EngineError, EngineTimeout, NotFound
 from workspaces.model import ChangeReport, Network
 
@@ -300,6 +301,17 @@ class DockerContainers(DockerImages):
             raise NotFound(f"The container {name} was removed meanwhile.") from exc
         except OSError as exc:
             raise EngineError(f"What {name} changed cannot be read: {exc.strerror}.") from exc
+
+    def written(self, name: str) -> WrittenFiles | None:
+        """What it wrote and what its image has, for reading; None where the storage driver shows no directories."""
+        with docker_errors(f"look at the container {name}"):
+            data = (self.quick().inspect_container(name).get("GraphDriver") or {}).get("Data") or {}
+        if not data.get("UpperDir") or not data.get("LowerDir"):
+            return None
+        try:
+            return WrittenFiles(Path(data["UpperDir"]), [Path(part) for part in str(data["LowerDir"]).split(":")])
+        except OSError:
+            return None  # an engine whose files are not to be seen from here
 
     def disk_use(self, name: str) -> int:
         """Bytes that the container has written over its image. The engine walks its files: many take long."""

@@ -9,6 +9,7 @@ It isolates nothing. All of it lives in one process and ends with `close`; it is
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -16,9 +17,10 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from workspaces.engine import guestsocket, layers
 from workspaces.engine.base import (
@@ -32,6 +34,7 @@ from workspaces.engine.base import (
     RunResult,
 )
 from workspaces.engine.memoryimages import MemoryImages
+from workspaces.engine.written import Walker
 from workspaces.errors import EngineError, EngineTimeout, NotFound
 from workspaces.model import ChangeReport
 
@@ -49,6 +52,24 @@ class _Container:
     process: subprocess.Popen[bytes] | None = None
     exit_code: int = 0
     started: bool = False
+
+
+class MemoryFiles:
+    """Files of a container's directory, and of its image's layers, topmost first."""
+
+    def __init__(self, rootfs: Path, layer_tars: Sequence[Path]) -> None:
+        self._walker = Walker(rootfs)
+        self._layers = layer_tars
+
+    def open(self, path: str) -> BinaryIO | None:
+        return self._walker.open(path)
+
+    def open_base(self, path: str) -> BinaryIO | None:
+        content = next((found for tar in self._layers if (found := layers.read(tar, path)) is not None), b"")
+        return io.BytesIO(content) if content else None
+
+    def close(self) -> None:
+        self._walker.close()
 
 
 class MemoryEngine(MemoryImages):
@@ -163,6 +184,11 @@ class MemoryEngine(MemoryImages):
         counts = [sum(entry.kind == kind for entry in entries) for kind in ("added", "changed", "removed")]
         size = sum(entry.size for entry in entries)
         return ChangeReport(time.time(), found.spec.image, counts[0], counts[1], counts[2], size, tuple(entries))
+
+    def written(self, name: str) -> MemoryFiles:
+        with self._lock:
+            found = self._get(name)
+        return MemoryFiles(self.rootfs(name), [self._layer(diff_id) for diff_id in reversed(found.image.diff_ids)])
 
     def disk_use(self, name: str) -> int:
         return self.changes(name).bytes
