@@ -1,6 +1,6 @@
 """What becomes of a requested snapshot, as steps that can be repeated after a kill at any moment.
 
-    inspect ─► what it would capture          (inspecting.py, review.py: warnings)
+    inspect ─► what it would capture          (inspecting.py, examining.py: contents, review.py: warnings)
     commit  ─► image challenge/name:vN        (committing.py, imageconfig.py: the base image's own configuration)
     archive ─► manifest in the archive        (archiving.py)
     restore ─► container made from a version  (restoring.py)

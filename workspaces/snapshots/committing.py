@@ -130,7 +130,7 @@ def _committed(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Sna
             "Copy the files elsewhere, reset the workspace, and put them back: it then starts from the base image.",
         )
     progress("Looking at what changed", None)
-    report = measure(store, engine, lifecycle, snapshot)
+    report = measure(store, engine, lifecycle, snapshot, progress)
     store.set_changes(snapshot.id, report)
     check_room(engine.info().data_root, report.bytes, f"Committing {workspace.ref}")
     progress(f"Committing {amount(report.bytes)}", 0.1)

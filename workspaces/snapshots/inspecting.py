@@ -9,6 +9,7 @@ from workspaces.lifecycle import Lifecycle
 from workspaces.model import ChangeReport, Snapshot, SnapshotState
 from workspaces.names import amount
 from workspaces.snapshots.common import source_name
+from workspaces.snapshots.examining import examine
 from workspaces.snapshots.review import review
 from workspaces.store import Store
 
@@ -21,14 +22,14 @@ def inspect(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot_id: int
     if snapshot.state not in OPEN:
         return f"Snapshot {snapshot.id} is {snapshot.state}; nothing to look at."
     progress("Looking at what changed", None)
-    report = measure(store, engine, lifecycle, snapshot)
+    report = measure(store, engine, lifecycle, snapshot, progress)
     store.set_changes(snapshot.id, report)
     paths = report.added + report.changed + report.removed
     return f"{paths} paths changed, {amount(report.bytes)}, {len(report.warnings)} warnings."
 
 
-def measure(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Snapshot) -> ChangeReport:
-    """What a commit now would capture."""
+def measure(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Snapshot, progress: Progress) -> ChangeReport:
+    """What a commit now would capture. Files that the snapshot's last report has seen are not read again."""
     workspace = store.workspace(snapshot.workspace_id)
     challenge = store.challenge(workspace.challenge)
     name = lifecycle.container_name(workspace)
@@ -38,6 +39,14 @@ def measure(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Snapsh
         return ChangeReport(time.time(), since, 0, 0, 0, 0, warnings=(f"{workspace.ref} has no container.",))
     source = engine.image(container.image_id)
     layers = len(source.diff_ids) + 1 if source else 0
-    return review(
-        engine.changes(name), since=since, layers=layers, mounts=challenge.mounts, since_is_version=is_version
+    report = examine(
+        engine,
+        name,
+        engine.changes(name),
+        mounts=challenge.mounts,
+        since=since,
+        previous=store.changes(snapshot.id),
+        cache=store.path.parent / "cache" / "secret-rules",
+        progress=progress,
     )
+    return review(report, since=since, layers=layers, mounts=challenge.mounts, since_is_version=is_version)
