@@ -69,7 +69,8 @@ class Asking:
             )
         if first == "withdraw" and not rest:
             return self._withdraw(actor)
-        return texts.requested(self.store.request_snapshot(self.workspace_id, _message(args), actor=actor, via="ssh"))
+        made = self.store.request_snapshot(self.workspace_id, _message(args), actor=actor, via="ssh")
+        return texts.requested(made, self.store.challenge(made.workspace.partition("/")[0]).mounts)
 
     def _withdraw(self, actor: str) -> str:
         open_ones = self.store.snapshots(self.workspace_id, [SnapshotState.REQUESTED], limit=1)

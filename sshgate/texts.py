@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from workspaces.errors import WorkspacesError
-from workspaces.model import Snapshot
-from workspaces.names import span
+from workspaces.model import Mount, Snapshot
+from workspaces.names import printable, span
 
 GATEWAY_STATUS = 254  # of a session that failed because of the gateway or engine, not because of the command
 INTERRUPTED_STATUS = 130  # Ctrl-C while the workspace starts
@@ -109,9 +109,12 @@ def failure(error: WorkspacesError) -> str:
     return f"{error.message}\n{error.hint}\n" if error.hint else f"{error.message}\n"
 
 
-def requested(snapshot: Snapshot) -> str:
+def requested(snapshot: Snapshot, mounts: tuple[Mount, ...]) -> str:
+    """`mounts` are the challenge's data directories."""
+    left_out = ", ".join([*(printable(mount.target) for mount in mounts), "/dev/shm", "sockets", "running programs"])  # noqa: S108
     return (
         f"Snapshot #{snapshot.id} of {snapshot.workspace} is requested; the organisers decide on it.\n"
+        f"It captures every file of the workspace as it is then. Not captured: {left_out}.\n"
         "See what became of it: snapshot list"
     )
 

@@ -13,6 +13,7 @@ from webadmin.live import fragment
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, Refused, WorkspacesError
 from workspaces.model import Challenge, ChangeReport, Job, JobState, Session, Snapshot, SnapshotState, Workspace
+from workspaces.snapshots.tree import Row, fold
 
 bp = Blueprint("me", __name__, url_prefix="/me")
 bp.before_request(access.require_login)
@@ -20,6 +21,7 @@ bp.before_request(access.require_login)
 OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTING)
 SHOWN = 50  # requests listed for one workspace
 ON_NOW = 12  # sessions
+ROWS, EACH, OPEN_FIRST = 200, 20, 6  # of the tree of changes, of one directory in it, directories open at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Space:
     report: ChangeReport | None
     jobs: list[Job]
     sessions: list[Session]
+
+    @property
+    def tree(self) -> Row | None:
+        """What the request under way would capture."""
+        return fold(self.report, rows=ROWS, each=EACH, first=OPEN_FIRST) if self.report else None
 
 
 def _spaces() -> list[Space]:

@@ -6,6 +6,7 @@ import threading
 
 import click
 
+from workspaces.cli.changes import print_changes
 from workspaces.cli.common import (
     App,
     json_option,
@@ -66,10 +67,11 @@ def snapshot_list(app: App, workspace: str | None, states: tuple[str, ...], as_j
 
 @snapshot_command.command("show")
 @click.argument("id", type=int)
+@click.option("--all", "everything", is_flag=True, help="Every path and package, not the largest only.")
 @json_option
 @pass_app
-def snapshot_show(app: App, id: int, as_json: bool) -> None:
-    """Show a snapshot and what it changes."""
+def snapshot_show(app: App, id: int, everything: bool, as_json: bool) -> None:
+    """Show a snapshot, what it changes, and what to look at before deciding."""
     snapshot = app.store.snapshot(id)
     report = app.store.changes(id)
     if as_json:
@@ -88,14 +90,7 @@ def snapshot_show(app: App, id: int, as_json: bool) -> None:
     if snapshot.manifest_digest:
         click.echo(f"archived {when(snapshot.archived_at)} as {snapshot.manifest_digest}")
     if report:
-        click.echo(
-            f"since {report.since}, as of {when(report.at)}: {report.added} added, {report.changed} changed, "
-            f"{report.removed} removed, {amount(report.bytes)}"
-        )
-        for warning in report.warnings:
-            click.echo(f"  warning: {printable(warning, 500)}")
-        for change in report.entries:
-            click.echo(f"  {change.kind:8}{amount(change.size):>11}  {printable(change.path, 500)}")
+        print_changes(report, everything)
 
 
 @snapshot_command.command("approve")
