@@ -111,7 +111,7 @@ class Examiner:
         found: list[Finding] = []
         large, late, failed = Missed(), Missed(), Missed()
         for change in self._report.entries:
-            if change.kind != "removed" and not change.mode:  # in the engine's list, and not on the disk by that name
+            if "\ufffd" in change.path and not change.mode:  # Docker's list has that for what is not UTF-8
                 failed.add(change)
         budget = Budget(SECRET_BYTES, SECRET_SECONDS)
         spent = False
@@ -135,7 +135,7 @@ class Examiner:
                         found += [Finding(change.path, kind) for kind in kinds]
         self._missed(large, "not searched for secrets: larger than " + amount(FILE_MAX))
         self._missed(
-            failed, "not searched for secrets: a name that is not UTF-8, no longer there, or too long a search"
+            failed, "not searched for secrets: a name that is not UTF-8, no file by now, or a search that did not end"
         )
         if late.count:
             self._complete = False
