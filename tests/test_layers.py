@@ -150,7 +150,7 @@ def delta(directory: Path, old: list[bytes], new: list[bytes]) -> tuple[bytes, L
         found = plan(before, after)
         data = b"".join(tar(found, spool.read))
         assert data == b"".join(tar(plan(before, after), spool.read))
-        return data, found.layer(len(data))
+        return data, found.layer()
 
 
 NAMES = ("a", "b", "a-b", "ü\udcff")
@@ -246,7 +246,6 @@ def test_an_index_file_has_all_of_an_index(
         diff_id = "sha256:" + hashlib.sha256(data).hexdigest()
         indexfile.save(directory, diff_id, layer)
         assert indexfile.load(directory, diff_id) == layer
-        assert layer.size == len(data)
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "other", "none"])

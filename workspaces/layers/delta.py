@@ -33,9 +33,9 @@ class Delta:
         """SHA-256 → size in bytes of every content that its layer holds."""
         return {node.digest: node.size for node in self.entries.values() if node.kind == FILE}
 
-    def layer(self, size: int) -> Layer:
-        """Its index; `size` is that of its tar."""
-        return Layer(self.entries, self.groups, self.whiteouts, set(), size)
+    def layer(self) -> Layer:
+        """The index of its layer."""
+        return Layer(self.entries, self.groups, self.whiteouts)
 
 
 def plan(old: Tree, new: Tree) -> Delta:

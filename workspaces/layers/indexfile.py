@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import zlib
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def load(directory: Path, diff_id: str) -> Layer | None:
             head = json.loads(file.readline())
             if head["form"] != FORM or head["diff_id"] != diff_id or not 0 <= head["paths"] <= MAX_PATHS:
                 return None
-            layer = Layer({}, {}, set(head["whiteouts"]), set(head["opaque"]), int(head["size"]))
+            layer = Layer({}, {}, set(head["whiteouts"]), set(head["opaque"]))
             for line in file:
                 path, group, kind, mode, uid, gid, size, mtime, target, xattrs, digest = json.loads(line)
                 pairs = tuple((str(key), str(value)) for key, value in xattrs)
@@ -54,8 +55,12 @@ def save(directory: Path, diff_id: str, layer: Layer) -> None:
         raise
 
 
-def clean(directory: Path) -> None:
-    """Delete what a killed writer left unfinished. The caller is the only writer, or a writer's loss is its own."""
+def clean(directory: Path, known: Set[str]) -> None:
+    """Delete all but the indexes of `known` layers. A writer who loses an unfinished one does without."""
+    names = {_path(directory, diff_id).name for diff_id in known}
+    for path in directory.glob("*.index"):
+        if path.name not in names:
+            path.unlink(missing_ok=True)
     for path in directory.glob(".*"):
         path.unlink(missing_ok=True)
 
@@ -65,7 +70,6 @@ def _rows(diff_id: str, layer: Layer) -> Any:
         "form": FORM,
         "diff_id": diff_id,
         "paths": len(layer.entries),
-        "size": layer.size,
         "whiteouts": sorted(layer.whiteouts),
         "opaque": sorted(layer.opaque),
     }

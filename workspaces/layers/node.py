@@ -64,7 +64,6 @@ class Layer:
     groups: dict[str, str] = field(default_factory=dict)
     whiteouts: set[str] = field(default_factory=set)
     opaque: set[str] = field(default_factory=set)
-    size: int = 0  # bytes of the tar that it was read from
 
 
 def parent(path: str) -> str:

@@ -8,7 +8,6 @@ and `.wh..wh..opq`, which are Docker's as well.
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -28,6 +27,7 @@ from workspaces.layers.node import (
     Node,
     join,
 )
+from workspaces.streams import Chunks
 
 CHUNK = 1 << 20
 WHITEOUT = ".wh."
@@ -57,7 +57,7 @@ def read(chunks: Iterable[bytes], take: Take | None = None, kept: Callable[[byte
     What `take` returns gets a file's bytes; after the last of them `kept` is called with their SHA-256. Raises Corrupt
     for what is no layer, Conflict when it has more than MAX_PATHS paths, and what `chunks` raises.
     """
-    stream = _Stream(chunks)
+    stream = Chunks(chunks)
     layer = Layer()
     try:
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=CHUNK, errors="surrogateescape") as tar:
@@ -70,7 +70,6 @@ def read(chunks: Iterable[bytes], take: Take | None = None, kept: Callable[[byte
         raise Corrupt(f"A layer's tar cannot be read: {exc}.") from exc
     while stream.read(CHUNK):
         pass
-    layer.size = stream.total
     return layer
 
 
@@ -172,30 +171,3 @@ def _xattrs(member: tarfile.TarInfo) -> tuple[tuple[str, str], ...]:
     if sum(len(key) + len(value) for key, value in found) > MAX_XATTRS:
         raise Corrupt(f"{member.name[:100]!r} has too many extended attributes.")
     return tuple(sorted(found))
-
-
-class _Stream(io.RawIOBase):
-    """Chunks as the file that tarfile reads. `total` is how many bytes were read."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = memoryview(b"")
-        self.total = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        parts: list[memoryview] = []
-        wanted = size
-        while wanted > 0:
-            if not self._rest:
-                chunk = next(self._chunks, b"")
-                if not chunk:
-                    break
-                self._rest = memoryview(chunk)
-            parts.append(self._rest[:wanted])
-            self._rest = self._rest[wanted:]
-            wanted -= len(parts[-1])
-        self.total += size - wanted
-        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)

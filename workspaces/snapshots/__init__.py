@@ -1,7 +1,8 @@
 """What becomes of a requested snapshot, as steps that can be repeated after a kill at any moment.
 
     inspect ─► what it would capture          (inspecting.py, review.py: warnings)
-    commit  ─► image challenge/name:vN        (committing.py, imageconfig.py: the base image's own configuration)
+    commit  ─► image challenge/name:vN        (committing.py, layering.py: layers shared with the parent version,
+                                               imageconfig.py: the base image's own configuration)
     archive ─► manifest in the archive        (archiving.py)
     restore ─► container made from a version  (restoring.py)
 
@@ -12,5 +13,6 @@ from workspaces.snapshots.archiving import archive
 from workspaces.snapshots.committing import commit, discard, sweep
 from workspaces.snapshots.inspecting import inspect
 from workspaces.snapshots.restoring import restore
+from workspaces.snapshots.shelf import Shelf
 
-__all__ = ["archive", "commit", "discard", "inspect", "restore", "sweep"]
+__all__ = ["Shelf", "archive", "commit", "discard", "inspect", "restore", "sweep"]

@@ -14,6 +14,7 @@ from workspaces.model import ChangeReport, Mount
 from workspaces.names import amount, printable
 
 WARN_LAYERS = 60
+FLATTEN_LAYERS = 100  # a version of as many gets the base image's and one more
 MAX_LAYERS = 120  # Docker's own ceiling is 125
 LARGE_FILE = 1 << 30
 LARGE_TOTAL = 5 << 30
@@ -56,7 +57,7 @@ def review(
     if layers > MAX_LAYERS:
         warnings.append(too_many_layers(layers))
     elif layers >= WARN_LAYERS:
-        warnings.append(f"The version would have {layers} layers; at {MAX_LAYERS} no more can be committed.")
+        warnings.append(f"The version would have {layers} layers; at {FLATTEN_LAYERS} they are merged into one.")
     left_out = [
         *report.not_captured,
         *(f"{mount.target}: a data directory of the host" for mount in mounts),
