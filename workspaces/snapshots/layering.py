@@ -182,8 +182,10 @@ def earlier(shelf: Shelf, source: ImageInfo, parent: Snapshot | None) -> dict[st
     old, below = found
     result = {}
     for path, node in old.nodes.items():
-        if below.nodes.get(path) is not node:
-            result[f"/{path}"] = Earlier(node.st_mode, node.uid, node.gid, node.size, node.seconds, path in below.nodes)
+        source_node = below.nodes.get(path)
+        if source_node is None or (source_node is not node and not same(source_node, node)):
+            facts = node.st_mode, node.uid, node.gid, node.size, node.seconds
+            result[f"/{path}"] = Earlier(*facts, in_source=source_node is not None)
     for path in below.nodes.keys() - old.nodes.keys():
         result[f"/{path}"] = Earlier(0, in_source=True)
     return result
