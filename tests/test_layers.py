@@ -279,11 +279,19 @@ def info(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", **headers: 
         pack([(info("a", tarfile.LNKTYPE, "missing"), b"")]),
         pack([(info("a"), b"x" * 5000)])[:2048],
         pack([(info("a", b"V"), b"")]),
+        pack([(info("a"), b"x")])[:1024] + b"x" * 512 + pack([(info("b"), b"x")]),
     ],
 )
 def test_what_no_engine_writes_is_refused(data: bytes) -> None:
     with pytest.raises(Corrupt):
         read([data])
+
+
+def test_chunks_may_be_of_any_size() -> None:
+    data = pack([(info("a"), b"x" * 1024), (info("b"), b"")])
+    whole = read([data])
+    assert read([b"", data[:1], b"", data[1:1500], b"", data[1500:]]) == whole
+    assert list(whole.entries) == ["a", "b"]
 
 
 def test_a_time_that_is_none_is_taken_as_zero() -> None:

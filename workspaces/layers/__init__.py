@@ -13,9 +13,23 @@ a delta needs lie in a Spool, a file without a name. Nothing is ever written to 
 from workspaces.layers.compare import compare, differences
 from workspaces.layers.delta import Delta, plan
 from workspaces.layers.node import Layer, Node
-from workspaces.layers.reading import Take, read
+from workspaces.layers.reading import Sink, Take, read
 from workspaces.layers.spool import Spool
 from workspaces.layers.tree import Tree, stack
 from workspaces.layers.writing import tar
 
-__all__ = ["Delta", "Layer", "Node", "Spool", "Take", "Tree", "compare", "differences", "plan", "read", "stack", "tar"]
+__all__ = [
+    "Delta",
+    "Layer",
+    "Node",
+    "Sink",
+    "Spool",
+    "Take",
+    "Tree",
+    "compare",
+    "differences",
+    "plan",
+    "read",
+    "stack",
+    "tar",
+]

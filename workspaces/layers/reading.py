@@ -8,6 +8,7 @@ and `.wh..wh..opq`, which are Docker's as well.
 from __future__ import annotations
 
 import hashlib
+import io
 import tarfile
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -47,7 +48,8 @@ _KINDS = {
     tarfile.FIFOTYPE: FIFO,
 }
 
-Take = Callable[[str, Node], Callable[[bytes], None] | None]
+Sink = Callable[[bytes | memoryview], None]
+Take = Callable[[str, Node], Sink | None]
 """Asked for each file, before its content is read (`digest` is not known yet): who wants its bytes, None: nobody."""
 
 
@@ -60,21 +62,23 @@ def read(chunks: Iterable[bytes], take: Take | None = None, kept: Callable[[byte
     stream = Chunks(chunks)
     layer = Layer()
     try:
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=CHUNK, errors="surrogateescape") as tar:
+        # Not tarfile's own mode for streams, which copies every byte several times.
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:", errors="surrogateescape") as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-                _add(layer, tar, member, take, kept)
+                _add(layer, stream, member, take, kept)
                 if len(layer.entries) + len(layer.whiteouts) > MAX_PATHS:
                     raise Conflict(f"A layer has more than {MAX_PATHS:,} paths.")
-    except (tarfile.TarError, EOFError, OverflowError, ValueError) as exc:
+    except (tarfile.TarError, EOFError, OverflowError, ValueError, io.UnsupportedOperation) as exc:
         raise Corrupt(f"A layer's tar cannot be read: {exc}.") from exc
-    while stream.read(CHUNK):
-        pass
+    while rest := stream.read(CHUNK):
+        if rest.strip(b"\0"):
+            raise Corrupt("A layer's tar has something after its end.")
     return layer
 
 
 def _add(
-    layer: Layer, tar: tarfile.TarFile, member: tarfile.TarInfo, take: Take | None, kept: Callable[[bytes], None]
+    layer: Layer, stream: Chunks, member: tarfile.TarInfo, take: Take | None, kept: Callable[[bytes], None]
 ) -> None:
     path = _path(member.name)
     directory, _, name = path.rpartition("/")
@@ -107,7 +111,7 @@ def _add(
     )
     if kind == FILE:
         sink = take(path, node) if take else None
-        digest = _digest(tar, member, sink)
+        digest = _digest(stream, member.size, sink)
         if sink is not None:
             kept(digest)
         node = node._replace(digest=digest)
@@ -116,17 +120,15 @@ def _add(
     layer.entries[path] = node
 
 
-def _digest(tar: tarfile.TarFile, member: tarfile.TarInfo, sink: Callable[[bytes], None] | None) -> bytes:
-    file = tar.extractfile(member)
-    sha, left = hashlib.sha256(), member.size
-    while file is not None and left > 0:
-        chunk = file.read(min(left, CHUNK))
-        if not chunk:
-            raise Corrupt("A layer's tar ends too early.")
-        left -= len(chunk)
-        sha.update(chunk)
+def _digest(stream: Chunks, size: int, sink: Sink | None) -> bytes:
+    sha = hashlib.sha256()
+    for piece in stream.pieces(size):
+        size -= len(piece)
+        sha.update(piece)
         if sink is not None:
-            sink(chunk)
+            sink(piece)
+    if size:
+        raise Corrupt("A layer's tar ends too early.")
     return sha.digest()
 
 

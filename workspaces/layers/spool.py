@@ -25,7 +25,7 @@ class Spool:
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._places
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add bytes to the content that is being written. Raises NoSpace."""
         view = memoryview(data)
         try:

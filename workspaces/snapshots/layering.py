@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from workspaces.engine.base import Earlier, Engine, ImageInfo, Progress
 from workspaces.engine.imagetar import Layer as EngineLayer
 from workspaces.errors import ArchiveError, Conflict, EngineError, EngineTimeout, EngineUnavailable, NoSpace
-from workspaces.layers import Delta, Layer, Node, Spool, Tree, plan, read, stack, tar
+from workspaces.layers import Delta, Layer, Node, Sink, Spool, Tree, plan, read, stack, tar
 from workspaces.layers.node import same
 from workspaces.model import Snapshot
 from workspaces.names import amount
@@ -116,7 +116,7 @@ class _Work:
     def _layer(self, old: Tree, below: Tree) -> tuple[EngineLayer, ...]:
         """What makes the committed files of `old`, as a layer; none when they are the same. `below`: the source's."""
 
-        def take(path: str, node: Node) -> Callable[[bytes], None] | None:
+        def take(path: str, node: Node) -> Sink | None:
             before = old.nodes.get(path)
             return None if before is not None and same(before._replace(digest=b""), node) else self.spool.write
 
