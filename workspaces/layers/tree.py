@@ -17,18 +17,18 @@ IMPLIED = Node(DIRECTORY, 0o755, 0, 0)
 
 @dataclass(slots=True)
 class Tree:
-    """`groups` has, for each path that is a hard link, what its group is called: a layer's number and a path."""
+    """What is at each path; it is not changed once it is made.
+
+    `groups` has, for each path that is a hard link, what its group is called: a layer's number and a path.
+    """
 
     nodes: dict[str, Node] = field(default_factory=dict)
     groups: dict[str, tuple[int, str]] = field(default_factory=dict)
 
-    def copy(self) -> Tree:
-        return Tree(dict(self.nodes), dict(self.groups))
-
 
 def stack(layers: Iterable[Layer], below: Tree | None = None) -> Tree:
     """The tree that `layers`, lowest first, make on top of `below`. Raises Conflict for more than MAX_PATHS paths."""
-    tree = below.copy() if below else Tree()
+    tree = Tree(dict(below.nodes), dict(below.groups)) if below else Tree()
     number = 1 + max((number for number, _ in tree.groups.values()), default=-1)
     for count, layer in enumerate(layers, start=number):
         _apply(tree, layer, count)

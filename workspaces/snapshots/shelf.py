@@ -21,6 +21,10 @@ from workspaces.store import Store
 log = logging.getLogger(__name__)
 
 
+class _Nowhere(Exception):
+    """A layer, named by its diffID, can be read neither from the engine nor from the archive."""
+
+
 class Shelf:
     """Thread-safe. `directory` is where indexes are kept, and made when there is one."""
 
@@ -37,24 +41,22 @@ class Shelf:
         """
         first = stacks[0]
         common = max(n for n in range(len(first) + 1) if all(found[:n] == first[:n] for found in stacks))
-        base = self._stack(first[:common], images, Tree())
-        found = []
-        for diff_ids in stacks:
-            tree = self._stack(diff_ids[common:], images, base) if base is not None else None
-            if tree is None:
-                return None
-            found.append(tree)
-        return found
+        try:
+            base = self._stack(first[:common], images, Tree())
+            return [self._stack(diff_ids[common:], images, base) for diff_ids in stacks]
+        except _Nowhere as exc:
+            log.warning("the layer %s can be read neither from the engine nor from the archive", exc)
+            return None
 
-    def _stack(self, diff_ids: tuple[str, ...], images: Sequence[str], below: Tree) -> Tree | None:
-        tree = below
+    def _stack(self, diff_ids: tuple[str, ...], images: Sequence[str], below: Tree) -> Tree:
+        return stack(self._indexes(diff_ids, images), below) if diff_ids else below
+
+    def _indexes(self, diff_ids: tuple[str, ...], images: Sequence[str]) -> Iterator[Layer]:
         for diff_id in diff_ids:
             layer = self.index(diff_id, images)
             if layer is None:
-                log.warning("the layer %s can be read neither from the engine nor from the archive", diff_id)
-                return None
-            tree = stack([layer], tree)
-        return tree
+                raise _Nowhere(diff_id)
+            yield layer
 
     def index(self, diff_id: str, images: Sequence[str]) -> Layer | None:
         """The index of a layer; None when it is nowhere. Raises as `trees`."""
