@@ -188,6 +188,7 @@ class Change:
     path: str
     size: int = 0
     mode: int = 0  # st_mode of what is there now; 0 for removed
+    what: tuple[str, ...] = ()  # in what a changed one differs, where that is known: content, mode, owner …
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,11 @@ class Archive:
                 return tarball.write(self._blobs, descriptor, manifest, tag)
         raise NotFound(f"The archive has no image {digest}.", "See: workspaces archive list")
 
+    def layer(self, diff_id: str) -> Iterator[bytes] | None:
+        """The unpacked tar of a layer that some image here has; None when none has it. Corrupt while it is read."""
+        blob = self._known_layers().get(diff_id)
+        return None if blob is None else inflate(self._blobs.read(blob))
+
     def export(self, image: str, path: Path) -> None:
         """Write one image, by name or digest, as a tar to `path`; the file appears when it is whole."""
         found = self.find(image)

@@ -17,6 +17,7 @@ from workspaces.cli.common import (
     show_progress,
     when,
 )
+from workspaces.cli.diff import snapshot_diff
 from workspaces.errors import Conflict, WorkspacesError
 from workspaces.jobs import Worker
 from workspaces.model import Job, JobKind, JobState, SnapshotState
@@ -25,7 +26,10 @@ from workspaces.names import amount, printable
 
 @click.group("snapshot")
 def snapshot_command() -> None:
-    """Snapshots: request, decide, commit, restore."""
+    """Snapshots: request, decide, commit, compare, restore."""
+
+
+snapshot_command.add_command(snapshot_diff)
 
 
 @snapshot_command.command("request")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from workspaces.engine.imagetar import Layer
 from workspaces.model import ChangeReport, Limits, Mount, Network
 
 GUEST_MOUNT = "/dev/workspaces/guest"
@@ -123,6 +124,21 @@ class Files(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier version has at a path where it differs from the image that a container was made from.
+
+    `mode` is st_mode, 0 when it has nothing there; `mtime` is in whole seconds. `in_source`: the image has something.
+    """
+
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    in_source: bool = False
+
+
 class Engine(Protocol):
     def info(self) -> EngineInfo:
         """Raises EngineUnavailable when nothing answers."""
@@ -153,8 +169,11 @@ class Engine(Protocol):
     def guest_socket(self, name: str) -> Path:
         """Where the host sees the agent's socket. Untrusted: the container may have put anything there."""
 
-    def changes(self, name: str) -> ChangeReport:
-        """What differs from the image it was made from; a file's size and mode are read without following links."""
+    def changes(self, name: str, earlier: Mapping[str, Earlier] | None = None) -> ChangeReport:
+        """What differs from the image it was made from; a file's size and mode are read without following links.
+
+        With `earlier`, by path as `/a/b`: what differs from that version, told by size, mode, owner and time.
+        """
 
     def written(self, name: str) -> Files | None:
         """What it wrote and what its image has, for reading; None where the storage driver shows no directories."""
@@ -187,6 +206,19 @@ class Engine(Protocol):
         """Make an image with the layers of `image_id` and `config` as its whole OCI configuration; tag it.
 
         The same input gives the same id. `config["rootfs"]` must list exactly the layers of `image_id`.
+        """
+
+    def assemble(self, config: Mapping[str, Any], layers: Iterable[Layer], reference: str) -> ImageInfo:
+        """Make an image of any layers with `config` as its whole OCI configuration; tag it.
+
+        `layers`, lowest first, may lack those that the engine has on the same ones below. The same input gives the
+        same id. Raises EngineError when a layer is nowhere, or another one than `config["rootfs"]` lists.
+        """
+
+    def layer(self, reference: str, number: int) -> Iterator[bytes]:
+        """Layer `number` of an image, from 0, as an uncompressed tar of its files.
+
+        Its bytes need not be those whose digest the layer is known by, nor its times have fractions of seconds.
         """
 
     def tag(self, image_id: str, reference: str) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from workspaces.engine.base import Earlier
+from workspaces.engine.since import put_back, since_earlier
 from workspaces.engine.written import Walker
 from workspaces.errors import EngineError
 from workspaces.model import Change, ChangeReport
@@ -44,8 +46,17 @@ def read(chunks: Iterable[bytes]) -> Paths | None:
     return list(paths)
 
 
-def report(paths: Paths | None, upper: Path | None, since: str, written: int) -> ChangeReport:
+def report(
+    paths: Paths | None,
+    upper: Path | None,
+    since: str,
+    written: int,
+    earlier: Mapping[str, Earlier] | None = None,
+    root: tuple[int, int] = (0, 0),
+) -> ChangeReport:
     """What `read` gave as a ChangeReport; without its paths when those are too many.
+
+    With `earlier` it is what differs from that version (since.py); `root` are the host's uid and gid of root inside.
 
     `upper` is None when the storage driver shows no such directory: sizes and modes are 0 then. `written` is what
     Docker measured of the whole, in bytes; it counts a hard-linked file once, and names that are not UTF-8 too.
@@ -65,6 +76,10 @@ def report(paths: Paths | None, upper: Path | None, since: str, written: int) ->
             is_directory = status is not None and stat.S_ISDIR(status.st_mode)
             if kind == "changed" and path in parents and (is_directory or status is None):
                 continue
+            if earlier is not None and path in earlier:
+                kind = since_earlier(kind, status, earlier[path], root) or ""
+                if not kind:
+                    continue
             length = status.st_size if status is not None and stat.S_ISREG(status.st_mode) else 0
             totals[kind] += 1
             size += length
@@ -73,6 +88,13 @@ def report(paths: Paths | None, upper: Path | None, since: str, written: int) ->
     finally:
         if walker:
             walker.close()
+    if earlier is not None:
+        written = -1  # Docker's measure is of all that was ever written over the image
+        for path, kind in put_back(dict(paths), earlier):
+            totals[kind] += 1
+            if len(entries) < ENTRIES_MAX:
+                entries.append(Change(kind, path))
+        entries.sort(key=lambda entry: entry.path)
     return ChangeReport(
         at=time.time(),
         since=since,

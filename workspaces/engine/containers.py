@@ -28,6 +28,7 @@ from workspaces.engine.base import (
     RUN_MOUNT,
     ContainerInfo,
     ContainerSpec,
+    Earlier,
     ImageInfo,
     RunResult,
 )
@@ -286,8 +287,8 @@ class DockerContainers(DockerImages):
         """Where the host sees the agent's socket. Untrusted: the container may have put anything there."""
         return self.data_root() / "volumes" / _volume(name) / "_data" / AGENT_SOCKET
 
-    def changes(self, name: str) -> ChangeReport:
-        """What differs from the image it was made from; a file's size and mode are read without following links."""
+    def changes(self, name: str, earlier: Mapping[str, Earlier] | None = None) -> ChangeReport:
+        """What differs from the image it was made from, or from an earlier version of it; links are not followed."""
         with docker_errors(f"list what {name} changed"):
             api = self.bulk()
             with self.streamed(f"/containers/{quote(name)}/changes") as answer:
@@ -296,7 +297,8 @@ class DockerContainers(DockerImages):
         written = self._written(details["Id"])
         upper = ((details.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
         try:
-            return changes.report(found, Path(upper) if upper else None, str(details["Config"]["Image"]), written)
+            image, root = str(details["Config"]["Image"]), self.mapped_root()
+            return changes.report(found, Path(upper) if upper else None, image, written, earlier, root)
         except FileNotFoundError as exc:
             raise NotFound(f"The container {name} was removed meanwhile.") from exc
         except OSError as exc:

@@ -15,6 +15,7 @@ from workspaces.names import amount, printable
 from workspaces.snapshots.secrets import kind_of_name, likelihood
 
 WARN_LAYERS = 60
+FLATTEN_LAYERS = 100  # a version of as many gets the base image's and one more
 MAX_LAYERS = 120  # Docker's own ceiling is 125
 LARGE_FILE = 1 << 30
 LARGE_TOTAL = 5 << 30
@@ -38,7 +39,7 @@ def review(
     if layers > MAX_LAYERS:
         warnings.append(too_many_layers(layers))
     elif layers >= WARN_LAYERS:
-        warnings.append(f"The version would have {layers} layers; at {MAX_LAYERS} no more can be committed.")
+        warnings.append(f"The version would have {layers} layers; at {FLATTEN_LAYERS} they are merged into one.")
     left_out = [
         *report.not_captured,
         *(f"{mount.target}: a data directory of the host" for mount in mounts),
