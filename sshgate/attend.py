@@ -73,10 +73,10 @@ class Asking:
             return self._withdraw(actor)
         said = _options(args)
         command = named_command(said.get("--entrypoint"), said.get("--cmd"))
-        snapshot = self.store.request_snapshot(
+        made = self.store.request_snapshot(
             self.workspace_id, said["--message"], actor=actor, via="ssh", command=command
         )
-        return texts.requested(snapshot)
+        return texts.requested(made, self.store.challenge(made.workspace.partition("/")[0]).mounts)
 
     def _withdraw(self, actor: str) -> str:
         open_ones = self.store.snapshots(self.workspace_id, [SnapshotState.REQUESTED], limit=1)

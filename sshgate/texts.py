@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from workspaces.commands import shown_command
 from workspaces.errors import WorkspacesError
-from workspaces.model import Snapshot, SnapshotState
-from workspaces.names import span
+from workspaces.model import Mount, Snapshot, SnapshotState
+from workspaces.names import printable, span
 
 GATEWAY_STATUS = 254  # of a session that failed because of the gateway or engine, not because of the command
 INTERRUPTED_STATUS = 130  # Ctrl-C while the workspace starts
@@ -112,12 +112,18 @@ def failure(error: WorkspacesError) -> str:
     return f"{error.message}\n{error.hint}\n" if error.hint else f"{error.message}\n"
 
 
-def requested(snapshot: Snapshot) -> str:
+def requested(snapshot: Snapshot, mounts: tuple[Mount, ...]) -> str:
+    """`mounts` are the challenge's data directories."""
     state = "requested; the organisers decide on it"
     if snapshot.state is SnapshotState.APPROVED:
         state = "approved by the challenge's own rule, and is taken now"
     runs = f"It runs {shown_command(snapshot.command)}\n" if snapshot.command else ""
-    return f"Snapshot #{snapshot.id} of {snapshot.workspace} is {state}.\n{runs}See what became of it: snapshot list"
+    left_out = ", ".join([*(printable(mount.target) for mount in mounts), "/dev/shm", "sockets", "running programs"])  # noqa: S108
+    return (
+        f"Snapshot #{snapshot.id} of {snapshot.workspace} is {state}.\n{runs}"
+        f"It captures every file of the workspace as it is then. Not captured: {left_out}.\n"
+        "See what became of it: snapshot list"
+    )
 
 
 def snapshots(rows: list[Snapshot]) -> str:

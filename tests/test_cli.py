@@ -307,6 +307,39 @@ def test_what_a_challenge_decides_by_itself_is_set_and_shown(ready: Run) -> None
     assert ready("challenge", "set", "als", "--auto-approve", "-1").status == 2
 
 
+def test_versions_are_compared(ready: Run, engine: MemoryEngine) -> None:
+    ready("start", "alice")
+    rootfs = engine.rootfs(engine.containers({})[0].name)
+    (rootfs / "file\x1b").write_text("1")
+    (rootfs / "gone").write_text("123")
+    assert ready("snapshot", "diff", "alice", "v1").status == 1
+    assert ready("snapshot", "commit", "alice", "-m", "first").status == 0
+    (rootfs / "file\x1b").write_text("22")
+    (rootfs / "new").write_text("333")
+    (rootfs / "gone").unlink()
+    assert ready("snapshot", "commit", "alice", "-m", "second").status == 0
+    ran = ready("snapshot", "diff", "alice", "v1", "v2")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines()[0] == "from als/alice:v1 to als/alice:v2: 1 added, 1 changed, 1 removed, 5 B"
+    assert [line.split() for line in ran.out.splitlines()[1:]] == [
+        ["changed", "2", "B", "/file\\x1b", "(content)"],
+        ["removed", "3", "B", "/gone"],
+        ["added", "3", "B", "/new"],
+    ]
+    found = ready("snapshot", "diff", "alice", "2", "1", "--json").json
+    assert [(c["kind"], c["path"], c["what"]) for c in found["changes"]] == [  # type: ignore[index]
+        ("changed", "/file\x1b", ["content"]),
+        ("added", "/gone", []),
+        ("removed", "/new", []),
+    ]
+    same = ready("snapshot", "diff", "alice", "v2")
+    assert same.out == "from als/alice:v2 to als/alice:v2: 0 added, 0 changed, 0 removed, 0 B\n"
+    assert ready("snapshot", "diff", "alice", "v1", "--with", "als/alice").out == ran.out
+    assert ready("snapshot", "diff", "alice", "x").status == 2
+    assert "no version v9" in ready("snapshot", "diff", "alice", "v9").err
+    assert "no workspace" in ready("snapshot", "diff", "alice", "v1", "--with", "nobody").err.lower()
+
+
 def test_waiting_ends_when_the_engine_is_away(
     ready: Run, engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

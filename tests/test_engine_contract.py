@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import pytest
 
 from tests.support import engines
 from tests.support.engines import CONFIG, TINY, delete, guest_dir, private_engine, spec, tiny_image, tiny_tar, write
-from workspaces.engine import guestsocket
-from workspaces.engine.base import GUEST_MOUNT, Engine, ImageInfo
+from tests.support.savetar import pack
+from workspaces.engine import guestsocket, imagetar
+from workspaces.engine.base import GUEST_MOUNT, Earlier, Engine, ImageInfo
 from workspaces.engine.memory import MemoryEngine
 from workspaces.errors import Conflict, EngineError, NotFound
+from workspaces.layers import read, stack
 
 __all__ = ["guest_dir", "private_engine", "tiny_image", "tiny_tar"]
 
@@ -176,8 +179,28 @@ def test_changes_tell_kind_size_and_mode(engine: Engine) -> None:
 
 
 def test_changes_of_an_unknown_container(engine: Engine) -> None:
-    with pytest.raises(NotFound):
-        engine.changes("ws-test.nobody")
+    for ask in (engine.changes, engine.written):
+        with pytest.raises(NotFound):
+            ask("ws-test.nobody")
+
+
+def test_what_is_written_and_what_was_there_can_be_read(engine: Engine) -> None:
+    started(engine)
+    write(engine, NAME, "/etc/motd", "mine")
+    delete(engine, NAME, "/etc/passwd")
+    files = engine.written(NAME)
+    assert files is not None
+    with closing(files):
+        found = {
+            path: [file.read() if (file := ask(path)) else None for ask in (files.open, files.open_base)]
+            for path in ("/etc/motd", "/etc/passwd", "/etc", "/no/such", "/../../etc/hostname")
+        }
+    assert found.pop("/etc/motd") == [b"mine", b"welcome\n"]
+    gone = found.pop("/etc/passwd")
+    assert gone[0] is None
+    assert gone[1] is not None
+    assert gone[1].startswith(b"root:")
+    assert list(found.values()) == [[None, None]] * 3
 
 
 def test_commit_adds_one_layer_and_labels(engine: Engine) -> None:
@@ -278,6 +301,93 @@ def test_reconfigure_refuses_other_layers(engine: Engine) -> None:
     with pytest.raises(EngineError, match="layers"):
         engine.reconfigure(made.id, whole, "als/alice:v2")
     assert engine.image("als/alice:v2") is None
+
+
+def layer_members(engine: Engine, reference: str, number: int) -> dict[str, tuple[bytes, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(engine.layer(reference, number)))) as tar:
+        return {m.name: (m.type, tar.extractfile(m).read() if m.isreg() else b"") for m in tar}  # type: ignore[union-attr]
+
+
+def test_a_layer_is_read_by_its_number(engine: Engine) -> None:
+    delete(engine, started(engine), "/etc/motd")
+    version(engine)
+    top = layer_members(engine, "als/alice:v1", 1)
+    assert top["root/note"] == (tarfile.REGTYPE, b"one")
+    assert "etc/.wh.motd" in top
+    assert "etc/passwd" not in top
+    below = layer_members(engine, "als/alice:v1", 0)
+    assert below["etc/motd"] == (tarfile.REGTYPE, b"welcome\n")
+    assert "root/note" not in below
+
+
+def test_a_layer_that_there_is_not(engine: Engine) -> None:
+    with pytest.raises(NotFound):
+        b"".join(engine.layer("no-such-image:1", 0))
+
+
+def test_an_image_is_assembled_of_known_and_new_layers(engine: Engine) -> None:
+    first = version(engine)
+    data = pack([(tarfile.TarInfo("root/more"), b"more")])
+    new = imagetar.Layer(imagetar.digest(data), len(data), lambda: iter([data]))
+    whole = document(first)
+    whole["rootfs"]["diff_ids"].append(new.diff_id)
+    image = engine.assemble(whole, [new], "als/alice:v2")
+    assert image.diff_ids == (*first.diff_ids, new.diff_id)
+    assert image.refs == ("als/alice:v2",)
+    assert engine.assemble(whole, [new], "als/alice:v2").id == image.id
+    assert layer_members(engine, "als/alice:v2", 2)["root/more"] == (tarfile.REGTYPE, b"more")
+    started(engine, "ws-test.als.bob", image="als/alice:v2")
+    write(engine, "ws-test.als.bob", "/root/more", "other")
+    assert [(c.kind, c.path) for c in engine.changes("ws-test.als.bob").entries] == [("changed", "/root/more")]
+    engine.remove("ws-test.als.bob")
+    engine.remove_image(image.id)
+
+
+def test_an_image_of_a_layer_that_is_nowhere(engine: Engine) -> None:
+    first = version(engine)
+    whole = document(first)
+    whole["rootfs"]["diff_ids"].append("sha256:" + "0" * 64)
+    with pytest.raises(EngineError):
+        engine.assemble(whole, [], "als/alice:v3")
+    assert engine.image("als/alice:v3") is None
+
+
+def test_an_image_of_a_layer_with_another_digest(engine: Engine) -> None:
+    first = version(engine)
+    data = pack([(tarfile.TarInfo("root/more"), b"more")])
+    whole = document(first)
+    whole["rootfs"]["diff_ids"].append("sha256:" + "0" * 64)
+    with pytest.raises(EngineError):
+        engine.assemble(whole, [imagetar.Layer("sha256:" + "0" * 64, len(data), lambda: iter([data]))], "als/alice:v3")
+    assert engine.image("als/alice:v3") is None
+
+
+def test_changes_since_an_earlier_version(engine: Engine) -> None:
+    started(engine)
+    for name in ("same", "longer", "gone"):
+        write(engine, NAME, f"/root/{name}", name)
+    delete(engine, NAME, "/etc/motd")
+    tars = [b"".join(engine.layer(engine.commit(NAME, "als/alice:v1", {}).id, number)) for number in (0, 1)]
+    below = stack([read([tars[0]])])
+    earlier = stack([read([tars[1]])], below)
+    known = {
+        f"/{path}": Earlier(node.st_mode, node.uid, node.gid, node.size, node.seconds, path in below.nodes)
+        for path, node in earlier.nodes.items()
+        if below.nodes.get(path) is not node
+    } | {f"/{path}": Earlier(0, in_source=True) for path in below.nodes.keys() - earlier.nodes.keys()}
+    assert engine.changes(NAME, known).entries == ()
+    write(engine, NAME, "/root/longer", "longer than before")
+    write(engine, NAME, "/root/new", "new")
+    write(engine, NAME, "/etc/motd", "again")
+    delete(engine, NAME, "/root/gone")
+    report = engine.changes(NAME, known)
+    assert [(c.kind, c.path, c.size) for c in report.entries] == [
+        ("added", "/etc/motd", 5),
+        ("removed", "/root/gone", 0),
+        ("changed", "/root/longer", 18),
+        ("added", "/root/new", 3),
+    ]
+    assert (report.added, report.changed, report.removed, report.bytes) == (2, 1, 1, 26)
 
 
 def test_tag_moves_a_name(engine: Engine) -> None:

@@ -275,8 +275,7 @@ def test_what_is_not_utf8_is_counted(ann: DockerEngine) -> None:
 def test_a_thousand_changes_are_quick(ann: DockerEngine) -> None:
     run(ann, "mkdir /root/many; cd /root/many; i=0; while [ $i -lt 6000 ]; do echo $i > $i; i=$((i+1)); done")
     report = ann.changes("ann")
-    assert report.added == 6001
-    assert len(report.entries) == 5000
+    assert report.added == len(report.entries) == 6001
 
 
 def test_reconfigure_moves_no_layer(ann: DockerEngine) -> None:

@@ -93,7 +93,9 @@ def test_withdrawing(asking: Asking) -> None:
     "args", [["-m", "text"], ["-mtext"], ["--message", "text"], ["--message=text"]], ids=lambda args: args[0]
 )
 def test_ways_to_give_the_message(asking: Asking, args: list[str]) -> None:
-    assert asking.answer(args, "alice")[0] == 0
+    status, text = asking.answer(args, "alice")
+    assert status == 0
+    assert "Not captured: /dev/shm, sockets, running programs." in text
     assert asking.store.snapshots(asking.workspace_id)[0].message == "text"
 
 

@@ -15,6 +15,7 @@ from tests.support.faults import Fuse, Killed, Wrapped
 from tests.support.worlds import IMAGE, World, memory_world
 from workspaces import jobs
 from workspaces.model import FreezeMode, Job, JobKind, JobState, SnapshotState
+from workspaces.snapshots import layering
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -26,7 +27,19 @@ STORE = frozenset(
     }
 )  # fmt: skip
 ENGINE = frozenset(
-    {"commit", "reconfigure", "untag", "remove_image", "tag", "load", "ensure_container", "start", "stop", "remove"}
+    {
+        "commit",
+        "reconfigure",
+        "assemble",
+        "untag",
+        "remove_image",
+        "tag",
+        "load",
+        "ensure_container",
+        "start",
+        "stop",
+        "remove",
+    }
 )
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 MOST = 60  # steps; far more than there are
@@ -94,6 +107,32 @@ def test_while_it_commits_and_archives(tmp_path: Path) -> None:
     assert {"begin_commit", "commit", "reconfigure", "finish_commit", "untag", "put", "finish_archive"} <= set(
         fuse.calls
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("merged", [False, True])
+def test_while_it_commits_a_second_version(tmp_path: Path, merged: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands on the first one's layers, or on the base image's, and is no other for having been interrupted."""
+    if merged:
+        monkeypatch.setattr(layering, "FLATTEN_LAYERS", 3)
+    for world, fuse in worlds(tmp_path):
+        (world.rootfs / "root" / "one").write_text("1")
+        first = world.approved()
+        world.work()
+        (world.rootfs / "root" / "two").write_text("2")
+        second = world.approved()
+        run_until_killed(world, fuse)
+        world.work()
+        versions = [world.store.snapshot(snapshot.id) for snapshot in (first, second)]
+        assert [v.state for v in versions] == [SnapshotState.ARCHIVED] * 2, world.describe()
+        base = world.engine.image(IMAGE)
+        assert base is not None
+        assert versions[1].diff_ids[:-1] == (base.diff_ids if merged else versions[0].diff_ids)
+        assert world.our_images() == {v.image_id: (f"als/alice:v{v.version}",) for v in versions}
+        assert len(world.archive.list()) == 2
+        assert {path.suffix for path in (world.root / "layers").iterdir()} == {".index"}
+        assert {job.state for job in world.store.jobs()} == {JobState.DONE}, world.describe()
+    assert {"commit", "assemble", "finish_commit", "untag", "put"} <= set(fuse.calls)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from workspaces.engine.base import ImageConfig
 from workspaces.engine.dockerd import DockerEngine
 from workspaces.engine.private import PrivateEngine
 from workspaces.errors import ArchiveError
-from workspaces.model import JobKind, JobState, SnapshotState
+from workspaces.model import Finding, JobKind, JobState, Mount, PackageChange, SnapshotState
 from workspaces.store import Store
 
 __all__ = ["guest_dir", "private_engine", "tiny_tar"]
@@ -264,3 +264,32 @@ def test_a_commit_that_is_cancelled_while_the_engine_does_it(world: World, host:
     [archived] = [job for job in world.store.jobs() if job.kind is JobKind.ARCHIVE]
     assert archived.bytes_total is not None
     assert archived.bytes_total > 200_000_000
+
+
+def test_what_is_in_the_files_is_looked_at(world: World, host: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.csv").write_bytes(b"patient,diagnosis\n" * 9000)
+    world.store.set_challenge(world.slug, mounts=(Mount(str(data), "/data"),), actor="chief")
+    world.lifecycle.ensure_running(world.id)
+    token = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"
+    sh(
+        world,
+        host,
+        f"""
+        set -e; dd if=/data/train.csv of=/root/mine.csv
+        echo 'token = "{token}"' > /home/bobby/run.py; ln -s /data/train.csv /root/link
+        echo 'token = "{token}"' > "/root/$(printf 'a\\377b')"; mkfifo /root/fifo
+        mkdir -p /lib/apk/db; printf 'P:musl\\nV:1.2\\n\\n' > /lib/apk/db/installed
+        """,
+    )
+    snapshot = world.request()
+    world.work()
+    report = world.store.changes(snapshot.id)
+    assert report is not None
+    assert report.secrets == (Finding("/home/bobby/run.py", "github-pat"),)
+    assert report.copies == (Finding("/root/mine.csv", "/data/train.csv"),)
+    assert report.packages == (PackageChange("apk", "musl", None, "1.2"),)
+    assert report.packages_since == IMAGE
+    assert "1 file (0 B) was not searched for secrets: a name that is not UTF-8" in report.warnings[-1]
+    assert report.examined_at is not None

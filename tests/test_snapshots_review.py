@@ -107,7 +107,7 @@ def test_many_and_nasty_names_stay_one_safe_line() -> None:
     assert warning.endswith(" and 4 more.")
 
 
-@pytest.mark.parametrize(("layers", "said"), [(59, None), (60, "60 layers; at 120"), (121, "121 layers, and engines")])
+@pytest.mark.parametrize(("layers", "said"), [(59, None), (60, "60 layers; at 100"), (121, "121 layers, and engines")])
 def test_layers_are_counted(layers: int, said: str | None) -> None:
     found = warnings(Change("added", "/a", 1, 0o100644), layers=layers)
     assert len(found) == (said is not None)

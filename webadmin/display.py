@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import time
 from datetime import UTC, datetime
 
@@ -26,7 +25,7 @@ SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
 
 def install(app: Flask) -> None:
-    for function in (ago, exact, amount, count, plural, shown, sign, privileged, percent, condition, pace, again):
+    for function in (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again):
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
 
@@ -74,13 +73,12 @@ def shown(text: str, limit: int = 400) -> str:
 
 
 def sign(change: Change) -> Markup:
-    """+, ~ or − for a change's kind, which a screen reader reads as the word."""
+    """+, ~ or − for a change, which a screen reader reads as the word."""
+    return sign_of(change.kind)
+
+
+def sign_of(kind: str) -> Markup:
+    """The same for added, changed or removed."""
     return Markup('<span aria-hidden="true">{}</span><span class="unseen">{}</span>').format(
-        SIGNS.get(change.kind, "?"), escape(change.kind)
+        SIGNS.get(kind, "?"), escape(kind)
     )
-
-
-def privileged(change: Change) -> str:
-    """What a set-id bit is called, empty for an ordinary file."""
-    names = ((stat.S_ISUID, "setuid"), (stat.S_ISGID, "setgid"))
-    return ", ".join(name for bit, name in names if change.mode & bit) if stat.S_ISREG(change.mode) else ""

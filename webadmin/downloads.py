@@ -13,7 +13,7 @@ from flask import Response
 
 from webadmin.context import parts
 from webadmin.taking import Downloads
-from workspaces.archive import Archive
+from workspaces.archive import open_archive
 from workspaces.errors import WorkspacesError
 from workspaces.model import Snapshot
 
@@ -48,7 +48,7 @@ def answer(name: str, snapshot: Snapshot) -> Response:
     downloads = parts().downloads
     downloads.begin(name)
     try:
-        archive = Archive(parts().settings.archive_dir)
+        archive = open_archive(parts().settings)
         chunks = archive.docker_tar(snapshot.manifest_digest, snapshot.image_ref)
     except BaseException:
         downloads.end(name)

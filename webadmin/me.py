@@ -24,6 +24,7 @@ from workspaces.model import (
     SnapshotState,
     Workspace,
 )
+from workspaces.snapshots.tree import Row, fold
 
 bp = Blueprint("me", __name__, url_prefix="/me")
 bp.before_request(access.require_login)
@@ -32,6 +33,7 @@ OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTIN
 SHOWN = 50  # requests listed for one workspace
 ON_NOW = 12  # sessions
 NEWS = 8
+ROWS, EACH, OPEN_FIRST = 200, 20, 6  # of the tree of changes, of one directory in it, directories open at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Space:
     report: ChangeReport | None
     jobs: list[Job]
     sessions: list[Session]
+
+    @property
+    def tree(self) -> Row | None:
+        """What the request under way would capture."""
+        return fold(self.report, rows=ROWS, each=EACH, first=OPEN_FIRST) if self.report else None
 
 
 def _spaces() -> list[Space]:

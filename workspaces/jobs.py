@@ -91,6 +91,7 @@ class Worker:
         self._lifecycle = lifecycle
         self._archive = archive
         self._locks = locks
+        self._shelf = snapshots.Shelf(engine, archive, locks.with_name("layers"))  # beside it in the state directory
         self._revive = revive
         self._places = places
         self._at_once = {kind: rule.at_once for kind, rule in KINDS.items()} | dict(at_once or {})
@@ -347,22 +348,22 @@ class Worker:
     # kinds
 
     def _inspect(self, job: Job, progress: Progress) -> str:
-        return snapshots.inspect(self._store, self._engine, self._lifecycle, _snapshot(job), progress)
+        return snapshots.inspect(self._store, self._engine, self._lifecycle, _snapshot(job), progress, self._shelf)
 
     def _commit(self, job: Job, progress: Progress) -> str:
         snapshot = self._store.snapshot(_snapshot(job))
         if snapshot.state is SnapshotState.FAILED:  # killed between writing that and the job's end
             raise Conflict(snapshot.reason or "It failed.")
-        return snapshots.commit(self._store, self._engine, self._lifecycle, snapshot.id, progress)
+        return snapshots.commit(self._store, self._engine, self._lifecycle, snapshot.id, progress, self._shelf)
 
     def _archive_version(self, job: Job, progress: Progress) -> str:
         return snapshots.archive(self._store, self._engine, self._archive, _snapshot(job), progress)
 
     def _restore(self, job: Job, progress: Progress) -> str:
-        return snapshots.restore(self._store, self._engine, self._lifecycle, self._archive, job, progress)
+        return snapshots.restore(self._store, self._engine, self._lifecycle, self._archive, job, progress, self._shelf)
 
     def _freeze(self, job: Job, progress: Progress) -> str:
-        return snapshots.freeze(self._store, self._engine, self._lifecycle, self._archive, job, progress)
+        return snapshots.freeze(self._store, self._engine, self._lifecycle, self._archive, job, progress, self._shelf)
 
     def _thaw(self, job: Job, progress: Progress) -> str:
         return snapshots.thaw(self._lifecycle, job, progress)
@@ -426,6 +427,7 @@ class Worker:
     def _sweep(self) -> None:
         if not self._swept:
             self._archive.clean()
+            self._shelf.clean(self._store)
             snapshots.sweep(self._store, self._engine, self._lifecycle)
             self._swept = True
 

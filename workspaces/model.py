@@ -216,13 +216,43 @@ class Change:
     path: str
     size: int = 0
     mode: int = 0  # st_mode of what is there now; 0 for removed
+    what: tuple[str, ...] = ()  # in what a changed one differs, where that is known: content, mode, owner …
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found in a changed file: the kind of a secret, or the file of a data mount that it is a copy of."""
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackageChange:
+    """One package that was added (`before` None), removed (`after` None) or has another version now."""
+
+    system: str  # dpkg, apk, rpm, pip or conda
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """Changed paths below a directory that a report counts without naming them; size in bytes."""
+
+    path: str
+    count: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeReport:
     """What a snapshot would capture at `at`, counted against image `since`.
 
-    `entries` holds at most a few thousand files and links (the totals count all); `warnings` are sentences.
+    `entries` holds at most a few thousand files and links, `unlisted` the rest by directory (the totals count all);
+    `warnings` are sentences. Packages of dpkg, apk and rpm are counted against `packages_since`. `secrets` never
+    hold a secret. `examined_at` is when contents were looked into, None when they were not.
     """
 
     at: float
@@ -234,6 +264,12 @@ class ChangeReport:
     entries: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     not_captured: tuple[str, ...] = ()
+    unlisted: tuple[Unlisted, ...] = ()
+    secrets: tuple[Finding, ...] = ()
+    copies: tuple[Finding, ...] = ()
+    packages: tuple[PackageChange, ...] = ()
+    packages_since: str = ""
+    examined_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
     archive/            committed images, unless [archive] url says elsewhere
     engine/             the private engine: data, sockets, pid files, logs
     locks/              one lock file per workspace, one for the worker, one per live gateway worker
+    layers/             what is in the layers of versions, kept so that each is read once; may be deleted
     log/                logs of the processes under `serve`
 """
 
@@ -119,6 +120,10 @@ class Settings:
     @property
     def locks(self) -> Path:
         return self.home / "locks"
+
+    @property
+    def layers(self) -> Path:
+        return self.home / "layers"
 
     @property
     def logs(self) -> Path:

@@ -13,9 +13,23 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 from unittest import mock
 
-from workspaces.model import Change, ChangeReport, JobKind, Limits, Mount, Network, Role, Snapshot, WorkspaceState
+from workspaces.model import (
+    Change,
+    ChangeReport,
+    Finding,
+    JobKind,
+    Limits,
+    Mount,
+    Network,
+    PackageChange,
+    Role,
+    Snapshot,
+    WorkspaceState,
+)
 from workspaces.store import Store
 
 PEOPLE = ("alice", "bob", "carla", "deniz", "emeka", "fatima", "george", "hana", "ivan", "jun", "kofi", "lena")
@@ -161,8 +175,14 @@ def _queue(store: Store) -> None:
                 ("added", "/root/als/predictions.csv", 2_310_144), ("added", "/root/als/model.rds", 41_288_400),
                 ("changed", "/root/als/run.sh", 1_804), ("changed", "/root/als/R/features.R", 9_211),
                 ("added", "/root/.ssh/id_ed25519", 411), ("removed", "/root/als/old/model-v3.rds", 0),
+                ("added", "/root/als/train.csv", 8_214_006),
             ],
-            1184, ("/root/.ssh/id_ed25519 looks like a private key.",), "als/kofi:v1",
+            1184,
+            (
+                "Secrets were found in files: /root/.ssh/id_ed25519 (private-key).",
+                "Files of the challenge's data were copied: /root/als/train.csv (from /data/train.csv).",
+            ),
+            "als/kofi:v1",
         ),
         (
             "deniz", "web", 48 * MINUTE, "Ensemble of three networks, retrained after the data fix of Monday",
@@ -188,6 +208,8 @@ def _queue(store: Store) -> None:
             snapshot = store.request_snapshot(_space(store, name), message, actor=name, via=via)
         with ago(passed - 20):
             changes = report(time.time(), paths, extra, warnings, since)
+            if warnings:
+                changes = replace(changes, **FOUND)
             store.set_changes(snapshot.id, changes)
             finish_jobs(store)
     with ago(4 * MINUTE):
@@ -204,4 +226,15 @@ def _queue(store: Store) -> None:
         store.job_progress(job.id, 0.64, "writing the layer, 61.4 of 96.0 MiB")
 
 
+FOUND: dict[str, Any] = {
+    "secrets": (Finding("/root/.ssh/id_ed25519", "private-key"),),
+    "copies": (Finding("/root/als/train.csv", "/data/train.csv"),),
+    "packages": (
+        PackageChange("dpkg", "r-cran-survival", None, "3.5-3-1"),
+        PackageChange("dpkg", "libblas3", "3.11.0-2", "3.12.0-3"),
+        PackageChange("pip", "xgboost", None, "2.1.1"),
+        PackageChange("pip", "six", "1.16.0", None),
+    ),
+    "packages_since": "debian-ds:12",
+}
 SETUID = Change("changed", "/usr/local/bin/helper", 18_344, stat.S_IFREG | stat.S_ISUID | 0o755)

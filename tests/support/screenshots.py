@@ -19,7 +19,7 @@ from workspaces.store import Store
 SIZE_MAX = 200 * 1000  # bytes of one picture
 # name, who looks, at what, how high in pixels, what is opened first
 PICTURES = (
-    ("admin", "chief", "/admin/", 1110, "#r7-paths summary"),
+    ("admin", "chief", "/admin/", 1110, "#r6-paths > summary"),
     ("participant", "alice", "/me", 1010, None),
 )
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -20,6 +21,7 @@ from workspaces.engine.memory import MemoryEngine
 from workspaces.jobs import Worker
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, JobKind, JobState, Limits, Network, Role, Snapshot, Workspace
+from workspaces.snapshots import examining
 from workspaces.store import Store
 
 SECONDS = 20.0
@@ -134,8 +136,24 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
+class NoScanner:
+    """Finds no secret, at once: tests of other things need not wait for the real one, whose start takes long."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __enter__(self) -> NoScanner:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def scan(self, data: bytes) -> tuple[str, ...]:
+        return ()
+
+
 @contextmanager
-def memory_world(root: Path) -> Iterator[World]:
+def memory_world(root: Path, scanner: Any = NoScanner) -> Iterator[World]:
     """A world on an in-memory engine of its own, all below `root`."""
     root.mkdir(exist_ok=True)
     guest.install(root / "guest")
@@ -145,7 +163,8 @@ def memory_world(root: Path) -> Iterator[World]:
     tar.write_bytes(layer({"etc/os-release": b"ID=test\n", "root/readme": b"welcome\n"}))
     engine.import_rootfs(tar, IMAGE, ImageConfig(RUNS))
     try:
-        yield World(root, store, engine, "als", IMAGE)
+        with patch.object(examining, "Scanner", scanner):
+            yield World(root, store, engine, "als", IMAGE)
     finally:
         engine.close()
         store.close()

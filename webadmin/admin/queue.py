@@ -12,9 +12,11 @@ from webadmin.context import store
 from webadmin.live import fragment
 from workspaces.errors import Conflict, InvalidInput, WorkspacesError
 from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState
+from workspaces.snapshots.tree import Row, fold
 from workspaces.store import check_kept
 
-LARGEST = 25  # paths shown in the queue; the request's page has them all
+ROWS, EACH = 25, 8  # of the tree in the queue, and of one directory in it
+ALL_ROWS, ALL_EACH, OPEN = 1500, 40, 6  # of that on the request's page, and how many directories are open at first
 RECENT = 8
 MOVING = (SnapshotState.APPROVED, SnapshotState.COMMITTING)
 DECIDED = (*MOVING, SnapshotState.COMMITTED, SnapshotState.ARCHIVED, SnapshotState.REJECTED, SnapshotState.FAILED)
@@ -30,8 +32,14 @@ class Request:
     job: Job | None
 
     @property
-    def largest(self) -> list[Any]:
-        return sorted(self.report.entries, key=lambda c: (-c.size, c.path))[:LARGEST] if self.report else []
+    def tree(self) -> Row | None:
+        """What changed, for the queue."""
+        return fold(self.report, rows=ROWS, each=EACH, first=ROWS) if self.report else None
+
+    @property
+    def whole_tree(self) -> Row | None:
+        """What changed, for the request's own page."""
+        return fold(self.report, rows=ALL_ROWS, each=ALL_EACH, first=OPEN) if self.report else None
 
     @property
     def looking(self) -> bool:

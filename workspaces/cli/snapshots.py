@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from workspaces import snapshots
+from workspaces.cli.changes import print_changes
 from workspaces.cli.common import (
     App,
     json_option,
@@ -16,6 +17,7 @@ from workspaces.cli.common import (
     print_table,
     when,
 )
+from workspaces.cli.diff import snapshot_diff
 from workspaces.cli.working import finish
 from workspaces.commands import named_command, shown_command
 from workspaces.errors import UsageError
@@ -25,7 +27,10 @@ from workspaces.names import amount, printable
 
 @click.group("snapshot")
 def snapshot_command() -> None:
-    """Snapshots: request, decide, commit, restore."""
+    """Snapshots: request, decide, commit, compare, restore."""
+
+
+snapshot_command.add_command(snapshot_diff)
 
 
 def _command_options(command: Any) -> Any:
@@ -77,10 +82,11 @@ def snapshot_list(app: App, workspace: str | None, states: tuple[str, ...], as_j
 
 @snapshot_command.command("show")
 @click.argument("id", type=int)
+@click.option("--all", "everything", is_flag=True, help="Every path and package, not the largest only.")
 @json_option
 @pass_app
-def snapshot_show(app: App, id: int, as_json: bool) -> None:
-    """Show a snapshot and what it changes."""
+def snapshot_show(app: App, id: int, everything: bool, as_json: bool) -> None:
+    """Show a snapshot, what it changes, and what to look at before deciding."""
     snapshot = app.store.snapshot(id)
     report = app.store.changes(id)
     if as_json:
@@ -109,14 +115,7 @@ def snapshot_show(app: App, id: int, as_json: bool) -> None:
     if snapshot.pruned_at:
         click.echo(f"pruned {when(snapshot.pruned_at)}: only this record is left")
     if report:
-        click.echo(
-            f"since {report.since}, as of {when(report.at)}: {report.added} added, {report.changed} changed, "
-            f"{report.removed} removed, {amount(report.bytes)}"
-        )
-        for warning in report.warnings:
-            click.echo(f"  warning: {printable(warning, 500)}")
-        for change in report.entries:
-            click.echo(f"  {change.kind:8}{amount(change.size):>11}  {printable(change.path, 500)}")
+        print_changes(report, everything)
 
 
 @snapshot_command.command("approve")

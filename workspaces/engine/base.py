@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
+from workspaces.engine.imagetar import Layer
 from workspaces.model import ChangeReport, Limits, Mount, Network
 
 GUEST_MOUNT = "/dev/workspaces/guest"
@@ -122,6 +123,36 @@ class RunResult:
     stderr: bytes
 
 
+class Files(Protocol):
+    """A container's regular files as they are on the host, opened unbuffered for reading, never through a link.
+
+    The container's root may change them meanwhile: what is read is hostile, and may be longer than its size says.
+    """
+
+    def open(self, path: str) -> BinaryIO | None:
+        """What the container wrote at `path`, None when that is no regular file or cannot be opened."""
+
+    def open_base(self, path: str) -> BinaryIO | None:
+        """What its image has there."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier version has at a path where it differs from the image that a container was made from.
+
+    `mode` is st_mode, 0 when it has nothing there; `mtime` is in whole seconds. `in_source`: the image has something.
+    """
+
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    in_source: bool = False
+
+
 class Engine(Protocol):
     def info(self) -> EngineInfo:
         """Raises EngineUnavailable when nothing answers."""
@@ -152,8 +183,14 @@ class Engine(Protocol):
     def guest_socket(self, name: str) -> Path:
         """Where the host sees the agent's socket. Untrusted: the container may have put anything there."""
 
-    def changes(self, name: str) -> ChangeReport:
-        """What differs from the image it was made from; a file's size and mode are read without following links."""
+    def changes(self, name: str, earlier: Mapping[str, Earlier] | None = None) -> ChangeReport:
+        """What differs from the image it was made from; a file's size and mode are read without following links.
+
+        With `earlier`, by path as `/a/b`: what differs from that version, told by size, mode, owner and time.
+        """
+
+    def written(self, name: str) -> Files | None:
+        """What it wrote and what its image has, for reading; None where the storage driver shows no directories."""
 
     def disk_use(self, name: str) -> int:
         """Bytes that the container has written over its image. The engine walks its files: many take long."""
@@ -183,6 +220,19 @@ class Engine(Protocol):
         """Make an image with the layers of `image_id` and `config` as its whole OCI configuration; tag it.
 
         The same input gives the same id. `config["rootfs"]` must list exactly the layers of `image_id`.
+        """
+
+    def assemble(self, config: Mapping[str, Any], layers: Iterable[Layer], reference: str) -> ImageInfo:
+        """Make an image of any layers with `config` as its whole OCI configuration; tag it.
+
+        `layers`, lowest first, may lack those that the engine has on the same ones below. The same input gives the
+        same id. Raises EngineError when a layer is nowhere, or another one than `config["rootfs"]` lists.
+        """
+
+    def layer(self, reference: str, number: int) -> Iterator[bytes]:
+        """Layer `number` of an image, from 0, as an uncompressed tar of its files.
+
+        Its bytes need not be those whose digest the layer is known by, nor its times have fractions of seconds.
         """
 
     def tag(self, image_id: str, reference: str) -> None:

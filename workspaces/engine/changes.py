@@ -3,55 +3,26 @@
     chunks ─► read ─► [(path, kind), …]  +  upper directory ─► lstat of each, never through a link ─► ChangeReport
 
 Anybody can make a million empty files before asking for a snapshot: a list longer than LIST_MAX is not read.
-The upper directory is the container's: each step into it is taken with O_NOFOLLOW from the step before.
+The upper directory is the container's: no link in it is followed (written.py).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from workspaces.engine.base import Earlier
+from workspaces.engine.since import put_back, since_earlier
+from workspaces.engine.written import Walker
 from workspaces.errors import EngineError
 from workspaces.model import Change, ChangeReport
 
-ENTRIES_MAX = 5000
+ENTRIES_MAX = 100_000  # more than a report keeps: what matters in them is chosen above the engine
 LIST_MAX = 32 << 20  # bytes of Docker's list, about 400,000 paths
 KINDS = {0: "changed", 1: "added", 2: "removed"}
-_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-
-
-class _Walker:
-    """lstat below one directory for paths that come sorted: the directories of the last path stay open."""
-
-    def __init__(self, top: Path) -> None:
-        self._stack: list[tuple[str, int]] = [("", os.open(top, _STEP))]
-
-    def lstat(self, path: str) -> os.stat_result | None:
-        """None when there is no such path, or a link stands in its way."""
-        *parents, name = [part for part in path.split("/") if part]
-        if ".." in (*parents, name):
-            return None
-        depth = 0
-        while depth < len(parents) and depth + 1 < len(self._stack) and self._stack[depth + 1][0] == parents[depth]:
-            depth += 1
-        self._close_down_to(depth)
-        try:
-            for part in parents[depth:]:
-                self._stack.append((part, os.open(part, _STEP, dir_fd=self._stack[-1][1])))
-            return os.stat(name, dir_fd=self._stack[-1][1], follow_symlinks=False)
-        except (OSError, ValueError):
-            return None
-
-    def _close_down_to(self, depth: int) -> None:
-        while len(self._stack) > depth + 1:
-            os.close(self._stack.pop()[1])
-
-    def close(self) -> None:
-        self._close_down_to(-1)
 
 
 Paths = list[tuple[str, str]]  # path, kind of change
@@ -75,8 +46,17 @@ def read(chunks: Iterable[bytes]) -> Paths | None:
     return list(paths)
 
 
-def report(paths: Paths | None, upper: Path | None, since: str, written: int) -> ChangeReport:
+def report(
+    paths: Paths | None,
+    upper: Path | None,
+    since: str,
+    written: int,
+    earlier: Mapping[str, Earlier] | None = None,
+    root: tuple[int, int] = (0, 0),
+) -> ChangeReport:
     """What `read` gave as a ChangeReport; without its paths when those are too many.
+
+    With `earlier` it is what differs from that version (since.py); `root` are the host's uid and gid of root inside.
 
     `upper` is None when the storage driver shows no such directory: sizes and modes are 0 then. `written` is what
     Docker measured of the whole, in bytes; it counts a hard-linked file once, and names that are not UTF-8 too.
@@ -89,13 +69,17 @@ def report(paths: Paths | None, upper: Path | None, since: str, written: int) ->
     totals = dict.fromkeys(KINDS.values(), 0)
     entries: list[Change] = []
     size = 0
-    walker = _Walker(upper) if upper is not None else None
+    walker = Walker(upper) if upper is not None else None
     try:
         for path, kind in paths:
             status = walker.lstat(path) if walker and kind != "removed" and path.strip("/") else None
             is_directory = status is not None and stat.S_ISDIR(status.st_mode)
             if kind == "changed" and path in parents and (is_directory or status is None):
                 continue
+            if earlier is not None and path in earlier:
+                kind = since_earlier(kind, status, earlier[path], root) or ""
+                if not kind:
+                    continue
             length = status.st_size if status is not None and stat.S_ISREG(status.st_mode) else 0
             totals[kind] += 1
             size += length
@@ -104,6 +88,13 @@ def report(paths: Paths | None, upper: Path | None, since: str, written: int) ->
     finally:
         if walker:
             walker.close()
+    if earlier is not None:
+        written = -1  # Docker's measure is of all that was ever written over the image
+        for path, kind in put_back(dict(paths), earlier):
+            totals[kind] += 1
+            if len(entries) < ENTRIES_MAX:
+                entries.append(Change(kind, path))
+        entries.sort(key=lambda entry: entry.path)
     return ChangeReport(
         at=time.time(),
         since=since,

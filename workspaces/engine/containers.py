@@ -28,12 +28,14 @@ from workspaces.engine.base import (
     RUN_MOUNT,
     ContainerInfo,
     ContainerSpec,
+    Earlier,
     ImageInfo,
     RunResult,
 )
 from workspaces.engine.connection import BULK_SECONDS, CALL_SECONDS, docker_errors
 from workspaces.engine.dockerimages import DockerImages
 from workspaces.engine.firewall import Firewall, isolate_ports
+from workspaces.engine.written import WrittenFiles
 from workspaces.errors import Conflict, EngineError, EngineTimeout, NotFound
 from workspaces.model import ChangeReport, Network
 
@@ -288,8 +290,8 @@ class DockerContainers(DockerImages):
         """Where the host sees the agent's socket. Untrusted: the container may have put anything there."""
         return self.data_root() / "volumes" / _volume(name) / "_data" / AGENT_SOCKET
 
-    def changes(self, name: str) -> ChangeReport:
-        """What differs from the image it was made from; a file's size and mode are read without following links."""
+    def changes(self, name: str, earlier: Mapping[str, Earlier] | None = None) -> ChangeReport:
+        """What differs from the image it was made from, or from an earlier version of it; links are not followed."""
         with docker_errors(f"list what {name} changed"):
             api = self.bulk()
             with self.streamed(f"/containers/{quote(name)}/changes") as answer:
@@ -298,11 +300,23 @@ class DockerContainers(DockerImages):
         written = self._written(details["Id"])
         upper = ((details.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
         try:
-            return changes.report(found, Path(upper) if upper else None, str(details["Config"]["Image"]), written)
+            image, root = str(details["Config"]["Image"]), self.mapped_root()
+            return changes.report(found, Path(upper) if upper else None, image, written, earlier, root)
         except FileNotFoundError as exc:
             raise NotFound(f"The container {name} was removed meanwhile.") from exc
         except OSError as exc:
             raise EngineError(f"What {name} changed cannot be read: {exc.strerror}.") from exc
+
+    def written(self, name: str) -> WrittenFiles | None:
+        """What it wrote and what its image has, for reading; None where the storage driver shows no directories."""
+        with docker_errors(f"look at the container {name}"):
+            data = (self.quick().inspect_container(name).get("GraphDriver") or {}).get("Data") or {}
+        if not data.get("UpperDir") or not data.get("LowerDir"):
+            return None
+        try:
+            return WrittenFiles(Path(data["UpperDir"]), [Path(part) for part in str(data["LowerDir"]).split(":")])
+        except OSError:
+            return None  # an engine whose files are not to be seen from here
 
     def disk_use(self, name: str) -> int:
         """Bytes that the container has written over its image. The engine walks its files: many take long."""

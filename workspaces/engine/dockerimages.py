@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from docker.utils import parse_repository_tag
 
-from workspaces.engine import imagetar
+from workspaces.engine import imagetar, layerdir
 from workspaces.engine.base import ImageConfig, ImageInfo, Progress
 from workspaces.engine.connection import DockerConnection, docker_errors, stream_events
 from workspaces.errors import Conflict, EngineError, EngineUnavailable, NotFound
@@ -122,6 +122,29 @@ class DockerImages(DockerConnection):
         self.load(imagetar.write_tar(data, references, diff_ids, []))
         return self._image(imagetar.digest(data))
 
+    def assemble(self, config: Mapping[str, Any], layers: Iterable[imagetar.Layer], reference: str) -> ImageInfo:
+        """Make an image of any layers with `config` as its whole OCI configuration; tag it.
+
+        Docker looks a layer up by the chain of digests up to it before it opens its file in the tar.
+        """
+        data = imagetar.config_bytes(config)
+        diff_ids = list(config["rootfs"]["diff_ids"])
+        self.load(imagetar.write_tar(data, [imagetar.tagged(reference)], diff_ids, layers))
+        return self._image(imagetar.digest(data))
+
+    def layer(self, reference: str, number: int) -> Iterator[bytes]:
+        """Layer `number` of an image as a tar: from where the storage driver keeps it, else from the image's tar."""
+        with docker_errors(f"look at the image {reference}"):
+            found = self.quick().inspect_image(imagetar.tagged(reference))  # type: ignore[no-untyped-call]
+        top = _layer_directory(found, number)
+        if top is None or not top.is_dir():
+            yield from imagetar.read_layer(lambda: self.save(str(found["Id"])), number)
+            return
+        try:
+            yield from layerdir.tar(top, self.mapped_root())
+        except OSError as exc:
+            raise EngineError(f"A layer of {reference} cannot be read: {exc.strerror}.") from exc
+
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image one more reference, taking it from another image that had it."""
         repository, tag = parse_repository_tag(imagetar.tagged(reference))
@@ -166,6 +189,17 @@ class DockerImages(DockerConnection):
                 self.bulk().remove_image(found.id, noprune=True)
         except NotFound:
             return
+
+
+def _layer_directory(found: Mapping[str, Any], number: int) -> Path | None:
+    """Where an overlay driver keeps a layer of an inspected image; None when the engine does not say."""
+    driver = found.get("GraphDriver") or {}
+    data = driver.get("Data") or {}
+    if driver.get("Name") != "overlay2" or not data.get("UpperDir"):
+        return None
+    directories = [data["UpperDir"], *filter(None, str(data.get("LowerDir") or "").split(":"))]  # topmost first
+    count = len((found.get("RootFS") or {}).get("Layers") or ())
+    return Path(directories[count - 1 - number]) if len(directories) == count > number >= 0 else None
 
 
 def _image_info(found: Mapping[str, Any]) -> ImageInfo:

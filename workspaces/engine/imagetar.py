@@ -11,8 +11,11 @@ import bz2
 import datetime
 import gzip
 import hashlib
+import io
+import itertools
 import json
 import lzma
+import posixpath
 import re
 import tarfile
 import zlib
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from workspaces.errors import EngineError
+from workspaces.streams import Chunks
 
 CHUNK = 1 << 20
 KEYS = ("Env", "Cmd", "Entrypoint", "WorkingDir", "User", "Labels", "Volumes", "ExposedPorts", "StopSignal")
@@ -121,6 +125,49 @@ def _member(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
     if total != size:
         raise EngineError(f"{name} changed while it was read: {total} bytes instead of {size}.")
     yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+def read_layer(save: Callable[[], Iterable[bytes]], number: int) -> Iterator[bytes]:
+    """Layer `number`, from 0, of the only image in the tar that `save` gives, uncompressed. `save` is called twice.
+
+    The name of the layer's file is only known at the end of the tar. Raises EngineError when there is none.
+    """
+    try:
+        name, links = _layer_name(save(), number)
+        name = links.get(name, name)
+        with tarfile.open(fileobj=cast(IO[bytes], Chunks(save())), mode="r|", bufsize=CHUNK) as tar:
+            for member in tar:
+                file = tar.extractfile(member) if posixpath.normpath(member.name) == name and member.isreg() else None
+                if file is not None:
+                    yield from _plain(file)
+                    return
+    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zlib.error) as exc:
+        raise EngineError(f"The engine's tar of an image cannot be read: {exc}.") from exc
+    raise EngineError(f"The engine's tar of an image has no layer {number}.")
+
+
+def _layer_name(chunks: Iterable[bytes], number: int) -> tuple[str, dict[str, str]]:
+    """The name in the tar of a layer, and what the tar's symbolic links mean."""
+    links, manifest = {}, b""
+    with tarfile.open(fileobj=cast(IO[bytes], Chunks(chunks)), mode="r|", bufsize=CHUNK) as tar:
+        for member in tar:
+            name = posixpath.normpath(member.name)
+            if member.issym():
+                links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+            elif name == "manifest.json" and member.size <= CHUNK and (file := tar.extractfile(member)):
+                manifest = file.read()
+    return posixpath.normpath(json.loads(manifest)[0]["Layers"][number]), links
+
+
+def _plain(file: IO[bytes]) -> Iterator[bytes]:
+    head = file.read(CHUNK)
+    chunks = itertools.chain([head], iter(lambda: file.read(CHUNK), b""))
+    if head.startswith(b"\x1f\x8b"):
+        with gzip.open(io.BufferedReader(Chunks(chunks))) as unpacked:
+            while chunk := unpacked.read(CHUNK):
+                yield chunk
+    else:
+        yield from chunks
 
 
 def tagged(reference: str) -> str:

@@ -86,6 +86,20 @@ def unpack(layer: Path, top: Path) -> None:
             tar.extract(member, top, filter="tar", numeric_owner=True, set_attrs=True)
 
 
+def read(layer: Path, path: str) -> bytes | None:
+    """The content of the regular file at `path` in a layer; nothing for one that it deletes, None when it has none."""
+    parent, _, name = path.strip("/").rpartition("/")
+    with tarfile.open(layer) as tar:
+        for member in tar:
+            place = member.name.removeprefix("./").strip("/")
+            if place == f"{parent}/{WHITEOUT}{name}".lstrip("/"):
+                return b""
+            if place == path.strip("/"):
+                file = tar.extractfile(member) if member.isreg() else None
+                return file.read() if file else b""
+    return None
+
+
 def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

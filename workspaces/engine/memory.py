@@ -9,6 +9,7 @@ It isolates nothing. All of it lives in one process and ends with `close`; it is
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -16,9 +17,10 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from workspaces.engine import guestsocket, layers
 from workspaces.engine.base import (
@@ -27,13 +29,16 @@ from workspaces.engine.base import (
     LABEL_INSTANCE,
     ContainerInfo,
     ContainerSpec,
+    Earlier,
     EngineInfo,
     ImageInfo,
     RunResult,
 )
 from workspaces.engine.memoryimages import MemoryImages
+from workspaces.engine.since import put_back, since_earlier
+from workspaces.engine.written import Walker
 from workspaces.errors import EngineError, EngineTimeout, NotFound
-from workspaces.model import ChangeReport
+from workspaces.model import Change, ChangeReport
 
 START_SECONDS = 10.0
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -49,6 +54,24 @@ class _Container:
     process: subprocess.Popen[bytes] | None = None
     exit_code: int = 0
     started: bool = False
+
+
+class MemoryFiles:
+    """Files of a container's directory, and of its image's layers, topmost first."""
+
+    def __init__(self, rootfs: Path, layer_tars: Sequence[Path]) -> None:
+        self._walker = Walker(rootfs)
+        self._layers = layer_tars
+
+    def open(self, path: str) -> BinaryIO | None:
+        return self._walker.open(path)
+
+    def open_base(self, path: str) -> BinaryIO | None:
+        content = next((found for tar in self._layers if (found := layers.read(tar, path)) is not None), b"")
+        return io.BytesIO(content) if content else None
+
+    def close(self) -> None:
+        self._walker.close()
 
 
 class MemoryEngine(MemoryImages):
@@ -156,13 +179,35 @@ class MemoryEngine(MemoryImages):
         """The container's file system, for tests that write to it."""
         return self._directory(name) / "rootfs"
 
-    def changes(self, name: str) -> ChangeReport:
+    def changes(self, name: str, earlier: Mapping[str, Earlier] | None = None) -> ChangeReport:
         with self._lock:
             found = self._get(name)
         entries = layers.compare(found.index, self.rootfs(name))
+        if earlier is not None:
+            entries = self._since(name, entries, earlier)
         counts = [sum(entry.kind == kind for entry in entries) for kind in ("added", "changed", "removed")]
         size = sum(entry.size for entry in entries)
         return ChangeReport(time.time(), found.spec.image, counts[0], counts[1], counts[2], size, tuple(entries))
+
+    def written(self, name: str) -> MemoryFiles:
+        with self._lock:
+            found = self._get(name)
+        return MemoryFiles(self.rootfs(name), [self._layer(diff_id) for diff_id in reversed(found.image.diff_ids)])
+
+    def _since(self, name: str, entries: Sequence[Change], earlier: Mapping[str, Earlier]) -> list[Change]:
+        """`entries` against an earlier version. Every layer here says root, who need not own the files."""
+        found = []
+        for entry in entries:
+            kind: str | None = entry.kind
+            if entry.path in earlier:
+                place = self.rootfs(name) / entry.path.lstrip("/")
+                status = place.lstat() if entry.kind != "removed" else None
+                root = (status.st_uid, status.st_gid) if status else (0, 0)
+                kind = since_earlier(entry.kind, status, earlier[entry.path], root)
+            if kind:
+                found.append(replace(entry, kind=kind))
+        again = put_back({entry.path: entry.kind for entry in entries}, earlier)
+        return sorted([*found, *(Change(kind, path) for path, kind in again)], key=lambda change: change.path)
 
     def disk_use(self, name: str) -> int:
         return self.changes(name).bytes

@@ -107,6 +107,14 @@ class MemoryImages:
         data = imagetar.config_bytes(config)
         return self.load(imagetar.write_tar(data, [imagetar.tagged(reference)], source.diff_ids, []))[0]
 
+    def assemble(self, config: Mapping[str, Any], layers: Iterable[imagetar.Layer], reference: str) -> ImageInfo:
+        data = imagetar.config_bytes(config)
+        diff_ids = list(config["rootfs"]["diff_ids"])
+        return self.load(imagetar.write_tar(data, [imagetar.tagged(reference)], diff_ids, layers))[0]
+
+    def layer(self, reference: str, number: int) -> Iterator[bytes]:
+        yield self._layer(self._image(reference).diff_ids[number]).read_bytes()
+
     def tag(self, image_id: str, reference: str) -> None:
         with self._lock:
             self._refs[imagetar.tagged(reference)] = self._image(image_id).id

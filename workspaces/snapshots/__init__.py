@@ -1,11 +1,13 @@
 """What becomes of a requested snapshot, as steps that can be repeated after a kill at any moment.
 
-    inspect ─► what it would capture          (inspecting.py, review.py: warnings)
-    commit  ─► image challenge/name:vN        (committing.py, imageconfig.py: the base image's own configuration)
+    inspect ─► what it would capture          (inspecting.py, examining.py: contents, review.py: warnings)
+    commit  ─► image challenge/name:vN        (committing.py, layering.py: layers shared with the parent version,
+                                               imageconfig.py: the base image's own configuration)
     archive ─► manifest in the archive        (archiving.py)
     restore ─► container made from a version  (restoring.py), after a version of what was there (keeping.py)
     freeze  ─► a version of one workspace of a challenge, which is then stopped or read-only (freezing.py)
     prune   ─► old versions removed           (retention.py; not of one snapshot, but by a challenge's rules)
+    diff    ─► what differs between two       (comparing.py)
 
 A version that only the archive knows is entered first (adopting.py). Who is on in a workspace is told of its
 pause (announcing.py).
@@ -15,15 +17,19 @@ Each function does one step for one snapshot, tells `progress`, and returns a se
 from workspaces.snapshots.adopting import adopt
 from workspaces.snapshots.archiving import archive
 from workspaces.snapshots.committing import commit, discard, sweep
+from workspaces.snapshots.comparing import diff
 from workspaces.snapshots.freezing import freeze, thaw
 from workspaces.snapshots.inspecting import inspect
 from workspaces.snapshots.restoring import restore
 from workspaces.snapshots.retention import due, prune
+from workspaces.snapshots.shelf import Shelf
 
 __all__ = [
+    "Shelf",
     "adopt",
     "archive",
     "commit",
+    "diff",
     "discard",
     "due",
     "freeze",

@@ -1,7 +1,8 @@
 """The commit step: a container becomes the image `challenge/name:vN`, exactly once.
 
-    store: COMMITTING, version N ─► engine's commit, under a temporary name ─► same layers with the base image's
-    configuration, as the final name ─► store: COMMITTED, archiving queued ─► temporary image deleted
+    store: COMMITTING, version N ─► engine's commit, under a temporary name ─► the parent version's layers and what
+    changed since (layering.py), with the base image's configuration, as the final name ─► store: COMMITTED, archiving
+    queued ─► temporary image deleted
 
 Whatever was reached before a kill is found again and not done twice: the final image by its name and snapshot label,
 the temporary one by its name. An engine goes on with a commit whose caller died; the container is paused meanwhile,
@@ -13,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from workspaces.engine.base import (
     LABEL_INSTANCE,
@@ -41,7 +42,9 @@ from workspaces.snapshots.common import (
 )
 from workspaces.snapshots.imageconfig import BASE_DIGEST, version_config, version_labels
 from workspaces.snapshots.inspecting import measure
+from workspaces.snapshots.layering import Arrangement, arranged
 from workspaces.snapshots.review import MAX_LAYERS, too_many_layers
+from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store
 
 log = logging.getLogger(__name__)
@@ -53,9 +56,17 @@ PAUSED_LOOK = 0.5
 LOCK_SECONDS = 300.0  # a start or restore of the same workspace may take minutes on a busy host
 
 
-def commit(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot_id: int, progress: Progress) -> str:
+def commit(
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    snapshot_id: int,
+    progress: Progress,
+    shelf: Shelf | None = None,
+) -> str:
     """Commit an approved snapshot; nothing happens when it is committed.
 
+    Without `shelf` the version does not share layers with its parent: it has all since the container's image.
     Raises Conflict when it is not approved, has nothing to commit, or its image's name is taken; NoSpace;
     NotFound; EngineError. The snapshot's state is then still COMMITTING: the caller retries or fails it.
     """
@@ -64,7 +75,7 @@ def commit(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot_id: int,
     with lifecycle.locked(snapshot.workspace_id, LOCK_SECONDS):
         if store.snapshot(snapshot_id).state not in DONE:
             snapshot = store.begin_commit(snapshot_id)
-            image, base = _version(store, engine, lifecycle, snapshot, progress)
+            image, base = _version(store, engine, lifecycle, snapshot, progress, shelf)
             size = max(0, image.size - base.size) if base else image.size
             tell_saved(store, store.finish_commit(snapshot_id, _final(snapshot), image.id, image.diff_ids, size))
         snapshot = store.snapshot(snapshot_id)
@@ -99,13 +110,18 @@ def sweep(store: Store, engine: Engine, lifecycle: Lifecycle) -> None:
 
 
 def _version(
-    store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Snapshot, progress: Progress
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    snapshot: Snapshot,
+    progress: Progress,
+    shelf: Shelf | None,
 ) -> tuple[ImageInfo, ImageInfo | None]:
     """The final image and the base that it stands on, made unless they exist."""
     found = engine.image(_final(snapshot))
     if found is None:
-        temporary = _committed(store, engine, lifecycle, snapshot, progress)
-        found = _configured(store, engine, snapshot, temporary, progress)
+        temporary = _committed(store, engine, lifecycle, snapshot, progress, shelf)
+        found = _configured(store, engine, snapshot, temporary, progress, shelf)
     elif found.config.labels.get(LABEL_SNAPSHOT) != snapshot_key(store, snapshot):
         raise Conflict(
             f"The engine has another image named {_final(snapshot)}.",
@@ -115,7 +131,14 @@ def _version(
     return found, engine.image(base) if base else None
 
 
-def _committed(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Snapshot, progress: Progress) -> ImageInfo:
+def _committed(
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    snapshot: Snapshot,
+    progress: Progress,
+    shelf: Shelf | None,
+) -> ImageInfo:
     """The engine's own commit, under its temporary name; the one of an earlier attempt if there is one."""
     reference = temporary_reference(store, snapshot)
     workspace = store.workspace(snapshot.workspace_id)
@@ -137,9 +160,10 @@ def _committed(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Sna
             "Copy the files elsewhere, reset the workspace, and put them back: it then starts from the base image.",
         )
     progress("Looking at what changed", None)
-    report = measure(store, engine, lifecycle, snapshot.workspace_id)
+    report = measure(store, engine, lifecycle, snapshot, progress, shelf)
     store.set_changes(snapshot.id, report)
-    check_room(engine.info().data_root, report.bytes, f"Committing {workspace.ref}")
+    written = max(report.bytes, engine.disk_use(name))  # the engine commits all since the image
+    check_room(engine.info().data_root, written, f"Committing {workspace.ref}")
     progress(f"Committing {amount(report.bytes)}", 0.1)
     labels = {
         LABEL_INSTANCE: store.instance,
@@ -179,10 +203,14 @@ def _source(engine: Engine, workspace: Workspace, container: ContainerInfo, name
 
 
 def _configured(
-    store: Store, engine: Engine, snapshot: Snapshot, temporary: ImageInfo, progress: Progress
+    store: Store,
+    engine: Engine,
+    snapshot: Snapshot,
+    temporary: ImageInfo,
+    progress: Progress,
+    shelf: Shelf | None,
 ) -> ImageInfo:
-    """The committed layers under the base image's configuration, as the final name."""
-    progress("Writing the version's configuration", 0.8)
+    """The version's layers under the base image's configuration, as the final name."""
     inherited = temporary.config.labels
     source = engine.image(inherited[LABEL_SOURCE]) if LABEL_SOURCE in inherited else None
     if source is None:
@@ -197,10 +225,20 @@ def _configured(
         base_name,
         f"v{parent.version}" if parent else "",
     )
-    config = version_config(snapshot, source, temporary.diff_ids, labels, base_name)
-    image = engine.reconfigure(temporary.id, config, _final(snapshot))
-    if image.diff_ids != temporary.diff_ids:
-        raise EngineError(f"The engine made {_final(snapshot)} with other layers than it had committed.")
+    changes = store.changes(snapshot.id)
+    with ExitStack() as stack:
+        found = Arrangement(temporary.diff_ids)
+        if shelf is not None:
+            expected = changes.bytes if changes else 0
+            found = stack.enter_context(arranged(shelf, temporary, source, parent, expected, progress))
+        progress("Writing the version's configuration", 0.8)
+        config = version_config(snapshot, source, found.diff_ids, labels, base_name)
+        if found.diff_ids == temporary.diff_ids:
+            image = engine.reconfigure(temporary.id, config, _final(snapshot))
+        else:
+            image = engine.assemble(config, found.layers, _final(snapshot))
+    if image.diff_ids != found.diff_ids:
+        raise EngineError(f"The engine made {_final(snapshot)} with other layers than it was given.")
     return image
 
 

@@ -18,12 +18,21 @@ from workspaces.lifecycle import Lifecycle
 from workspaces.model import FreezeMode, FrozenState, Job, Snapshot
 from workspaces.snapshots.keeping import keep
 from workspaces.snapshots.restoring import brought
+from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store
 
 LOCK_SECONDS = 300.0  # a start or restore of the same workspace may take minutes on a busy host
 
 
-def freeze(store: Store, engine: Engine, lifecycle: Lifecycle, archive: Archive, job: Job, progress: Progress) -> str:
+def freeze(
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    archive: Archive,
+    job: Job,
+    progress: Progress,
+    shelf: Shelf | None = None,
+) -> str:
     """Commit and settle one workspace. Raises Conflict, NotFound, NoSpace, Corrupt, EngineError, StoreError."""
     found = store.freeze(int(job.arguments["freeze"]))
     if found.thawed_at is not None:
@@ -33,7 +42,7 @@ def freeze(store: Store, engine: Engine, lifecycle: Lifecycle, archive: Archive,
         if found.mode is not FreezeMode.COMMIT:
             lifecycle.stop(job.workspace_id, progress, why="frozen with its challenge by the organisers")
         untouched = _untouched(store, engine, lifecycle, job.workspace_id)
-        version = keep(store, engine, lifecycle, job, _message(found.challenge, found.closes_at), progress)
+        version = keep(store, engine, lifecycle, job, _message(found.challenge, found.closes_at), progress, shelf)
         state = FrozenState.COMMITTED
         if version is None:
             parent = store.workspace(job.workspace_id).parent_id

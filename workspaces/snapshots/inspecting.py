@@ -4,40 +4,95 @@ from __future__ import annotations
 
 import time
 
-from workspaces.engine.base import Engine, Progress
+from workspaces.engine.base import Earlier, Engine, ImageInfo, Progress
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import ChangeReport, SnapshotState
+from workspaces.model import ChangeReport, Snapshot, SnapshotState, Workspace
 from workspaces.names import amount
 from workspaces.snapshots.common import source_name
+from workspaces.snapshots.examining import examine
+from workspaces.snapshots.layering import earlier
 from workspaces.snapshots.review import review
+from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store
 
 OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED)
 
 
-def inspect(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot_id: int, progress: Progress) -> str:
+def inspect(
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    snapshot_id: int,
+    progress: Progress,
+    shelf: Shelf | None = None,
+) -> str:
     """List what changed in the workspace's container, with warnings. Raises NotFound, EngineError."""
     snapshot = store.snapshot(snapshot_id)
     if snapshot.state not in OPEN:
         return f"Snapshot {snapshot.id} is {snapshot.state}; nothing to look at."
     progress("Looking at what changed", None)
-    report = measure(store, engine, lifecycle, snapshot.workspace_id)
+    report = measure(store, engine, lifecycle, snapshot, progress, shelf)
     store.set_changes(snapshot.id, report)
     paths = report.added + report.changed + report.removed
     return f"{paths} paths changed, {amount(report.bytes)}, {len(report.warnings)} warnings."
 
 
-def measure(store: Store, engine: Engine, lifecycle: Lifecycle, workspace_id: int) -> ChangeReport:
-    """What a commit of the workspace now would capture."""
-    workspace = store.workspace(workspace_id)
-    challenge = store.challenge(workspace.challenge)
+def measure(
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    snapshot: Snapshot,
+    progress: Progress,
+    shelf: Shelf | None = None,
+) -> ChangeReport:
+    """What a commit now would capture: since the parent version, if `shelf` has what that needs, else since the image.
+
+    Files that the snapshot's last report has seen are not read again. Raises NotFound, EngineError.
+    """
+    workspace = store.workspace(snapshot.workspace_id)
+    mounts = store.challenge(workspace.challenge).mounts
     name = lifecycle.container_name(workspace)
     container = engine.container(name)
-    since, is_version = source_name(store, workspace, container)
+    image, is_version = source_name(store, workspace, container)
     if container is None:
-        return ChangeReport(time.time(), since, 0, 0, 0, 0, warnings=(f"{workspace.ref} has no container.",))
+        return ChangeReport(time.time(), image, 0, 0, 0, 0, warnings=(f"{workspace.ref} has no container.",))
     source = engine.image(container.image_id)
-    layers = len(source.diff_ids) + 1 if source else 0
-    return review(
-        engine.changes(name), since=since, layers=layers, mounts=challenge.mounts, since_is_version=is_version
+    parent, known = _earlier(store, workspace, source, shelf)
+    report = examine(
+        engine,
+        name,
+        engine.changes(name, known),
+        mounts=mounts,
+        since=image,
+        previous=store.changes(snapshot.id),
+        cache=store.path.parent / "cache" / "secret-rules",
+        progress=progress,
     )
+    if parent is not None:
+        since, layers = parent.image_ref or image, len(parent.diff_ids) + 1
+        return review(report, since=since, layers=layers, mounts=mounts, since_is_version=True)
+    layers = len(source.diff_ids) + 1 if source else 0
+    return review(report, since=image, layers=layers, mounts=mounts, since_is_version=is_version)
+
+
+def changed(store: Store, engine: Engine, lifecycle: Lifecycle, workspace_id: int, shelf: Shelf | None = None) -> bool:
+    """Whether the container has anything that its last version, or its image, has not. Raises NotFound, EngineError."""
+    workspace = store.workspace(workspace_id)
+    name = lifecycle.container_name(workspace)
+    container = engine.container(name)
+    if container is None:
+        return False
+    _, known = _earlier(store, workspace, engine.image(container.image_id), shelf)
+    report = engine.changes(name, known)
+    return report.added + report.changed + report.removed > 0
+
+
+def _earlier(
+    store: Store, workspace: Workspace, source: ImageInfo | None, shelf: Shelf | None
+) -> tuple[Snapshot | None, dict[str, Earlier] | None]:
+    """The parent version and where it differs from the container's image; None where changes count against that."""
+    if shelf is None or source is None or workspace.parent_id is None:
+        return None, None
+    parent = store.snapshot(workspace.parent_id)
+    known = earlier(shelf, source, parent)
+    return (parent, known) if known is not None else (None, None)

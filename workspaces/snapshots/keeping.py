@@ -13,12 +13,19 @@ from workspaces.errors import Conflict
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, Snapshot, SnapshotState
 from workspaces.snapshots.committing import commit
-from workspaces.snapshots.inspecting import measure
+from workspaces.snapshots.inspecting import changed
+from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store
 
 
 def keep(
-    store: Store, engine: Engine, lifecycle: Lifecycle, job: Job, message: str, progress: Progress
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    job: Job,
+    message: str,
+    progress: Progress,
+    shelf: Shelf | None = None,
 ) -> Snapshot | None:
     """A version of what the container has now; None when it has nothing that is in no version or image.
 
@@ -26,19 +33,11 @@ def keep(
     """
     taken = store.taken_snapshot(job.id)
     if taken is None:
-        if not changed(store, engine, lifecycle, job.workspace_id, progress):
+        progress("Looking at what changed", None)
+        if not changed(store, engine, lifecycle, job.workspace_id, shelf):
             return None
         taken = store.take_snapshot(job.id, message)
     if taken.state is SnapshotState.FAILED:  # killed between writing that and the job's end
         raise Conflict(taken.reason or "It could not be committed.")
-    commit(store, engine, lifecycle, taken.id, progress)
+    commit(store, engine, lifecycle, taken.id, progress, shelf)
     return store.snapshot(taken.id)
-
-
-def changed(store: Store, engine: Engine, lifecycle: Lifecycle, workspace_id: int, progress: Progress) -> bool:
-    """Whether the container has anything that its last version, or its image, has not. Raises EngineError."""
-    if engine.container(lifecycle.container_name(store.workspace(workspace_id))) is None:
-        return False
-    progress("Looking at what changed", None)
-    report = measure(store, engine, lifecycle, workspace_id)
-    return report.added + report.changed + report.removed > 0

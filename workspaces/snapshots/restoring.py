@@ -18,6 +18,7 @@ from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, Snapshot, SnapshotState
 from workspaces.snapshots.common import check_room
 from workspaces.snapshots.keeping import keep
+from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store, check_kept
 
 LOCK_SECONDS = 300.0  # a start or commit of the same workspace may take minutes on a busy host
@@ -42,6 +43,7 @@ def restore(
     archive: Archive,
     job: Job,
     progress: Progress,
+    shelf: Shelf | None = None,
 ) -> str:
     """Put the job's workspace to its snapshot, or to what its argument `from` names in the archive.
 
@@ -57,7 +59,7 @@ def restore(
         workspace = store.workspace(job.workspace_id)
         kept = None
         if lifecycle.made_since(workspace, job.created_at) != reference and "discard" not in job.arguments:
-            kept = _keep(store, engine, lifecycle, job, version.ref, progress)
+            kept = _keep(store, engine, lifecycle, job, version.ref, progress, shelf)
         else:
             kept = store.taken_snapshot(job.id)
         progress(f"Replacing the container by {version.ref}", 0.8)
@@ -93,7 +95,13 @@ def _named(archive: Archive, name: str) -> _Version:
 
 
 def _keep(
-    store: Store, engine: Engine, lifecycle: Lifecycle, job: Job, ref: str, progress: Progress
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    job: Job,
+    ref: str,
+    progress: Progress,
+    shelf: Shelf | None,
 ) -> Snapshot | None:
     """What is there, as a version; the container is left stopped. It goes on when that fails."""
     if store.taken_snapshot(job.id) is None:
@@ -101,7 +109,7 @@ def _keep(
     ran = lifecycle.running(store.workspace(job.workspace_id)) is not None
     lifecycle.stop(job.workspace_id, progress, why=f"being restored to {ref}")
     try:
-        return keep(store, engine, lifecycle, job, f"Before it was restored to {ref}", progress)
+        return keep(store, engine, lifecycle, job, f"Before it was restored to {ref}", progress, shelf)
     except Exception:
         if ran:
             with suppress(WorkspacesError):  # what went wrong first is what counts; a login starts it too

@@ -1,54 +1,37 @@
-"""What an administrator should know before approving: pure, a list of changed paths in, sentences out.
+"""What an administrator should know before approving: pure, changed paths and what was found in them in, sentences out.
 
-Only names, sizes and modes are looked at, never contents: the container belongs to the participant.
+all changed paths, findings (examining.py) ─► warnings ─► the paths that are kept by name, the rest by directory
 """
 
 from __future__ import annotations
 
-import re
 import stat
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from workspaces.model import ChangeReport, Mount
+from workspaces.model import Change, ChangeReport, Finding, Mount, Unlisted
 from workspaces.names import amount, printable
+from workspaces.snapshots.secrets import kind_of_name, likelihood
 
 WARN_LAYERS = 60
+FLATTEN_LAYERS = 100  # a version of as many gets the base image's and one more
 MAX_LAYERS = 120  # Docker's own ceiling is 125
 LARGE_FILE = 1 << 30
 LARGE_TOTAL = 5 << 30
 NAMED = 5  # paths named in one warning
-
-# What a path's name says that it holds. Certificates that packages install are left out below.
-_SECRETS = tuple(
-    (re.compile(pattern), what)
-    for pattern, what in (
-        (r"/\.ssh/(?!.*\.pub$|known_hosts|authorized_keys|config$|environment$)[^/]+$", "private ssh keys"),
-        (r"/ssh_host_\w+_key$", "ssh host keys"),
-        (r"/\.(?:\w+_history|history|lesshst|viminfo)$|/fish_history$", "command histories"),
-        (
-            r"/(?:\.(?:netrc|pgpass|my\.cnf|git-credentials|npmrc|pypirc|s3cfg|boto|vault-token)|_netrc)$"
-            r"|/\.(?:aws|azure|config/gcloud|config/gh|config/rclone|docker|huggingface|kaggle|kube)/"
-            r"(?:credentials|credentials\.db|application_default_credentials\.json|hosts\.yml|rclone\.conf|config\.json"
-            r"|token|kaggle\.json|config|access_tokens\.db|\w*token\w*\.(?:json|db|cache))$"
-            r"|/\.cache/huggingface/(?:token|stored_tokens)$|/\.jupyter/jupyter_server_config\.json$",
-            "stored passwords or tokens",
-        ),
-        (r"/\.env(?:\.[\w-]+)?$|/secrets?\.(?:json|ya?ml|toml|txt|env)$", "files of secrets"),
-        (r"\.(?:pem|key|p12|pfx|jks|kdbx|ppk)$", "private keys or certificates"),
-    )
-)
-_PACKAGED = re.compile(r"/etc/ssl/certs/|/usr/(?:share|lib|local/share/ca-certificates)/|/(?:site|dist)-packages/")
+KEPT = 5000  # paths kept by name
+DIRECTORIES = 500  # in which the rest is counted
 
 
 def review(
     report: ChangeReport, *, since: str, layers: int, mounts: tuple[Mount, ...], since_is_version: bool
 ) -> ChangeReport:
-    """`report` with warnings, and with what a commit leaves out.
+    """`report` with warnings, with what a commit leaves out, and with no more paths than are kept.
 
     `since` names the image that it was counted against for people, `layers` is how many layers the version would have.
     """
-    warnings = [*report.warnings, *_contents(report, since, since_is_version)]
+    warnings = [*_found(report), *_names(report, since, since_is_version), *report.warnings]
     if not (report.added or report.changed or report.removed):
         warnings.insert(0, f"Nothing has changed since {since}.")
     if report.bytes >= LARGE_TOTAL:
@@ -56,7 +39,7 @@ def review(
     if layers > MAX_LAYERS:
         warnings.append(too_many_layers(layers))
     elif layers >= WARN_LAYERS:
-        warnings.append(f"The version would have {layers} layers; at {MAX_LAYERS} no more can be committed.")
+        warnings.append(f"The version would have {layers} layers; at {FLATTEN_LAYERS} they are merged into one.")
     left_out = [
         *report.not_captured,
         *(f"{mount.target}: a data directory of the host" for mount in mounts),
@@ -64,7 +47,9 @@ def review(
         "sockets, running processes and their memory",
         "/etc/hosts, /etc/hostname and /etc/resolv.conf, which the engine makes for each container",
     ]
-    return replace(report, since=since, warnings=tuple(warnings), not_captured=tuple(dict.fromkeys(left_out)))
+    return shortened(
+        replace(report, since=since, warnings=tuple(warnings), not_captured=tuple(dict.fromkeys(left_out)))
+    )
 
 
 def too_many_layers(layers: int) -> str:
@@ -75,33 +60,79 @@ def too_many_layers(layers: int) -> str:
     )
 
 
-def _contents(report: ChangeReport, since: str, since_is_version: bool) -> Iterable[str]:
+def shortened(report: ChangeReport) -> ChangeReport:
+    """`report` with KEPT entries at most: those that were warned of, then where people work, large ones first."""
+    if len(report.entries) <= KEPT:
+        return report
+    told = {finding.path for finding in (*report.secrets, *report.copies)}
+
+    def order(change: Change) -> tuple[bool, int, int, str]:
+        rank = likelihood(change)[0]
+        return not (change.path in told or rank == 0 or is_privileged(change)), rank, -change.size, change.path
+
+    entries = sorted(report.entries, key=order)
+    kept = tuple(sorted(entries[:KEPT], key=lambda change: change.path))
+    return replace(report, entries=kept, unlisted=(*report.unlisted, *_by_directory(entries[KEPT:])))
+
+
+def is_privileged(change: Change) -> bool:
+    """Whether it is a file with a set-user or set-group bit."""
+    return stat.S_ISREG(change.mode) and bool(change.mode & (stat.S_ISUID | stat.S_ISGID))
+
+
+def _by_directory(changes: list[Change]) -> list[Unlisted]:
+    """Counted by the directories that they are in, or by higher ones so that there are DIRECTORIES at most."""
+    parents = [change.path.rpartition("/")[0] for change in changes]
+    for depth in (64, 16, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1, 0):
+        places = ["/".join(parent.split("/", depth + 1)[: depth + 1]) for parent in parents]
+        if len(set(places)) <= DIRECTORIES:
+            break
+    counts, sizes = Counter(places), Counter[str]()
+    for place, change in zip(places, changes, strict=True):
+        sizes[place] += change.size
+    return [Unlisted(place or "/", counts[place], sizes[place]) for place in sorted(counts)]
+
+
+def _found(report: ChangeReport) -> Iterable[str]:
+    """What contents showed."""
+    if report.secrets:
+        yield f"Secrets were found in files: {_listed(_with(report.secrets))}."
+    if report.copies:
+        yield f"Files of the challenge's data were copied: {_listed(_with(report.copies, 'from '))}."
+
+
+def _names(report: ChangeReport, since: str, since_is_version: bool) -> Iterable[str]:
+    """What names, sizes and modes show."""
     there = [change for change in report.entries if change.kind != "removed"]
-    for pattern, what in _SECRETS:
-        found = [c.path for c in there if pattern.search(c.path) and not _PACKAGED.search(c.path)]
-        if found:
-            yield f"There may be {what}: {_names(found)}."
+    seen = {finding.path for finding in report.secrets}
+    by_kind: dict[str, list[str]] = {}
+    for change in there:
+        if change.path not in seen and (kind := kind_of_name(change.path)):
+            by_kind.setdefault(kind, []).append(change.path)
+    for kind, found in by_kind.items():
+        yield f"There may be {kind}: {_listed(found)}."
     if since_is_version:
-        gone = [c.path for c in report.entries if c.kind == "removed" and _is_secret(c.path)]
+        gone = [c.path for c in report.entries if c.kind == "removed" and kind_of_name(c.path)]
         if gone:
-            yield f"Deleted, but still readable in {since} below it: {_names(gone)}."
-    setuid = [c.path for c in there if stat.S_ISREG(c.mode) and c.mode & (stat.S_ISUID | stat.S_ISGID)]
+            yield f"Deleted, but still readable in {since} below it: {_listed(gone)}."
+    setuid = [c.path for c in there if is_privileged(c)]
     if setuid:
-        yield f"There are programs that run as their owner or group (setuid, setgid): {_names(setuid)}."
+        yield f"There are programs that run as their owner or group (setuid, setgid): {_listed(setuid)}."
     large = [f"{c.path} ({amount(c.size)})" for c in there if c.size >= LARGE_FILE]
     if large:
-        yield f"There are very large files: {_names(large)}."
-    if len(report.entries) < report.added + report.changed + report.removed:
-        yield (
-            f"Only {len(report.entries)} of {report.added + report.changed + report.removed} changed paths are listed "
-            "and were looked at."
-        )
+        yield f"There are very large files: {_listed(large)}."
+    total = report.added + report.changed + report.removed
+    if len(report.entries) < total:
+        yield f"Only {len(report.entries)} of {total} changed paths are listed and were looked at."
 
 
-def _is_secret(path: str) -> bool:
-    return not _PACKAGED.search(path) and any(pattern.search(path) for pattern, _ in _SECRETS)
+def _with(findings: Iterable[Finding], word: str = "") -> list[str]:
+    what: dict[str, list[str]] = {}
+    for finding in findings:
+        what.setdefault(finding.path, []).append(finding.what)
+    return [f"{printable(path, 120)} ({word}{printable(', '.join(kinds), 120)})" for path, kinds in what.items()]
 
 
-def _names(paths: list[str]) -> str:
-    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return ", ".join(printable(path, 120) for path in paths[:NAMED]) + more
+def _listed(paths: list[str]) -> str:
+    more = f" and {len(paths) - NAMED:,} more" if len(paths) > NAMED else ""
+    return ", ".join(printable(path, 280) for path in paths[:NAMED]) + more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, astuple, fields
 
 from workspaces.model import (
     Challenge,
@@ -12,6 +12,7 @@ from workspaces.model import (
     ChangeReport,
     Command,
     Event,
+    Finding,
     Forwarding,
     Freeze,
     FreezeMode,
@@ -24,9 +25,11 @@ from workspaces.model import (
     Limits,
     Mount,
     Network,
+    PackageChange,
     Role,
     Snapshot,
     SnapshotState,
+    Unlisted,
     User,
     Workspace,
     WorkspaceState,
@@ -132,19 +135,27 @@ def to_event(row: Row) -> Event:
     return Event(**{**row, "data": json.loads(row["data"])})
 
 
+# Fields of a report that are kept as short lists, since there may be thousands, and what each list holds.
+_LISTED: dict[str, type[Change | Unlisted | Finding | PackageChange]] = {
+    "entries": Change,
+    "unlisted": Unlisted,
+    "secrets": Finding,
+    "copies": Finding,
+    "packages": PackageChange,
+}
+
+
 def changes_json(report: ChangeReport) -> str:
-    """`report` as JSON; its entries as short lists, since there may be thousands."""
-    entries = [[entry.kind, entry.path, entry.size, entry.mode] for entry in report.entries]
-    return json.dumps({**asdict(report), "entries": entries}, separators=(",", ":"))
+    """`report` as JSON."""
+    data = {field.name: getattr(report, field.name) for field in fields(report)}
+    for name in _LISTED:
+        data[name] = [astuple(item) for item in data[name]]
+    return json.dumps(data, separators=(",", ":"))
 
 
 def to_changes(text: str) -> ChangeReport:
+    """The report; one of an earlier release lacks fields, which then are empty."""
     data = json.loads(text)
-    return ChangeReport(
-        **{
-            **data,
-            "entries": tuple(Change(*entry) for entry in data["entries"]),
-            "warnings": tuple(data["warnings"]),
-            "not_captured": tuple(data["not_captured"]),
-        }
-    )
+    for name, kind in _LISTED.items():
+        data[name] = tuple(kind(*item) for item in data.get(name, ()))
+    return ChangeReport(**{**data, "warnings": tuple(data["warnings"]), "not_captured": tuple(data["not_captured"])})
