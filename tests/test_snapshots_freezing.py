@@ -14,7 +14,7 @@ from tests.support.worlds import IMAGE, RUNS, World, memory_world, world
 from workspaces import jobs, snapshots
 from workspaces.commands import named_command
 from workspaces.engine.base import ContainerSpec
-from workspaces.errors import Conflict, NoSpace, NotFound, Refused
+from workspaces.errors import Conflict, EngineError, NoSpace, NotFound, Refused
 from workspaces.lifecycle import LABEL_READ_ONLY
 from workspaces.model import FreezeMode, Frozen, FrozenState, JobKind, JobState, Limits, Network, SnapshotState
 from workspaces.refusals import check_open
@@ -402,3 +402,12 @@ def test_a_full_disk_leaves_no_orphan(world: World, step: str) -> None:
     world.work()
     assert world.store.snapshot(snapshot.id).version == 1
     assert list(world.our_images().values()) == [("als/alice:v1",)]
+
+
+def test_nobody_is_let_into_a_container_that_is_about_to_be_deleted(world: World) -> None:
+    (world.rootfs / "root" / "work").write_text("1")
+    faulty = FaultyEngine(world.engine)
+    faulty.fail("remove", EngineError("It cannot be removed."))
+    assert freeze(world, FreezeMode.READ_ONLY, faulty)["alice"].state is F.FAILED
+    with pytest.raises(Refused, match="not ready yet"):
+        check_open(world.store.challenge("als"), time.time(), read_only=world.workspace.read_only)

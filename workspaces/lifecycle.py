@@ -208,12 +208,13 @@ class Lifecycle:
             workspace = self.store.workspace(workspace_id)
             if image_ref is not None and self.engine.image(image_ref) is None:
                 raise EngineError(f"The image {image_ref} is not on this host; {workspace.ref} was left as it is.")
-            self.store.set_read_only(workspace_id, True)
             if image_ref is not None:
                 self.store.set_workspace_image(workspace_id, image_ref, parent_snapshot_id)
             info = self.engine.container(self.container_name(workspace))
             if info is not None and LABEL_READ_ONLY not in info.labels:
                 self._discard(workspace_id, progress, "made read-only by the organisers")
+            # Last: until then the gateway lets nobody in, who would write into what is deleted.
+            self.store.set_read_only(workspace_id, True)
 
     def unseal(self, workspace_id: int, progress: Progress = ignore) -> None:
         """The next login makes a container that can be written, from what the read-only one was made from."""

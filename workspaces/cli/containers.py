@@ -46,9 +46,7 @@ def show_command(app: App, workspace: str, as_json: bool) -> None:
     click.echo(f"{found.ref}: {found.state} since {when(found.state_at)} {printable(found.state_detail, 500)}".rstrip())
     click.echo(f"members: {', '.join(found.members)}; last login {when(found.last_login_at)}")
     if found.read_only:
-        click.echo(
-            f"frozen with its challenge: it can be read, and not changed, until: challenge thaw {found.challenge}"
-        )
+        click.echo("frozen with its challenge: it can be read, and not changed")
     if found.disk_bytes is not None:
         click.echo(f"its container has written {amount(found.disk_bytes)}, seen {when(found.disk_at)}")
     if found.image:
