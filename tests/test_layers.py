@@ -123,6 +123,9 @@ def unpack(*layers: bytes) -> Files:
                 top = f"{directory}/{name[4:]}".lstrip("/")
                 for path in [top, *under(files, top)]:
                     files.pop(path, None)
+        names = {member.name for member, _ in found}
+        for above in {a for name in names for a in parents(name)} - names:
+            files[above] = Inode(b"5", 0o755, mtime=0)  # as an engine makes one that the layer lacks, on an overlay
         for member, content in found:
             if "/.wh." in f"/{member.name}":
                 continue
