@@ -360,7 +360,9 @@ def test_an_engine_that_died_is_started_again(
 
     engine: Any = Wrapped(world.engine, hook)
     lifecycle = Lifecycle(world.store, engine, world.root / "locks")
-    worker = jobs.Worker(world.store, engine, lifecycle, world.archive, world.root / "locks", revive)
+    worker = jobs.Worker(
+        world.store, engine, lifecycle, world.archive, world.root / "locks", revive, signer=world.signer
+    )
     world.lifecycle.ensure_running(world.id)
     with world.working(worker):
         dead.set()

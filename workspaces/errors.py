@@ -19,6 +19,9 @@
     │   └── GuestProtocolError      it answered what no honest agent answers
     ├── ArchiveError                the archive
     │   └── Corrupt                 a blob whose bytes do not match its digest
+    ├── RegistryError               the registry that versions are pushed to said no
+    │   └── RegistryUnavailable     it does not answer, or not now: worth trying again
+    ├── StatementError              a signed statement that does not hold
     └── HostError                   a prerequisite of this host is missing (`workspaces doctor` tells the fix)
 
 Foreign exceptions (docker, sqlite3, OSError) become one of these in the layer that imports their library.
@@ -117,6 +120,18 @@ class ArchiveError(WorkspacesError):
 
 
 class Corrupt(ArchiveError):
+    pass
+
+
+class RegistryError(WorkspacesError):
+    http_status = 502
+
+
+class RegistryUnavailable(RegistryError):
+    http_status = 503
+
+
+class StatementError(WorkspacesError):
     pass
 
 

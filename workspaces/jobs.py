@@ -25,9 +25,19 @@ from typing import IO
 from workspaces import snapshots
 from workspaces.archive import Archive
 from workspaces.engine.base import Engine, Progress
-from workspaces.errors import Conflict, EngineTimeout, EngineUnavailable, NotFound, StoreError, WorkspacesError
+from workspaces.errors import (
+    Conflict,
+    EngineTimeout,
+    EngineUnavailable,
+    NotFound,
+    RegistryUnavailable,
+    StoreError,
+    WorkspacesError,
+)
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, JobKind, SnapshotState
+from workspaces.provenance import Signer
+from workspaces.registry import Registry
 from workspaces.sampling import Sampler
 from workspaces.store import Store
 
@@ -45,7 +55,7 @@ GRACE_SECONDS = 20.0  # for running jobs to end when the worker is told to
 ABANDON_SECONDS = 5.0  # for them to notice that they should not wait
 MESSAGE_MAX = 1000
 
-AGAIN = (EngineUnavailable, EngineTimeout, StoreError)
+AGAIN = (EngineUnavailable, EngineTimeout, StoreError, RegistryUnavailable)
 
 
 class _Abandoned(BaseException):
@@ -53,7 +63,11 @@ class _Abandoned(BaseException):
 
 
 class Worker:
-    """Runs jobs until told to stop. `revive` starts an engine that died, if that is this program's to do."""
+    """Runs jobs until told to stop.
+
+    `revive` starts an engine that died, if that is this program's to do; `signer` signs what is archived, which then
+    goes to `registry`, if there is one.
+    """
 
     def __init__(
         self,
@@ -63,6 +77,9 @@ class Worker:
         archive: Archive,
         locks: Path,
         revive: Callable[[], None] = lambda: None,
+        *,
+        signer: Signer,
+        registry: Registry | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -70,6 +87,8 @@ class Worker:
         self._archive = archive
         self._locks = locks
         self._revive = revive
+        self._signer = signer
+        self._registry = registry
         self._lock: IO[bytes]
         self._wake = threading.Event()
         self._abandon = threading.Event()
@@ -80,6 +99,8 @@ class Worker:
             JobKind.INSPECT: self._inspect,
             JobKind.COMMIT: self._commit,
             JobKind.ARCHIVE: self._archive_version,
+            JobKind.PUSH: self._push,
+            JobKind.SBOM: self._list_packages,
             JobKind.RESTORE: self._restore,
             JobKind.START: self._start,
             JobKind.STOP: self._stop,
@@ -239,14 +260,40 @@ class Worker:
         return snapshots.commit(self._store, self._engine, self._lifecycle, snapshot.id, progress)
 
     def _archive_version(self, job: Job, progress: Progress) -> str:
-        return snapshots.archive(self._store, self._engine, self._archive, _snapshot(job), progress)
+        return snapshots.archive(
+            self._store,
+            self._engine,
+            self._archive,
+            _snapshot(job),
+            progress,
+            signer=self._signer,
+            pushes=self._registry is not None,
+        )
+
+    def _push(self, job: Job, progress: Progress) -> str:
+        if self._registry is None:
+            raise Conflict("No registry is set.", "Set [registry] url in workspaces.toml, and start the worker again.")
+        return snapshots.push(self._store, self._archive, self._registry, _snapshot(job), progress)
+
+    def _list_packages(self, job: Job, progress: Progress) -> str:
+        pushes = self._registry is not None
+        return snapshots.list_packages(
+            self._store, self._archive, self._signer, _snapshot(job), progress, pushes=pushes
+        )
 
     def _restore(self, job: Job, progress: Progress) -> str:
         snapshot = self._store.snapshot(_snapshot(job))
         if snapshot.workspace_id != job.workspace_id:
             raise Conflict(f"Snapshot {snapshot.id} is one of {snapshot.workspace}, not of {job.workspace}.")
         return snapshots.restore(
-            self._store, self._engine, self._lifecycle, self._archive, snapshot.id, progress, since=job.created_at
+            self._store,
+            self._engine,
+            self._lifecycle,
+            self._archive,
+            snapshot.id,
+            progress,
+            since=job.created_at,
+            registry=self._registry,
         )
 
     def _start(self, job: Job, progress: Progress) -> str:

@@ -29,6 +29,14 @@ class Forwarding(StrEnum):
     X11 = "x11"  # -X, -Y
 
 
+class Sbom(StrEnum):
+    """The form in which the packages of each version of a challenge are listed."""
+
+    NONE = "none"
+    SPDX = "spdx"
+    CYCLONEDX = "cyclonedx"
+
+
 class WorkspaceState(StrEnum):
     """What is known of a workspace's container; the engine is the truth, the store its last sighting."""
 
@@ -54,6 +62,8 @@ class JobKind(StrEnum):
     INSPECT = "inspect"  # list what a requested snapshot would capture
     COMMIT = "commit"
     ARCHIVE = "archive"
+    PUSH = "push"  # an archived version to the registry
+    SBOM = "sbom"  # list what is in an archived version
     RESTORE = "restore"
     START = "start"
     STOP = "stop"
@@ -156,6 +166,7 @@ class Challenge:
     forwarding: tuple[Forwarding, ...] = tuple(Forwarding)
     idle_seconds: float | None = None  # after which a session in which nothing moves ends
     session_seconds: float | None = None  # after which any session ends
+    sbom: Sbom = Sbom.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +242,10 @@ class Snapshot:
     committed_at: float | None = None
     archived_at: float | None = None
     pinned: bool = False  # kept by every rule of retention
+    statement: str | None = None  # signed, a DSSE envelope; made when it is archived
+    registry_ref: str | None = None  # what it was last pushed as, host/repository:vN
+    pushed_at: float | None = None
+    sbom_digest: str | None = None  # of the list's manifest in the archive
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ the state directory by `workspaces init`.
 State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
     workspaces.toml     settings, optional
     workspaces.db       the store
-    keys/               ssh host key, web session key (0600)
+    keys/               ssh host key, web session key, signing key of versions, the registry's password (0600)
     guest/              what every container sees read-only at /dev/workspaces/guest
     archive/            committed images, unless [archive] url says elsewhere
     engine/             the private engine: data, sockets, pid files, logs
@@ -16,7 +16,9 @@ State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +39,13 @@ TABLE: tuple[tuple[str, str, str | int, str], ...] = (
     ("web", "listen", "127.0.0.1:8080", "address and port for the web application"),
     ("web", "url", "", "public https:// address when a proxy stands in front; makes cookies Secure"),
     ("engine", "host", "", f"container engine; empty: {DOCKER_SOCKET} if it answers, else a private one"),
+    ("registry", "url", "", "https://host/prefix of a registry that archived versions are pushed to; empty: none"),
     ("archive", "url", "", "file:///… where committed images are archived; empty: archive/ in the state directory"),
 )
+
+# A repository's name in the OCI distribution specification, and room in its 255 characters for challenge/workspace.
+_PREFIX = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_PREFIX_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Settings:
     engine_host: str
     archive_dir: Path
     gateway_processes: int = 0
+    registry_url: str = ""
 
     @property
     def database(self) -> Path:
@@ -139,7 +147,40 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         web_url=web_url,
         engine_host=values["engine", "host"],
         archive_dir=Path(unquote(archive.path)),
+        registry_url=_registry(path, values["registry", "url"]),
     )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host's name or address is this host's own."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _registry(path: Path, url: str) -> str:
+    """The registry's address, checked: a repository is named `host/prefix/challenge/workspace`."""
+    if not url:
+        return ""
+    name = f"{path}: [registry] url"
+    try:
+        address = urlsplit(url)
+        port_is_right = address.port is None or address.port > 0
+    except ValueError:
+        raise SettingsError(f"{name} is no address: {url!r}.") from None
+    if address.scheme not in ("https", "http") or not address.hostname or not port_is_right or address.query:
+        raise SettingsError(f"{name} must be https://host/prefix, not {url!r}.")
+    if address.scheme == "http" and not is_loopback(address.hostname):
+        raise SettingsError(f"{name} may be http:// for a registry on this host only; use https://.")
+    if address.username is not None or address.fragment:
+        raise SettingsError(f"{name} holds no password.", "User and password belong into keys/registry.json.")
+    prefix = address.path.strip("/")
+    if len(prefix) > _PREFIX_MAX or (prefix and not _PREFIX.fullmatch(prefix)):
+        raise SettingsError(
+            f"{name} has a prefix that no registry takes: {prefix!r}.", "Use lower case, e.g. team/als."
+        )
+    return f"{address.scheme}://{address.netloc}/{prefix}".rstrip("/")
 
 
 def _address(path: Path, name: str, text: str) -> tuple[str, int]:

@@ -3,6 +3,8 @@
     put:  engine's save tar ─► layers, configuration, manifest as blobs ─► one entry more in index.json
     out:  index.json ─► manifest ─► configuration and layers ─► a tar that engines load (tarball.py)
 
+    attach: a document about an image (artifacts.py) ─► its manifest, with the image as subject ─► one entry more
+
     oci-layout · index.json · blobs/sha256/<hex>      the layout, as the OCI image specification has it
     .lock · .tmp/                                     writers one at a time, and their unfinished files
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from workspaces.archive import savetar, tarball
+from workspaces.archive.artifacts import EMPTY, Artifact, Attached, is_artifact, parse_artifact, parse_entries
 from workspaces.archive.blobs import (
     Blobs,
     Descriptor,
@@ -44,6 +47,7 @@ from workspaces.archive.manifest import (
 from workspaces.errors import Conflict, Corrupt, NotFound
 
 MAX_INDEX = 64 << 20  # bytes of index.json: room for 100,000 versions
+MAX_DOCUMENT = 64 << 20  # bytes of a document about an image; a list of its packages has a few million
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,34 @@ class Archive:
                 return self._is_whole(descriptor)
         return False
 
+    def manifest_bytes(self, digest: str) -> bytes:
+        """The manifest of that digest, of an image or of a document about one. Raises NotFound, Corrupt."""
+        return self._blobs.read_json(self._descriptor(digest))
+
+    def blobs_of(self, digest: str) -> tuple[Descriptor, ...]:
+        """What an image's or a document's manifest refers to: configuration, then layers. Raises NotFound, Corrupt."""
+        descriptor = self._descriptor(digest)
+        if descriptor in (attached.manifest for attached in self._attached()):
+            artifact = parse_artifact(self._blobs.read_json(descriptor))
+            return (artifact.empty, artifact.document)
+        manifest, _ = self._manifest(descriptor)
+        return (manifest.config, *manifest.layers)
+
+    def read_blob(self, blob: Descriptor) -> Iterator[bytes]:
+        """One blob in chunks. Raises Corrupt, after the last chunk at the latest, unless it is whole."""
+        return self._blobs.read(blob)
+
+    def attached(self, digest: str) -> dict[str, str]:
+        """The documents about the image of that manifest digest: name → digest of their manifest. Raises Corrupt."""
+        return {found.name: found.manifest.digest for found in self._attached() if found.subject == digest}
+
+    def document(self, digest: str) -> bytes:
+        """The document whose manifest has that digest. Raises NotFound, Corrupt."""
+        artifact = parse_artifact(self.manifest_bytes(digest))
+        if artifact.document.size > MAX_DOCUMENT:
+            raise Corrupt(f"{artifact.document.digest} has {artifact.document.size} bytes, too many for a document.")
+        return b"".join(self._blobs.read(artifact.document))
+
     def docker_tar(self, digest: str, tag: str | None = None) -> Iterator[bytes]:
         """The image as a tar for engines and OCI tools, loaded under `tag` if given.
 
@@ -152,6 +184,13 @@ class Archive:
                 if found != diff_id:
                     wrong = f"{layer.digest} holds another layer." if is_digest(found) else found
                     problems.append(Problem(ref, wrong))
+        for attached in self._attached():
+            try:
+                for blob in self.blobs_of(attached.manifest.digest):
+                    tarball.digest_of(self._blobs.read(blob))
+            except Corrupt as exc:
+                refs = [ref for ref, descriptor in index.items() if descriptor.digest == attached.subject]
+                problems.append(Problem(", ".join(refs), f"{exc.message} It belongs to {attached.name}."))
         return tuple(problems)
 
     # writing
@@ -180,8 +219,24 @@ class Archive:
             manifest = Manifest(self._blobs.add(saved.config), tuple(saved.layers), dict(annotations or {}))
             descriptor = self._blobs.add(manifest.to_bytes())
             index[ref] = descriptor
-            self._write_index(index)
+            self._write_index(index, self._attached())
             return descriptor.digest
+
+    def attach(self, digest: str, name: str, document: bytes) -> str:
+        """Keep a document about the image of that manifest digest, in place of an earlier one of that name.
+
+        Returns the digest of the document's manifest. NotFound when there is no such image, ArchiveError.
+        """
+        with disk_errors(self.root), self._locked():
+            index = self._index()
+            subject = next((found for found in index.values() if found.digest == digest), None)
+            if subject is None:
+                raise NotFound(f"The archive has no image {digest}.", "See: workspaces archive list")
+            artifact = Artifact(name, subject, self._blobs.add(EMPTY), self._blobs.add(document))
+            attached = Attached(name, digest, self._blobs.add(artifact.to_bytes()))
+            others = [found for found in self._attached() if (found.name, found.subject) != (name, digest)]
+            self._write_index(index, [*others, attached])
+            return attached.manifest.digest
 
     def clean(self) -> None:
         """Delete unfinished files of writers that died. A writer that lives has done so itself."""
@@ -264,26 +319,48 @@ class Archive:
         except Corrupt as exc:
             return exc.message
 
+    def _descriptor(self, digest: str) -> Descriptor:
+        for found in (*self._index().values(), *(attached.manifest for attached in self._attached())):
+            if found.digest == digest:
+                return found
+        raise NotFound(f"The archive has no manifest {digest}.", "See: workspaces archive list")
+
     def _index(self) -> dict[str, Descriptor]:
         """Reference → manifest. Raises Corrupt when index.json is damaged."""
+        with self._damage():
+            images = [m for m in self._entries() if not is_artifact(m)]
+            found = {str(m["annotations"][REF_NAME]): Descriptor(m["digest"], m["size"]) for m in images}
+        for ref, descriptor in found.items():
+            if not is_digest(descriptor.digest) or not isinstance(descriptor.size, int):
+                raise Corrupt(f"{self.root / 'index.json'} is damaged at {ref!r}.", "Restore it from a backup.")
+        return found
+
+    def _attached(self) -> tuple[Attached, ...]:
+        """All documents about images. Raises Corrupt when index.json is damaged."""
+        with self._damage():
+            return tuple(parse_entries(self._entries()))
+
+    def _entries(self) -> tuple[dict[str, Any], ...]:
         path = self.root / "index.json"
         try:
             if path.stat().st_size > MAX_INDEX:
                 raise Corrupt(f"{path} is too large.")
-            manifests = json.loads(path.read_bytes())["manifests"]
-            found = {str(m["annotations"][REF_NAME]): Descriptor(m["digest"], m["size"]) for m in manifests}
+            return tuple(json.loads(path.read_bytes())["manifests"])
         except FileNotFoundError:
-            return {}
+            return ()
         except OSError as exc:
             raise Corrupt(f"{path} cannot be read: {exc.strerror}.") from exc
-        except (ValueError, KeyError, TypeError, RecursionError) as exc:
-            raise Corrupt(f"{path} is damaged: {exc!r}.", "Restore it from a backup.") from exc
-        for ref, descriptor in found.items():
-            if not is_digest(descriptor.digest) or not isinstance(descriptor.size, int):
-                raise Corrupt(f"{path} is damaged at {ref!r}.", "Restore it from a backup.")
-        return found
 
-    def _write_index(self, index: Mapping[str, Descriptor]) -> None:
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """What goes wrong where index.json's JSON is not as it should be, as Corrupt."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            path = self.root / "index.json"
+            raise Corrupt(f"{path} is damaged: {exc!r}.", "Restore it from a backup.") from exc
+
+    def _write_index(self, index: Mapping[str, Descriptor], attached: Iterable[Attached]) -> None:
         entries: list[dict[str, Any]] = [
             {
                 "mediaType": MANIFEST_TYPE,
@@ -293,6 +370,7 @@ class Archive:
             }
             for ref, descriptor in index.items()
         ]
+        entries += [found.entry() for found in attached]
         self._replace("index.json", compact({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}))
 
     def _write_layout_file(self) -> None:

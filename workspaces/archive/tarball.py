@@ -9,12 +9,20 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
-from workspaces.archive.blobs import Blobs, Descriptor
+from workspaces.archive.blobs import Descriptor
 from workspaces.archive.manifest import INDEX_TYPE, LAYOUT_FILE, MANIFEST_TYPE, REF_NAME, Manifest, compact
 
 # containerd takes an image's whole name from here; the OCI annotation is only a tag to it
 CONTAINERD_NAME = "io.containerd.image.name"
+
+
+class Blobs(Protocol):
+    """Where blobs come from: an archive's directory, or a registry."""
+
+    def read(self, blob: Descriptor) -> Iterator[bytes]:
+        """The blob in chunks, checked. Raises Corrupt, after the last chunk at the latest, unless it is whole."""
 
 
 def write(blobs: Blobs, descriptor: Descriptor, manifest: Manifest, tag: str | None) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from workspaces.cli.common import App, json_option, pass_app, print_table
+from workspaces.cli.evidence import archive_provenance
 from workspaces.errors import WorkspacesError
 from workspaces.names import amount
 
@@ -14,6 +15,9 @@ from workspaces.names import amount
 @click.group("archive")
 def archive_command() -> None:
     """The archive of committed versions (an OCI image layout)."""
+
+
+archive_command.add_command(archive_provenance)
 
 
 @archive_command.command("list")

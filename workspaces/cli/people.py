@@ -22,7 +22,7 @@ from workspaces.cli.common import (
     when,
 )
 from workspaces.errors import EngineError, InvalidInput, UsageError
-from workspaces.model import Forwarding, Limits, Mount, Network, Role
+from workspaces.model import Forwarding, Limits, Mount, Network, Role, Sbom
 from workspaces.names import amount, check_image, printable, span
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -92,6 +92,7 @@ def _challenge_options(command: Any) -> Any:
         click.option("--closes", help="Last moment of logins; open sessions end then."),
         click.option("--idle", help="End sessions in which nothing moves for so long, e.g. 2h (default never)."),
         click.option("--session", help="End any session after so long, e.g. 12h (default never)."),
+        click.option("--sbom", type=click.Choice([s.value for s in Sbom]), help="List each version's packages."),
     ):
         command = option(command)
     return command
@@ -105,7 +106,7 @@ def _challenge_options(command: Any) -> Any:
 def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: str | None, pids: int | None,
                   network: str | None, mounts: tuple[str, ...], login_user: str | None, forwarding: str | None,
                   opens: str | None, closes: str | None, idle: str | None,
-                  session: str | None) -> None:  # fmt: skip
+                  session: str | None, sbom: str | None) -> None:  # fmt: skip
     """Add a challenge."""
     app.store.add_challenge(
         slug,
@@ -119,6 +120,7 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
         tuple(Forwarding) if forwarding is None else parse_forwarding(forwarding),
         parse_duration(idle),
         parse_duration(session),
+        Sbom(sbom or Sbom.NONE),
         actor=app.actor,
     )
     click.echo(f"Challenge {slug} is there. Add people with: workspaces user add NAME --challenge {slug}")
@@ -139,7 +141,7 @@ def challenge_add(app: App, slug: str, image: str, cpus: float | None, memory: s
 def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, memory: str | None, pids: int | None,
                   network: str | None, mounts: tuple[str, ...], login_user: str | None, forwarding: str | None,
                   opens: str | None, closes: str | None, idle: str | None,
-                  session: str | None) -> None:  # fmt: skip
+                  session: str | None, sbom: str | None) -> None:  # fmt: skip
     """Change a challenge. Containers that exist keep what they were made with until they are reset."""
     changes: dict[str, Any] = {}
     if image:
@@ -162,6 +164,8 @@ def challenge_set(app: App, slug: str, image: str | None, cpus: float | None, me
         changes["idle_seconds"] = parse_duration(idle)
     if session is not None:
         changes["session_seconds"] = parse_duration(session)
+    if sbom is not None:
+        changes["sbom"] = Sbom(sbom)
     if not changes:
         raise UsageError("Nothing to change was named.", "See: workspaces challenge set --help")
     app.store.set_challenge(slug, actor=app.actor, **changes)
@@ -209,6 +213,8 @@ def challenge_show(app: App, slug: str, as_json: bool) -> None:
         "no limit" if limit is None else span(limit) for limit in (challenge.idle_seconds, challenge.session_seconds)
     )
     click.echo(f"sessions: {idle} of idle time, {longest} in all")
+    if challenge.sbom is not Sbom.NONE:
+        click.echo(f"lists each version's packages as {challenge.sbom}")
     for mount in challenge.mounts:
         click.echo(f"read-only data: {mount.source} at {mount.target}")
 

@@ -16,6 +16,7 @@ from workspaces.cli.common import (
     show_progress,
     when,
 )
+from workspaces.cli.evidence import COMMANDS, print_evidence
 from workspaces.errors import Conflict, WorkspacesError
 from workspaces.jobs import Worker
 from workspaces.model import Job, JobKind, JobState, SnapshotState
@@ -25,6 +26,10 @@ from workspaces.names import amount, printable
 @click.group("snapshot")
 def snapshot_command() -> None:
     """Snapshots: request, decide, commit, restore."""
+
+
+for _command in COMMANDS:
+    snapshot_command.add_command(_command)
 
 
 @snapshot_command.command("request")
@@ -87,6 +92,7 @@ def snapshot_show(app: App, id: int, as_json: bool) -> None:
         click.echo(f"image {snapshot.image_ref} {snapshot.image_id}, adds {amount(snapshot.size)}")
     if snapshot.manifest_digest:
         click.echo(f"archived {when(snapshot.archived_at)} as {snapshot.manifest_digest}")
+    print_evidence(app, snapshot)
     if report:
         click.echo(
             f"since {report.since}, as of {when(report.at)}: {report.added} added, {report.changed} changed, "
@@ -171,7 +177,15 @@ def snapshot_restore(app: App, workspace: str, version: str, yes: bool) -> None:
 
 def _finish(app: App, job: Job) -> None:
     """Follow a job and, when it was a commit, the archiving after it; do the work here when no worker runs."""
-    worker = Worker(app.store, app.engine, app.lifecycle, app.archive, app.settings.locks)
+    worker = Worker(
+        app.store,
+        app.engine,
+        app.lifecycle,
+        app.archive,
+        app.settings.locks,
+        signer=app.signer,
+        registry=app.registry,
+    )
     stop, ended = threading.Event(), threading.Event()
     problems: list[Exception] = []
 
@@ -192,12 +206,31 @@ def _finish(app: App, job: Job) -> None:
             for later in app.store.jobs(workspace_id=job.workspace_id, limit=20):
                 if later.kind is JobKind.ARCHIVE and later.snapshot_id == job.snapshot_id:
                     _follow(app, later, ended)
+                    _follow_on(app, later, ended)
                     break
     finally:
         stop.set()
         thread.join()
     if problems:
         raise problems[0]
+
+
+def _follow_on(app: App, archived: Job, ended: threading.Event) -> None:
+    """Follow what comes after archiving; when it fails, the version is there all the same, and that is only told."""
+    followed: set[int] = set()
+    while later := [
+        job
+        for job in app.store.jobs(workspace_id=archived.workspace_id, limit=20)
+        if job.kind in (JobKind.PUSH, JobKind.SBOM)
+        and job.snapshot_id == archived.snapshot_id
+        and job.id not in followed
+    ]:
+        for job in reversed(later):
+            followed.add(job.id)
+            try:
+                _follow(app, job, ended)
+            except WorkspacesError as error:
+                click.echo(f"{job.kind} failed: {error}", err=True)
 
 
 def _follow(app: App, job: Job, ended: threading.Event) -> None:

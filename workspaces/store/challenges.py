@@ -11,14 +11,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Challenge, Forwarding, Limits, Mount, Network
+from workspaces.model import Challenge, Forwarding, Limits, Mount, Network, Sbom
 from workspaces.names import check_image, check_name, printable
 from workspaces.store.connection import Connections, Row
 from workspaces.store.rows import mounts_json, to_challenge
 
 _CHALLENGES = (
     "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at, "
-    "forwarding, idle_seconds, session_seconds FROM challenges"
+    "forwarding, idle_seconds, session_seconds, sbom FROM challenges"
 )
 _LOGIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SESSION_MIN = 60.0
@@ -39,6 +39,7 @@ class Challenges(Connections):
         forwarding: Iterable[Forwarding] = tuple(Forwarding),
         idle_seconds: float | None = None,
         session_seconds: float | None = None,
+        sbom: Sbom = Sbom.NONE,
         *,
         actor: str,
     ) -> Challenge:
@@ -59,6 +60,7 @@ class Challenges(Connections):
             forwarding=tuple(forwarding),
             idle_seconds=idle_seconds,
             session_seconds=session_seconds,
+            sbom=sbom,
         )
         with self._write():
             if self._find("SELECT 1 FROM challenges WHERE slug = ?", [slug]):
@@ -121,6 +123,8 @@ def _columns(**values: Any) -> Row:
             row |= _limits(value)
         elif name == "network":
             row["network"] = Network(value)
+        elif name == "sbom":
+            row["sbom"] = Sbom(value)
         elif name == "mounts":
             row["mounts"] = mounts_json(_mounts(value))
         elif name == "login_user":

@@ -28,7 +28,7 @@ _JOBS = (
     "FROM jobs j JOIN workspaces w ON w.id = j.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
 # These only read the container or work on images: they wait for nothing, and nothing waits for them.
-_UNORDERED = "('inspect', 'archive')"
+_UNORDERED = "('inspect', 'archive', 'push', 'sbom')"
 _TEXT_MAX = 2000
 SYSTEM = "worker"  # the actor of what no person does
 

@@ -248,7 +248,18 @@ def m0003_versions(db: Database) -> None:
     )
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh, m0003_versions)
+def m0007_provenance(db: Database) -> None:
+    """The list of a version's packages, and the challenges that want one."""
+    db.executescript(
+        """
+        ALTER TABLE snapshots ADD COLUMN sbom_digest TEXT;
+        ALTER TABLE challenges ADD COLUMN sbom TEXT NOT NULL DEFAULT 'none'
+            CHECK (sbom IN ('none', 'spdx', 'cyclonedx'));
+        """
+    )
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m0001_tables, m0002_ssh, m0003_versions, m0007_provenance)
 
 
 def _migrations() -> Migrations:

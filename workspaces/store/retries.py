@@ -26,7 +26,7 @@ class Retries(Snapshots):
         """
         with self._write() as db:
             job = self.job(job_id)
-            if job.kind is not JobKind.ARCHIVE:
+            if job.kind not in (JobKind.ARCHIVE, JobKind.PUSH, JobKind.SBOM):
                 self.workspace(job.workspace_id)
             if job.state not in (JobState.FAILED, JobState.CANCELLED):
                 raise Conflict(f"Job {job_id} is {job.state}; only a failed or cancelled one can be retried.")

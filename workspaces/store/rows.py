@@ -20,6 +20,7 @@ from workspaces.model import (
     Mount,
     Network,
     Role,
+    Sbom,
     Snapshot,
     SnapshotState,
     User,
@@ -60,6 +61,7 @@ def to_challenge(row: Row) -> Challenge:
         forwarding=tuple(Forwarding(kind) for kind in json.loads(row["forwarding"])),
         idle_seconds=row["idle_seconds"],
         session_seconds=row["session_seconds"],
+        sbom=Sbom(row["sbom"]),
     )
 
 
