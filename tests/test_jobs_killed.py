@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.faults import Fuse, Killed
+from tests.support.registries import FakeRegistry, MemoryRegistry
+from tests.support.savetar import sha256
 from tests.support.worlds import IMAGE, World, memory_world
-from workspaces import jobs
-from workspaces.model import JobKind, JobState, SnapshotState
+from workspaces import jobs, snapshots
+from workspaces.model import JobKind, JobState, Sbom, SnapshotState
+from workspaces.provenance import BOM_TYPES, SNAPSHOT_TYPE
+from workspaces.registry import Client, Registry
+from workspaces.snapshots import sboms
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 STORE = frozenset(
     {
         "claim_job", "set_changes", "begin_commit", "finish_commit", "finish_archive", "finish_job",
-        "set_workspace_image", "fail_snapshot", "fail_job",
+        "set_workspace_image", "fail_snapshot", "fail_job", "finish_push", "finish_sbom",
     }
 )  # fmt: skip
 ENGINE = frozenset(
@@ -37,7 +44,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_until_killed(world: World, fuse: Fuse) -> None:
     """A worker whose process ends when the fuse blows; or that has nothing left to do."""
     store, engine = fuse.wrap(world.store, STORE), fuse.wrap(world.engine, ENGINE)
-    worker = world.worker(store, engine, fuse.wrap(world.archive, frozenset({"put"})))
+    archive = fuse.wrap(world.archive, frozenset({"put", "attach"}))
+    worker = world.worker(store, engine, archive, fused(world, fuse))
     stop = threading.Event()
 
     def run() -> None:
@@ -54,6 +62,21 @@ def run_until_killed(world: World, fuse: Fuse) -> None:
     worker._lock.close()  # as the kernel does for a dead process
 
 
+def fused(world: World, fuse: Fuse) -> Any:
+    """The world's registry, with the fuse at every request that changes something there."""
+    if world.registry is None:
+        return None
+    registry = world.registry
+
+    class Fused(Registry):
+        @contextmanager
+        def connect(self, repository: str, others: tuple[str, ...] = ()) -> Iterator[Client]:
+            with registry.connect(repository, others) as client:
+                yield fuse.wrap(client, frozenset({"push_blob", "put_manifest"}))
+
+    return Fused(registry.origin, world.root / "keys")
+
+
 def check(world: World, snapshot_id: int) -> None:
     """One version, archived, and nothing else."""
     done = world.store.snapshot(snapshot_id)
@@ -65,6 +88,8 @@ def check(world: World, snapshot_id: int) -> None:
     assert not list((world.archive.root / ".tmp").iterdir())
     assert {job.state for job in world.store.jobs()} == {JobState.DONE}, world.describe()
     assert world.workspace.parent_id == snapshot_id
+    verdict = snapshots.check_version(world.store, world.archive, world.signer.public, done, lambda *_: None)
+    assert verdict.problems == ()
 
 
 def worlds(tmp_path: Path, least: int = 5) -> Iterator[tuple[World, Fuse]]:
@@ -89,6 +114,38 @@ def test_while_it_commits_and_archives(tmp_path: Path) -> None:
         check(world, snapshot.id)
         assert (world.rootfs / "root" / "one").read_text() == "1"
     assert {"begin_commit", "commit", "reconfigure", "finish_commit", "untag", "put", "finish_archive"} <= set(
+        fuse.calls
+    )
+
+
+@pytest.mark.slow
+def test_while_it_signs_lists_packages_and_pushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both documents and the version end in archive and registry, once, and verified."""
+    monkeypatch.setattr(sboms, "find_program", lambda: Path("/bin/syft"))
+    monkeypatch.setattr(sboms, "_run", lambda *_: {"spdxVersion": "SPDX-2.3", "packages": []})
+    for world, fuse in worlds(tmp_path):
+        memory = MemoryRegistry()
+        with FakeRegistry(memory).serving() as fake:
+            world.registry = Registry(fake.url, world.root / "keys")
+            world.store.set_challenge("als", sbom=Sbom.SPDX, actor="test")
+            (world.rootfs / "root" / "one").write_text("1")
+            snapshot = world.approved()
+            run_until_killed(world, fuse)
+            world.work()
+            check(world, snapshot.id)
+        done = world.store.snapshot(snapshot.id)
+        digest = str(done.manifest_digest)
+        assert done.registry_ref == f"{world.registry.host}/als/alice:v1"
+        assert memory.manifests["als/alice", "v1"] == world.archive.manifest_bytes(digest)
+        attached = world.archive.attached(digest)
+        assert attached.keys() == {SNAPSHOT_TYPE, BOM_TYPES[Sbom.SPDX]}
+        listed = json.loads(memory.manifests["als/alice", digest.replace(":", "-")])["manifests"]
+        assert {entry["digest"] for entry in listed} == set(attached.values())
+        for manifest in (digest, *attached.values()):
+            for blob in world.archive.blobs_of(manifest):
+                assert sha256(memory.blobs["als/alice", blob.digest]) == blob.digest
+        assert len(world.store.events(kind="snapshot.pushed")) == 1
+    assert {"put", "attach", "finish_archive", "finish_sbom", "push_blob", "put_manifest", "finish_push"} <= set(
         fuse.calls
     )
 

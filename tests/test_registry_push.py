@@ -1,7 +1,5 @@
 """Versions in a real registry (Debian's docker-registry), read back with its own protocol and with skopeo."""
 
-# ruff: noqa: F811 - fixtures are imported, and then arguments
-
 from __future__ import annotations
 
 import json

@@ -177,9 +177,7 @@ def _registry(path: Path, url: str) -> str:
         raise SettingsError(f"{name} holds no password.", "User and password belong into keys/registry.json.")
     prefix = address.path.strip("/")
     if len(prefix) > _PREFIX_MAX or (prefix and not _PREFIX.fullmatch(prefix)):
-        raise SettingsError(
-            f"{name} has a prefix that no registry takes: {prefix!r}.", "Use lower case, e.g. team/als."
-        )
+        raise SettingsError(f"{name}: no registry takes the prefix {prefix!r}.", "Use lower case, e.g. team/als.")
     return f"{address.scheme}://{address.netloc}/{prefix}".rstrip("/")
 
 

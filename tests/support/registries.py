@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import bcrypt
+
+from tests.support.savetar import sha256
 
 PROGRAM = shutil.which("docker-registry")
 
@@ -140,3 +143,35 @@ def write_credentials(keys: Path, username: str, password: str) -> Path:
 
 def basic(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+class MemoryRegistry:
+    """A rule for FakeRegistry: a registry in memory, as the distribution API has it, as far as pushes need it."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[tuple[str, str], bytes] = {}  # (repository, digest) → bytes
+        self.manifests: dict[tuple[str, str], bytes] = {}  # (repository, tag or digest) → bytes
+
+    def __call__(self, request: Request) -> Answer:
+        url = urlsplit(request.path)
+        query = dict(parse_qsl(url.query))
+        found = re.fullmatch(r"/v2/(.+)/(blobs|manifests)/(.+)", url.path)
+        if found is None:
+            return Answer(404)
+        repository, kind, name = found.groups()
+        if name == "uploads/" and (data := self.blobs.get((query.get("from", ""), query.get("mount", "")))) is not None:
+            self.blobs[repository, query["mount"]] = data
+            return Answer(201)
+        if name == "uploads/":
+            return Answer(202, {"Location": f"/v2/{repository}/blobs/uploads/1?state=x"})
+        if kind == "blobs" and request.method == "PUT":
+            assert query["state"] == "x"
+            assert query["digest"] == sha256(request.body)
+            self.blobs[repository, query["digest"]] = request.body
+            return Answer(201, {"Docker-Content-Digest": query["digest"]})
+        if kind == "manifests" and request.method == "PUT":
+            for reference in (name, sha256(request.body)):
+                self.manifests[repository, reference] = request.body
+            return Answer(201, {"Docker-Content-Digest": sha256(request.body)})
+        data = (self.blobs if kind == "blobs" else self.manifests).get((repository, name))
+        return Answer(404) if data is None else Answer(200, {"Docker-Content-Digest": sha256(data)}, data)

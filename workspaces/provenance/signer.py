@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 from securesystemslib.dsse import Envelope
-from securesystemslib.exceptions import FormatError, VerificationError
+from securesystemslib.exceptions import FormatError, UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from workspaces.errors import HostError, InvalidInput, StatementError
@@ -123,7 +123,7 @@ def open_envelope(data: bytes, key: PublicKey) -> bytes:
         )
     try:
         key.key.verify_signature(envelope.signatures[signers[0]], pae)
-    except VerificationError as exc:
+    except UnverifiedSignatureError as exc:
         raise StatementError(f"The signature of {key.fingerprint} is not of these bytes.") from exc
     return bytes(envelope.payload)
 

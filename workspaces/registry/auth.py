@@ -85,7 +85,7 @@ class Authorization:
                 f"The registry {self._origin} asks for an unknown kind of sign-in: {printable(challenge, 80)!r}."
             ) from None
         if address.scheme != "https" and not plain:
-            raise RegistryError(f"The registry {self._origin} wants the password sent in the clear to {realm[:200]!r}.")
+            raise RegistryError(f"The registry {self._origin} wants the password in the clear at {printable(realm)!r}.")
         query = [("service", parameters["service"])] if "service" in parameters else []
         query += [("scope", scope) for scope in scopes]
         token = self._fetch(

@@ -96,7 +96,7 @@ class Client:
     def manifest(self, reference: str) -> tuple[str, bytes] | None:
         """Digest and bytes of the manifest by tag or digest; None when there is none."""
         url = f"{self._base}/manifests/{quote(reference, safe=':')}"
-        with self._send("GET", url, {"Accept": ACCEPT}, missing=True) as answer:
+        with self._send("GET", url, {"Accept": ACCEPT}, missing=True) as answer, self._failures():
             if answer.status_code == 404:
                 return None
             data = _read(answer, MAX_MANIFEST)
@@ -205,7 +205,7 @@ class Client:
 
     def _token(self, url: str, authorization: str | None) -> bytes:
         headers = {} if authorization is None else {"Authorization": authorization}
-        with self._call("GET", url, headers) as answer:
+        with self._call("GET", url, headers) as answer, self._failures():
             if answer.status_code != 200:
                 raise self._refusal("GET", answer)
             return _read(answer, MAX_SMALL)
@@ -216,6 +216,7 @@ class Client:
         try:
             address = urlsplit(place)
             plain = address.scheme == "http" and self._origin.startswith("http://") and is_loopback(address.hostname)
+            _ = address.port  # ValueError for what is none
         except ValueError:
             raise RegistryError(f"The registry {self._origin} sends to {printable(place)!r}.") from None
         if "Location" not in answer.headers or not address.hostname or not (address.scheme == "https" or plain):
@@ -251,10 +252,12 @@ class Client:
             ) from exc
         except requests.exceptions.Timeout as exc:
             raise RegistryUnavailable(f"The registry {self._origin} does not answer in time.") from exc
-        except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError, OSError) as exc:
+        except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as exc:
             raise RegistryUnavailable(f"The registry {self._origin} is not within reach: {_cause(exc)}.") from exc
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, ValueError) as exc:
             raise RegistryError(f"The registry {self._origin} answers what is no HTTP: {_cause(exc)}.") from exc
+        except OSError as exc:
+            raise RegistryUnavailable(f"The connection to the registry {self._origin} broke: {_cause(exc)}.") from exc
 
 
 class _Body:

@@ -165,7 +165,7 @@ def _layers(archive: Archive, digest: str, diff_ids: tuple[str, ...], progress: 
             if digest_of(inflate(archive.read_blob(blob))) != diff_id:
                 yield f"{blob.digest} holds another layer than {diff_id}."
         except Corrupt as exc:
-            yield exc.message
+            yield exc.message if blob.digest in exc.message else f"{blob.digest}: {exc.message}"
 
 
 def _bom(archive: Archive, key: PublicKey, snapshot: Snapshot) -> Iterator[str]:

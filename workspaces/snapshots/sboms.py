@@ -124,6 +124,8 @@ def _run(program: Path, place: Path, form: Sbom, name: str, progress: Progress) 
     command += ["--source-name", source, "--source-version", version]
     environment = {"PATH": PATH, "HOME": str(place / "work"), "TMPDIR": str(place / "work"), "LC_ALL": "C.UTF-8"}
     environment |= {"SYFT_CHECK_FOR_APP_UPDATE": "false", "GOMEMLIMIT": HEAP, "GOMAXPROCS": "1"}
+    # which file belongs to which package makes SPDX ten times as large
+    environment["SYFT_RELATIONSHIPS_PACKAGE_FILE_OWNERSHIP"] = "false"
     with said.open("wb") as out, complaints.open("wb") as err:
         process = subprocess.Popen(
             command,
