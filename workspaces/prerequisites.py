@@ -89,6 +89,7 @@ TABLE = (
                  lambda: _program("clang")() and _sanitizers(), "test"),
     Prerequisite("chromium", "is the browser that the tests drive", ("chromium",), _program("chromium"), "test"),
     Prerequisite("skopeo", "reads archives independently", ("skopeo",), _program("skopeo"), "test"),
+    Prerequisite("jq", "checks signed statements as the documentation says", ("jq",), _program("jq"), "test"),
     Prerequisite("registry", "is what the tests push versions to", ("docker-registry",),
                  _program("docker-registry"), "test"),
     Prerequisite("putty", "is one of the clients that the tests use", ("putty-tools",),

@@ -26,6 +26,14 @@ def print_evidence(app: App, snapshot: Snapshot) -> None:
         click.echo(f"pushed {when(snapshot.pushed_at)} as {snapshot.registry_ref}")
 
 
+def evidence(app: App, snapshot: Snapshot) -> dict[str, object]:
+    """The same for `--json`: whether the statement was verified, and what is wrong with it."""
+    if snapshot.state is not SnapshotState.ARCHIVED:
+        return {}
+    verdict = snapshots.check_record(app.store, app.signer.public, snapshot)
+    return {"verified": not verdict.problems, "signed_by": verdict.signed_by, "problems": list(verdict.problems)}
+
+
 @click.command("verify")
 @click.argument("id", type=int)
 @pass_app

@@ -16,7 +16,7 @@ from workspaces.cli.common import (
     show_progress,
     when,
 )
-from workspaces.cli.evidence import COMMANDS, print_evidence
+from workspaces.cli.evidence import COMMANDS, evidence, print_evidence
 from workspaces.errors import Conflict, WorkspacesError
 from workspaces.jobs import Worker
 from workspaces.model import Job, JobKind, JobState, SnapshotState
@@ -78,7 +78,7 @@ def snapshot_show(app: App, id: int, as_json: bool) -> None:
     snapshot = app.store.snapshot(id)
     report = app.store.changes(id)
     if as_json:
-        print_json({**plain(snapshot), "changes": plain(report)})
+        print_json({**plain(snapshot), **evidence(app, snapshot), "changes": plain(report)})
         return
     version = f" v{snapshot.version}" if snapshot.version else ""
     click.echo(f"#{snapshot.id} {snapshot.workspace}{version}: {snapshot.state}")
