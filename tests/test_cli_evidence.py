@@ -126,6 +126,26 @@ def test_a_registry_that_fails_does_not_fail_the_version(ready: Run, tmp_path: P
     assert "registry.json must hold" in ran.err
 
 
+def test_a_registry_that_is_down_is_not_waited_for(ready: Run, tmp_path: Path) -> None:
+    (tmp_path / "home" / "workspaces.toml").write_text('[registry]\nurl = "http://127.0.0.1:9/team"\n')
+    assert ready("start", "alice").status == 0
+    ran = ready("snapshot", "commit", "alice", "-m", "first")
+    assert ran.status == 0
+    assert "Connection refused" in ran.err
+    assert "The worker tries it again." in ran.err
+    [push] = [job for job in ready("job", "list", "--json").json if job["kind"] == "push"]  # type: ignore[attr-defined]
+    assert (push["state"], push["attempts"]) == ("queued", 1)
+
+
+def test_a_key_that_is_damaged_hides_nothing_else(archived: Run, tmp_path: Path) -> None:
+    (tmp_path / "home" / "keys" / "provenance").write_text("nonsense")
+    ran = archived("snapshot", "show", "1")
+    assert ran.status == 0
+    assert "statement: NOT VERIFIED: The signing key" in ran.out
+    assert "message: first" in ran.out
+    assert archived("snapshot", "verify", "1").status == 1
+
+
 def test_packages(ready: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sboms, "_run", lambda *_: {"spdxVersion": "SPDX-2.3", "packages": [{"name": "h\x9bello"}]})
     assert ready("challenge", "set", "als", "--sbom", "spdx").status == 0

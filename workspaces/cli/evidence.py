@@ -9,7 +9,7 @@ import click
 
 from workspaces import snapshots
 from workspaces.cli.common import App, pass_app, show_progress, when
-from workspaces.errors import Conflict, SettingsError, WorkspacesError
+from workspaces.errors import Conflict, HostError, SettingsError, WorkspacesError
 from workspaces.model import JobKind, Snapshot, SnapshotState
 from workspaces.names import printable
 from workspaces.provenance import PublicKey
@@ -19,7 +19,7 @@ def print_evidence(app: App, snapshot: Snapshot) -> None:
     """The lines of `snapshot show` about statement, list of packages and registry; for what is archived."""
     if snapshot.state is not SnapshotState.ARCHIVED:
         return
-    click.echo(f"statement: {snapshots.check_record(app.store, app.signer.public, snapshot)}")
+    click.echo(f"statement: {_verdict(app, snapshot)}")
     if snapshot.sbom_digest:
         click.echo(f"packages are listed in {snapshot.sbom_digest}: workspaces snapshot sbom {snapshot.id}")
     if snapshot.registry_ref:
@@ -30,7 +30,7 @@ def evidence(app: App, snapshot: Snapshot) -> dict[str, object]:
     """The same for `--json`: whether the statement was verified, and what is wrong with it."""
     if snapshot.state is not SnapshotState.ARCHIVED:
         return {}
-    verdict = snapshots.check_record(app.store, app.signer.public, snapshot)
+    verdict = _verdict(app, snapshot)
     return {"verified": not verdict.problems, "signed_by": verdict.signed_by, "problems": list(verdict.problems)}
 
 
@@ -112,6 +112,14 @@ def archive_provenance(app: App, image: str, key: Path | None) -> None:
 
 
 COMMANDS = (snapshot_verify, snapshot_statement, snapshot_key, snapshot_sbom, snapshot_push)
+
+
+def _verdict(app: App, snapshot: Snapshot) -> snapshots.Verdict:
+    """What can be said of its statement; also when this host's key cannot be read."""
+    try:
+        return snapshots.check_record(app.store, app.signer.public, snapshot)
+    except HostError as error:
+        return snapshots.Verdict("", (error.message,))
 
 
 def _archived(app: App, id: int) -> Snapshot:

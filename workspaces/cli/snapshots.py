@@ -216,7 +216,7 @@ def _finish(app: App, job: Job) -> None:
 
 
 def _follow_on(app: App, archived: Job, ended: threading.Event) -> None:
-    """Follow what comes after archiving; when it fails, the version is there all the same, and that is only told."""
+    """Follow what comes after archiving. When it fails, the version is there all the same, so that is only told."""
     followed: set[int] = set()
     while later := [
         job
@@ -228,15 +228,20 @@ def _follow_on(app: App, archived: Job, ended: threading.Event) -> None:
         for job in reversed(later):
             followed.add(job.id)
             try:
-                _follow(app, job, ended)
+                _follow(app, job, ended, retries=False)
             except WorkspacesError as error:
                 click.echo(f"{job.kind} failed: {error}", err=True)
 
 
-def _follow(app: App, job: Job, ended: threading.Event) -> None:
-    """Show a job's progress until it is over, or until `ended` says that nobody works on it any more."""
+def _follow(app: App, job: Job, ended: threading.Event, *, retries: bool = True) -> None:
+    """Show a job's progress until it is over, or until `ended` says that nobody works on it any more.
+
+    Without `retries` it is not waited for once it is to be tried again later.
+    """
     said = ""
     while job.state in (JobState.QUEUED, JobState.RUNNING):
+        if not retries and job.state is JobState.QUEUED and job.attempts:
+            raise WorkspacesError(f"{job.error} The worker tries it again.", f"See: workspaces job show {job.id}")
         if job.message and job.message != said:
             show_progress(job.message, job.progress)
             said = job.message
