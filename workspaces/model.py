@@ -72,6 +72,10 @@ class JobKind(StrEnum):
     REMOVE = "remove"
 
 
+# These need the version only: they go on when its workspace is removed.
+OF_VERSIONS = (JobKind.ARCHIVE, JobKind.PUSH, JobKind.SBOM)
+
+
 class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

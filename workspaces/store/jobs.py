@@ -16,7 +16,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from workspaces.errors import Conflict, NotFound
-from workspaces.model import Job, JobKind, JobState
+from workspaces.model import OF_VERSIONS, Job, JobKind, JobState
 from workspaces.store.events import Events
 from workspaces.store.rows import to_job
 from workspaces.store.workspaces import Workspaces
@@ -45,7 +45,7 @@ class Jobs(Workspaces, Events):
     ) -> Job:
         """Queue work for the worker. An equal one that is queued already is returned instead. NotFound."""
         with self._write():
-            ref = self.workspace(workspace_id).ref
+            ref = self._ref(workspace_id) if kind in OF_VERSIONS else self.workspace(workspace_id).ref
             if snapshot_id is not None and not self._find("SELECT 1 FROM snapshots WHERE id = ?", [snapshot_id]):
                 raise NotFound(f"There is no snapshot {snapshot_id}.")
             told = _arguments(arguments)
@@ -156,6 +156,14 @@ class Jobs(Workspaces, Events):
         """Queue what a killed worker left running; returns how many. Only the one worker calls it, at its start."""
         with self._write() as db:
             return db.execute("UPDATE jobs SET state = 'queued', not_before = 0 WHERE state = 'running'").rowcount
+
+    def _ref(self, workspace_id: int) -> str:
+        """The `challenge/name` of a workspace, also of a removed one. NotFound."""
+        sql = (
+            "SELECT c.slug || '/' || w.name AS ref FROM workspaces w JOIN challenges c ON c.id = w.challenge_id "
+            "WHERE w.id = ?"
+        )
+        return str(self._one(sql, [workspace_id], "There is no such workspace.")["ref"])
 
     def _queue(
         self,
