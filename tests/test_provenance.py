@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.worlds import World, world
@@ -434,6 +434,7 @@ def test_any_envelope_is_opened_or_refused_in_a_sentence(key: PublicKey, text: s
 
 
 @given(JSON, JSON)
+@example({}, {"": None})
 def test_two_statements_are_equal_or_differ(one: Any, two: Any) -> None:
     def statement(predicate: Any) -> bytes:
         return json.dumps({"_type": "https://in-toto.io/Statement/v1", "predicate": predicate}).encode()

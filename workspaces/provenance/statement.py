@@ -31,6 +31,7 @@ SNAPSHOT_TYPE = "urn:container-workspaces:snapshot:v1"
 # as the in-toto attestation framework names them
 BOM_TYPES = {Sbom.SPDX: "https://spdx.dev/Document", Sbom.CYCLONEDX: "https://cyclonedx.org/bom"}
 _TOLD = 120  # characters of a differing value that are shown
+_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def differences(signed: bytes, expected: bytes) -> tuple[str, ...]:
 def _compare(path: str, signed: Any, expected: Any) -> Iterator[str]:
     if isinstance(signed, dict) and isinstance(expected, dict):
         for name in sorted({*signed, *expected}):
-            yield from _compare(f"{path}.{name}" if path else name, signed.get(name), expected.get(name))
+            mine, theirs = signed.get(name, _ABSENT), expected.get(name, _ABSENT)
+            yield from _compare(f"{path}.{name}" if path else name, mine, theirs)
     elif isinstance(signed, list) and isinstance(expected, list) and len(signed) == len(expected):
         for index, (mine, theirs) in enumerate(zip(signed, expected, strict=True)):
             yield from _compare(f"{path}[{index}]", mine, theirs)
@@ -104,7 +106,7 @@ def _compare(path: str, signed: Any, expected: Any) -> Iterator[str]:
 
 
 def _told(value: Any) -> str:
-    return printable(json.dumps(value, ensure_ascii=False), _TOLD)
+    return "nothing" if value is _ABSENT else printable(json.dumps(value, ensure_ascii=False), _TOLD)
 
 
 def _statement(snapshot: Snapshot, manifest_digest: str, kind: str, predicate: Mapping[str, Any]) -> bytes:
