@@ -57,14 +57,14 @@ def test_prune_shows_then_does_and_gc_frees(versions: Run, tmp_path: Path) -> No
     assert refused.status == 1
     assert "als/alice v2 was pruned on" in refused.err
     found: Any = versions("archive", "gc", "--json").json
-    assert len(found["blobs"]) == 3
-    assert "3 blobs, " in versions("archive", "gc").out
+    assert len(found["blobs"]) == 5
+    assert "5 blobs, " in versions("archive", "gc").out
     assert "workspaces archive gc --delete" in versions("archive", "gc").out
     deleted = versions("archive", "gc", "--delete").out
     assert deleted.splitlines()[-1].endswith(": deleted")
     events: Any = versions("audit", "list", "--json").json
     kinds = [event["kind"] for event in events]
-    assert kinds.count("archive.deleted") == 3
+    assert kinds.count("archive.deleted") == 5
     assert {event["data"]["what"] for event in events if event["kind"] == "archive.deleted"} == {
         blob["digest"] for blob in found["blobs"]
     }
@@ -120,7 +120,7 @@ def test_an_encrypted_archive(ready: Run, engine: MemoryEngine, tmp_path: Path) 
     file = tmp_path / "identity"
     file.write_text(f"{identity}\n")
     file.chmod(0o600)
-    assert ready("archive", "verify", "--identity", str(file)).out.splitlines() == ["4 blobs are there and whole."]
+    assert ready("archive", "verify", "--identity", str(file)).out.splitlines() == ["7 blobs are there and whole."]
     ran = ready("archive", "export", "als/alice:v1", str(tmp_path / "out.tar"), "--identity", str(file))
     assert ran.status == 0, ran.err
     [version] = [image for image in engine.images() if "als/alice:v1" in image.refs]

@@ -15,6 +15,7 @@ from workspaces.engine.base import ContainerSpec
 from workspaces.engine.memory import MemoryEngine
 from workspaces.jobs import Worker
 from workspaces.model import FreezeMode, FrozenState, JobState, Limits, Network, SnapshotState
+from workspaces.provenance import Signer
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,8 @@ def test_two_hundred_at_once_while_people_log_in(stage: GatewayStage) -> None:
     assert alice.run("true").returncode == 0
     fill(stage)
     archive = Archive(stage.home / "archive")
-    worker = Worker(stage.store, stage.engine, stage.lifecycle, archive, stage.home / "locks")
+    signer = Signer(stage.home / "keys")
+    worker = Worker(stage.store, stage.engine, stage.lifecycle, archive, stage.home / "locks", signer=signer)
     stop = threading.Event()
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.faults import Fuse, Killed, Wrapped
+from tests.support.registries import FakeRegistry, MemoryRegistry
+from tests.support.savetar import sha256
 from tests.support.worlds import IMAGE, World, memory_world
-from workspaces import jobs
-from workspaces.model import FreezeMode, Job, JobKind, JobState, SnapshotState
-from workspaces.snapshots import layering
+from workspaces import jobs, snapshots
+from workspaces.model import FreezeMode, Job, JobKind, JobState, Sbom, SnapshotState
+from workspaces.provenance import BOM_TYPES, SNAPSHOT_TYPE
+from workspaces.registry import Client, Registry
+from workspaces.snapshots import layering, sboms
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -23,7 +28,7 @@ STORE = frozenset(
     {
         "claim_job", "set_changes", "begin_commit", "finish_commit", "finish_archive", "finish_job",
         "set_workspace_image", "fail_snapshot", "fail_job", "stop_job", "take_snapshot", "finish_frozen",
-        "set_read_only", "set_paused", "add_notice", "begin_due_freezes",
+        "set_read_only", "set_paused", "add_notice", "begin_due_freezes", "finish_push", "finish_sbom",
     }
 )  # fmt: skip
 ENGINE = frozenset(
@@ -53,7 +58,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_until_killed(world: World, fuse: Fuse, engine: Any = None, done: Callable[[], bool] = lambda: True) -> None:
     """A worker whose process ends when the fuse blows; or that is `done` and has nothing left to do."""
     store, engine = fuse.wrap(world.store, STORE), fuse.wrap(engine or world.engine, ENGINE)
-    worker = world.worker(store, engine, fuse.wrap(world.archive, frozenset({"put"})))
+    archive = fuse.wrap(world.archive, frozenset({"put", "attach"}))
+    worker = world.worker(store, engine, archive, fused(world, fuse))
     stop = threading.Event()
 
     def run() -> None:
@@ -70,6 +76,21 @@ def run_until_killed(world: World, fuse: Fuse, engine: Any = None, done: Callabl
     worker._lock.close()  # as the kernel does for a dead process
 
 
+def fused(world: World, fuse: Fuse) -> Any:
+    """The world's registry, with the fuse at every request that changes something there."""
+    if world.registry is None:
+        return None
+    registry = world.registry
+
+    class Fused(Registry):
+        @contextmanager
+        def connect(self, repository: str, others: tuple[str, ...] = ()) -> Iterator[Client]:
+            with registry.connect(repository, others) as client:
+                yield fuse.wrap(client, frozenset({"push_blob", "put_manifest"}))
+
+    return Fused(registry.origin, world.root / "keys")
+
+
 def check(world: World, snapshot_id: int, done: tuple[JobState, ...] = (JobState.DONE,)) -> None:
     """One version, archived, and nothing else."""
     found = world.store.snapshot(snapshot_id)
@@ -81,6 +102,8 @@ def check(world: World, snapshot_id: int, done: tuple[JobState, ...] = (JobState
     assert not list((world.archive.root / ".tmp").iterdir())
     assert {job.state for job in world.store.jobs()} <= set(done), world.describe()
     assert world.workspace.parent_id == snapshot_id
+    verdict = snapshots.check_version(world.store, world.archive, world.signer.public, found, lambda *_: None)
+    assert verdict.problems == ()
 
 
 def worlds(tmp_path: Path, least: int = 5) -> Iterator[tuple[World, Fuse]]:
@@ -133,6 +156,37 @@ def test_while_it_commits_a_second_version(tmp_path: Path, merged: bool, monkeyp
         assert {path.suffix for path in (world.root / "layers").iterdir()} == {".index"}
         assert {job.state for job in world.store.jobs()} == {JobState.DONE}, world.describe()
     assert {"commit", "assemble", "finish_commit", "untag", "put"} <= set(fuse.calls)
+
+
+def test_while_it_signs_lists_packages_and_pushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both documents and the version end in archive and registry, once, and verified."""
+    monkeypatch.setattr(sboms, "find_program", lambda: Path("/bin/syft"))
+    monkeypatch.setattr(sboms, "_run", lambda *_: {"spdxVersion": "SPDX-2.3", "packages": []})
+    for world, fuse in worlds(tmp_path):
+        memory = MemoryRegistry()
+        with FakeRegistry(memory).serving() as fake:
+            world.registry = Registry(fake.url, world.root / "keys")
+            world.store.set_challenge("als", sbom=Sbom.SPDX, actor="test")
+            (world.rootfs / "root" / "one").write_text("1")
+            snapshot = world.approved()
+            run_until_killed(world, fuse)
+            world.work()
+            check(world, snapshot.id)
+        done = world.store.snapshot(snapshot.id)
+        digest = str(done.manifest_digest)
+        assert done.registry_ref == f"{world.registry.host}/als/alice:v1"
+        assert memory.manifests["als/alice", "v1"] == world.archive.manifest_bytes(digest)
+        attached = world.archive.attached(digest)
+        assert attached.keys() == {SNAPSHOT_TYPE, BOM_TYPES[Sbom.SPDX]}
+        listed = json.loads(memory.manifests["als/alice", digest.replace(":", "-")])["manifests"]
+        assert {entry["digest"] for entry in listed} == set(attached.values())
+        for manifest in (digest, *attached.values()):
+            for blob in world.archive.blobs_of(manifest):
+                assert sha256(memory.blobs["als/alice", blob.digest]) == blob.digest
+        assert len(world.store.events(kind="snapshot.pushed")) == 1
+    assert {"put", "attach", "finish_archive", "finish_sbom", "push_blob", "put_manifest", "finish_push"} <= set(
+        fuse.calls
+    )
 
 
 @pytest.mark.slow

@@ -375,7 +375,9 @@ def test_an_engine_that_died_is_started_again(
 
     engine: Any = Wrapped(world.engine, hook)
     lifecycle = Lifecycle(world.store, engine, world.root / "locks")
-    worker = jobs.Worker(world.store, engine, lifecycle, world.archive, world.root / "locks", revive)
+    worker = jobs.Worker(
+        world.store, engine, lifecycle, world.archive, world.root / "locks", revive, signer=world.signer
+    )
     world.lifecycle.ensure_running(world.id)
     with world.working(worker):
         dead.set()
@@ -538,7 +540,7 @@ def test_places_and_kinds_are_bounded_and_one_place_is_kept(world: World) -> Non
     gate = Gate()
     worker = Worker(
         world.store, gate.wrap(world.engine, "remove"), world.lifecycle, world.archive, world.root / "locks",
-        places=3, at_once={JobKind.REMOVE: 1},
+        signer=world.signer, places=3, at_once={JobKind.REMOVE: 1},
     )  # fmt: skip
     worker._lifecycle = Lifecycle(world.store, worker._engine, world.root / "locks")
     for space in spaces[:2]:

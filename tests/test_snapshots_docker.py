@@ -153,12 +153,14 @@ from workspaces import jobs
 from workspaces.archive import Archive
 from workspaces.engine.dockerd import DockerEngine
 from workspaces.lifecycle import Lifecycle
+from workspaces.provenance import Signer
 from workspaces.store import Store
 root, host, guest_dir = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 store = Store.open(root / "workspaces.db")
 engine = DockerEngine(host, guest_dir, store.instance)
 lifecycle = Lifecycle(store, engine, root / "locks")
-jobs.main(jobs.Worker(store, engine, lifecycle, Archive(root / "archive"), root / "locks"))
+archive, signer = Archive(root / "archive"), Signer(root / "keys")
+jobs.main(jobs.Worker(store, engine, lifecycle, archive, root / "locks", signer=signer))
 """
 
 

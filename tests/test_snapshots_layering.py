@@ -39,7 +39,7 @@ def commit(world: World, engine: object = None) -> tuple[Snapshot, str]:
 
 
 def archive(world: World, version: Snapshot) -> None:
-    snapshots.archive(world.store, world.engine, world.archive, version.id, quiet)
+    snapshots.archive(world.store, world.engine, world.archive, version.id, quiet, signer=world.signer, pushes=False)
 
 
 def files(world: World, version: Snapshot) -> dict[str, tuple[int, bytes | str]]:

@@ -37,7 +37,7 @@ def commit(world: World, snapshot_id: int, engine: Any = None) -> str:
 
 
 def archive(world: World, snapshot_id: int) -> str:
-    return snapshots.archive(world.store, world.engine, world.archive, snapshot_id, quiet)
+    return snapshots.archive(world.store, world.engine, world.archive, snapshot_id, quiet, signer=world.signer)
 
 
 def restore(world: World, snapshot_id: int, since: float | None = None) -> str:

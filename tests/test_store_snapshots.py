@@ -73,6 +73,41 @@ def test_the_whole_way(store: Store, alice: int) -> None:
     assert (second.version, second.parent_id) == (2, asked.id)
 
 
+def test_what_comes_after_archiving_is_queued_with_it(store: Store, alice: int) -> None:
+    number = commit(store, alice)
+    with pytest.raises(Conflict, match="is committed already"):
+        store.finish_push(number, "r/x:v1")
+    with pytest.raises(Conflict, match="is committed already"):
+        store.finish_sbom(number, "sha256:s")
+    for _ in range(2):  # a repeat changes nothing
+        kept = store.finish_archive(number, "sha256:m", "signed", [JobKind.SBOM, JobKind.PUSH])
+        assert (kept.state, kept.statement) == (S.ARCHIVED, "signed")
+        assert kinds(store)[-2:] == [(JobKind.SBOM, number), (JobKind.PUSH, number)]
+    for _ in range(2):
+        listed = store.finish_sbom(number, "sha256:s", [JobKind.PUSH])
+        assert listed.sbom_digest == "sha256:s"
+    assert [kind for kind, _ in kinds(store)].count(JobKind.PUSH) == 2
+    assert store.pushed(10) == []
+    pushed = [store.finish_push(number, "r/x:v1") for _ in range(2)]
+    assert pushed[0] == pushed[1]
+    assert (pushed[0].registry_ref, pushed[0].pushed_at is None) == ("r/x:v1", False)
+    assert store.pushed(10) == [pushed[0]]
+    assert [event.kind for event in store.events(limit=2)] == ["snapshot.pushed", "snapshot.sbom"]
+
+
+def test_pushes_go_on_for_a_workspace_that_was_removed(store: Store, alice: int) -> None:
+    number = commit(store, alice)
+    store.finish_archive(number, "sha256:m", "signed", [JobKind.PUSH])
+    push = next(job for job in store.jobs() if job.kind is JobKind.PUSH)
+    store.remove_workspace(alice, actor="chief")
+    assert store.job(push.id).state is JobState.QUEUED
+    store.cancel_job(push.id, actor="chief")
+    assert store.retry_job(push.id, actor="chief").state is JobState.QUEUED
+    assert store.add_job(JobKind.SBOM, alice, actor="chief", snapshot_id=number).state is JobState.QUEUED
+    with pytest.raises(NotFound):
+        store.add_job(JobKind.RESTORE, alice, actor="chief", snapshot_id=number)
+
+
 def test_rejecting_and_withdrawing(store: Store, alice: int) -> None:
     first = request(store, alice)
     with pytest.raises(InvalidInput):

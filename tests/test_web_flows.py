@@ -65,6 +65,9 @@ def test_request_approve_commit_restore(web: Web) -> None:
     web.store.finish_job(job.id, "committed")
     assert "v1" in text(alice.get("/me").text)
     assert "1.2 MiB" in text(alice.get("/me").text)
+    web.store.finish_archive(request.id, "sha256:3")
+    web.store.finish_push(request.id, "registry.example/als/alice:v1")
+    assert "Registry registry.example/als/alice:v1" in text(chief.get(f"/admin/snapshots/{request.id}").text)
 
     page = chief.get(f"/admin/snapshots/{request.id}/restore")
     assert "What is lost" in page.text

@@ -20,6 +20,9 @@
     ├── ArchiveError                the archive
     │   ├── ArchiveUnavailable      it does not answer now; the same may work later
     │   └── Corrupt                 a blob whose bytes do not match its digest
+    ├── RegistryError               the registry that versions are pushed to said no
+    │   └── RegistryUnavailable     it does not answer, or not now: worth trying again
+    ├── StatementError              a signed statement that does not hold
     └── HostError                   a prerequisite of this host is missing (`workspaces doctor` tells the fix)
 
 Foreign exceptions (docker, sqlite3, OSError) become one of these in the layer that imports their library.
@@ -122,6 +125,18 @@ class ArchiveUnavailable(ArchiveError):
 
 
 class Corrupt(ArchiveError):
+    pass
+
+
+class RegistryError(WorkspacesError):
+    http_status = 502
+
+
+class RegistryUnavailable(RegistryError):
+    http_status = 503
+
+
+class StatementError(WorkspacesError):
     pass
 
 

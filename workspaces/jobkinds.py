@@ -46,5 +46,7 @@ KINDS: Mapping[JobKind, Kind] = {
     JobKind.FREEZE: Kind(40, 2, 4 * HOUR, 30 * MINUTE),
     JobKind.THAW: Kind(40, 2, HOUR, 15 * MINUTE),
     JobKind.ARCHIVE: Kind(20, 1, 12 * HOUR, 5 * MINUTE, ordered=False),
+    JobKind.PUSH: Kind(15, 1, 12 * HOUR, 5 * MINUTE, ordered=False),
+    JobKind.SBOM: Kind(10, 1, HOUR, 30 * MINUTE, ordered=False),
 }
 UNORDERED = tuple(kind for kind, rule in KINDS.items() if not rule.ordered)

@@ -38,6 +38,7 @@ from workspaces.errors import (
     EngineTimeout,
     EngineUnavailable,
     NotFound,
+    RegistryUnavailable,
     StoreError,
     WorkspacesError,
 )
@@ -46,6 +47,8 @@ from workspaces.jobkinds import KINDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, JobKind, SnapshotState
+from workspaces.provenance import Signer
+from workspaces.registry import Registry
 from workspaces.sampling import Sampler
 from workspaces.store import Store
 
@@ -63,14 +66,14 @@ ABANDON_SECONDS = 5.0  # for them to notice that they should not wait
 LOST_SECONDS = 60.0  # past the longest time of its kind, a thread is written off
 MESSAGE_MAX = 1000
 
-AGAIN = (EngineUnavailable, EngineTimeout, StoreError, ArchiveUnavailable)
+AGAIN = (EngineUnavailable, EngineTimeout, StoreError, ArchiveUnavailable, RegistryUnavailable)
 
 
 class Worker:
     """Runs jobs until told to stop: `places` at once, of a kind no more than `at_once` says (0: all places).
 
     `revive` starts an engine that died, if that is this program's to do; `deliver` runs in a thread until it is told
-    to stop.
+    to stop; `signer` signs what is archived, which then goes to `registry`, if there is one.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class Worker:
         locks: Path,
         revive: Callable[[], None] = lambda: None,
         *,
+        signer: Signer,
+        registry: Registry | None = None,
         places: int = PLACES,
         at_once: Mapping[JobKind, int] | None = None,
         deliver: Callable[[threading.Event], None] | None = None,
@@ -96,6 +101,8 @@ class Worker:
         self._places = places
         self._at_once = {kind: rule.at_once for kind, rule in KINDS.items()} | dict(at_once or {})
         self._deliver = deliver
+        self._signer = signer
+        self._registry = registry
         self._lock: IO[bytes]
         self._wake = threading.Event()
         self._abandon = threading.Event()
@@ -106,6 +113,8 @@ class Worker:
             JobKind.INSPECT: self._inspect,
             JobKind.COMMIT: self._commit,
             JobKind.ARCHIVE: self._archive_version,
+            JobKind.PUSH: self._push,
+            JobKind.SBOM: self._list_packages,
             JobKind.RESTORE: self._restore,
             JobKind.START: self._start,
             JobKind.STOP: self._stop,
@@ -357,13 +366,36 @@ class Worker:
         return snapshots.commit(self._store, self._engine, self._lifecycle, snapshot.id, progress, self._shelf)
 
     def _archive_version(self, job: Job, progress: Progress) -> str:
-        return snapshots.archive(self._store, self._engine, self._archive, _snapshot(job), progress)
+        return snapshots.archive(
+            self._store,
+            self._engine,
+            self._archive,
+            _snapshot(job),
+            progress,
+            signer=self._signer,
+            pushes=self._registry is not None,
+        )
+
+    def _push(self, job: Job, progress: Progress) -> str:
+        if self._registry is None:
+            raise Conflict("No registry is set.", "Set [registry] url in workspaces.toml, and start the worker again.")
+        return snapshots.push(self._store, self._archive, self._registry, _snapshot(job), progress)
+
+    def _list_packages(self, job: Job, progress: Progress) -> str:
+        pushes = self._registry is not None
+        return snapshots.list_packages(
+            self._store, self._archive, self._signer, _snapshot(job), progress, pushes=pushes
+        )
 
     def _restore(self, job: Job, progress: Progress) -> str:
-        return snapshots.restore(self._store, self._engine, self._lifecycle, self._archive, job, progress, self._shelf)
+        return snapshots.restore(
+            self._store, self._engine, self._lifecycle, self._archive, job, progress, self._shelf, self._registry
+        )
 
     def _freeze(self, job: Job, progress: Progress) -> str:
-        return snapshots.freeze(self._store, self._engine, self._lifecycle, self._archive, job, progress, self._shelf)
+        return snapshots.freeze(
+            self._store, self._engine, self._lifecycle, self._archive, job, progress, self._shelf, self._registry
+        )
 
     def _thaw(self, job: Job, progress: Progress) -> str:
         return snapshots.thaw(self._lifecycle, job, progress)

@@ -29,6 +29,14 @@ class Forwarding(StrEnum):
     X11 = "x11"  # -X, -Y
 
 
+class Sbom(StrEnum):
+    """The form in which the packages of each version of a challenge are listed."""
+
+    NONE = "none"
+    SPDX = "spdx"
+    CYCLONEDX = "cyclonedx"
+
+
 class WorkspaceState(StrEnum):
     """What is known of a workspace's container; the engine is the truth, the store its last sighting."""
 
@@ -72,6 +80,8 @@ class JobKind(StrEnum):
     INSPECT = "inspect"  # list what a requested snapshot would capture
     COMMIT = "commit"
     ARCHIVE = "archive"
+    PUSH = "push"  # an archived version to the registry
+    SBOM = "sbom"  # list what is in an archived version
     RESTORE = "restore"
     START = "start"
     STOP = "stop"
@@ -80,6 +90,10 @@ class JobKind(StrEnum):
     REMOVE = "remove"
     FREEZE = "freeze"  # one workspace of a challenge that is frozen
     THAW = "thaw"
+
+
+# These need the version only: they go on when its workspace is removed.
+OF_VERSIONS = (JobKind.ARCHIVE, JobKind.PUSH, JobKind.SBOM)
 
 
 class JobState(StrEnum):
@@ -183,6 +197,7 @@ class Challenge:
     at_close: FreezeMode | None = None  # begun by the program itself when it closes
     downloads: bool = False  # whether members may download their versions
     frozen: FreezeMode | None = None  # since somebody, or its closing time, froze it
+    sbom: Sbom = Sbom.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +321,10 @@ class Snapshot:
     pruned_at: float | None = None  # since then there is only the record
     command: Command | None = None
     paused_seconds: float | None = None  # that its commit took while the workspace stood still; None: it did not run
+    statement: str | None = None  # signed, a DSSE envelope; made when it is archived
+    registry_ref: str | None = None  # what it was last pushed as, host/repository:vN
+    pushed_at: float | None = None
+    sbom_digest: str | None = None  # of the list's manifest in the archive
 
 
 @dataclass(frozen=True, slots=True)

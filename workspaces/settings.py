@@ -6,7 +6,7 @@ the state directory by `workspaces init`.
 State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
     workspaces.toml     settings, optional
     workspaces.db       the store
-    keys/               ssh host key, web session key, what opens the archive, mail password, secrets of webhooks (0600)
+    keys/               host keys, session key, signing key, what opens the archive, passwords, webhooks' secrets (0600)
     guest/              what every container sees read-only at /dev/workspaces/guest
     archive/            committed images, unless [archive] url says elsewhere
     engine/             the private engine: data, sockets, pid files, logs
@@ -17,6 +17,7 @@ State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -58,7 +59,12 @@ TABLE: tuple[tuple[str, str, str | int | tuple[str, ...], str], ...] = (
     ("mail", "security", "starttls", "starttls, tls, or none for a relay on this host"),
     ("mail", "user", "", "account there; its password is the one line of keys/smtp-password"),
     ("mail", "from", "", "address of the sender"),
+    ("registry", "url", "", "https://host/prefix of a registry that archived versions are pushed to; empty: none"),
 )
+
+# A repository's name in the OCI distribution specification, and room in its 255 characters for challenge/workspace.
+_PREFIX = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+_PREFIX_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class Settings:
     worker_jobs: int = 4
     worker_at_once: Mapping[JobKind, int] = field(default_factory=dict)
     mail: Mail | None = None
+    registry_url: str = ""
 
     @property
     def database(self) -> Path:
@@ -201,6 +208,7 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         archive_dir=home / "archive" if bucket else Path(unquote(archive.path)),
         archive_bucket=bucket,
         archive_recipients=values["archive", "recipients"],
+        registry_url=_registry(path, values["registry", "url"]),
     )
 
 
@@ -235,6 +243,36 @@ def _mail(path: Path, values: dict[tuple[str, str], Any]) -> Mail | None:
     except InvalidInput as exc:
         raise SettingsError(f"{path}: [mail] from: {exc.message}", exc.hint) from exc
     return Mail(host, port, security, user, sender)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host's name or address is this host's own."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _registry(path: Path, url: str) -> str:
+    """The registry's address, checked: a repository is named `host/prefix/challenge/workspace`."""
+    if not url:
+        return ""
+    name = f"{path}: [registry] url"
+    try:
+        address = urlsplit(url)
+        port_is_right = address.port is None or address.port > 0
+    except ValueError:
+        raise SettingsError(f"{name} is no address: {url!r}.") from None
+    if address.scheme not in ("https", "http") or not address.hostname or not port_is_right or address.query:
+        raise SettingsError(f"{name} must be https://host/prefix, not {url!r}.")
+    if address.scheme == "http" and not is_loopback(address.hostname):
+        raise SettingsError(f"{name} may be http:// for a registry on this host only; use https://.")
+    if address.username is not None or address.fragment:
+        raise SettingsError(f"{name} holds no password.", "User and password belong into keys/registry.json.")
+    prefix = address.path.strip("/")
+    if len(prefix) > _PREFIX_MAX or (prefix and not _PREFIX.fullmatch(prefix)):
+        raise SettingsError(f"{name}: no registry takes the prefix {prefix!r}.", "Use lower case, e.g. team/als.")
+    return f"{address.scheme}://{address.netloc}/{prefix}".rstrip("/")
 
 
 def _address(path: Path, name: str, text: str) -> tuple[str, int]:

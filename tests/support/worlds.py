@@ -21,6 +21,8 @@ from workspaces.engine.memory import MemoryEngine
 from workspaces.jobs import Worker
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, JobKind, JobState, Limits, Network, Role, Snapshot, Workspace
+from workspaces.provenance import Signer
+from workspaces.registry import Registry
 from workspaces.snapshots import examining
 from workspaces.store import Store
 
@@ -41,6 +43,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.archive = Archive(self.root / "archive")
+        self.signer = Signer(self.root / "keys")
+        self.registry: Registry | None = None
         self.store.add_user("chief", Role.ADMIN, actor="test")
         self.store.add_user("alice", actor="test")
         limits = Limits(cpus=1.0, memory=256 << 20, pids=128)
@@ -81,11 +85,19 @@ class World:
     def add_job(self, kind: JobKind, snapshot_id: int | None = None, arguments: dict[str, str] | None = None) -> Job:
         return self.store.add_job(kind, self.id, actor="chief", snapshot_id=snapshot_id, arguments=arguments)
 
-    def worker(self, store: Any = None, engine: Any = None, archive: Any = None) -> Worker:
+    def worker(self, store: Any = None, engine: Any = None, archive: Any = None, registry: Any = None) -> Worker:
         """A new worker; parts of it may be wrapped."""
         store, engine = store or self.store, engine or self.engine
         lifecycle = Lifecycle(store, engine, self.root / "locks")
-        return Worker(store, engine, lifecycle, archive or self.archive, self.root / "locks")
+        return Worker(
+            store,
+            engine,
+            lifecycle,
+            archive or self.archive,
+            self.root / "locks",
+            signer=self.signer,
+            registry=registry or self.registry,
+        )
 
     @contextmanager
     def working(self, worker: Worker | None = None) -> Iterator[Worker]:

@@ -13,6 +13,7 @@ from workspaces import snapshots
 from workspaces.archive import Archive, open_archive
 from workspaces.archive.tarball import Form
 from workspaces.cli.common import App, json_option, pass_app, print_json, print_table
+from workspaces.cli.evidence import archive_provenance
 from workspaces.errors import WorkspacesError
 from workspaces.model import Snapshot
 from workspaces.names import amount, printable
@@ -27,6 +28,9 @@ identity_option = click.option(
 @click.group("archive")
 def archive_command() -> None:
     """The archive of committed versions (an OCI image layout)."""
+
+
+archive_command.add_command(archive_provenance)
 
 
 @archive_command.command("list")

@@ -12,7 +12,7 @@ import click
 from workspaces.cli.common import App, json_option, parse_duration, parse_time, pass_app, print_json, print_table, when
 from workspaces.cli.freezes import freeze_command, thaw_command
 from workspaces.errors import EngineError, InvalidInput, UsageError
-from workspaces.model import Forwarding, FreezeMode, Limits, Mount, Network
+from workspaces.model import Forwarding, FreezeMode, Limits, Mount, Network, Sbom
 from workspaces.names import amount, check_image, printable, span
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -83,6 +83,7 @@ _MEANINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "auto_approve": ("auto_approve", int),
     "at_close": ("at_close", lambda text: None if text == "nothing" else FreezeMode(text)),
     "downloads": ("downloads", lambda text: text == "yes"),
+    "sbom": ("sbom", Sbom),
     "keep_last": ("keep_last", parse_keep),
     "keep_submitted": ("keep_submitted", lambda text: text == "yes"),
 }
@@ -128,6 +129,7 @@ def _challenge_options(command: Any) -> Any:
             "--downloads", type=click.Choice(["yes", "no"]), help="Let members download versions (default no)."
         ),
         click.option("--session", help="End any session after so long, e.g. 12h (default never)."),
+        click.option("--sbom", type=click.Choice([s.value for s in Sbom]), help="List each version's packages."),
         click.option("--keep-last", help="Versions of each workspace that `archive prune` leaves, or all (default)."),
         click.option(
             "--keep-submitted", type=click.Choice(("yes", "no")), help="Keep all that people asked for (default yes)."
@@ -222,6 +224,8 @@ def challenge_show(app: App, slug: str, as_json: bool) -> None:
     click.echo(
         f"at its closing time: {challenge.at_close or 'nothing'}; downloads: {'yes' if challenge.downloads else 'no'}"
     )
+    if challenge.sbom is not Sbom.NONE:
+        click.echo(f"lists each version's packages as {challenge.sbom}")
     if challenge.frozen:
         click.echo(f"frozen ({challenge.frozen}): workspaces challenge freeze {slug} --status")
     for mount in challenge.mounts:

@@ -26,6 +26,8 @@ from workspaces.errors import InvalidInput, SettingsError, WorkspacesError
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Key, Workspace
 from workspaces.names import printable
+from workspaces.provenance import Signer
+from workspaces.registry import Registry
 from workspaces.store import Store
 
 T = TypeVar("T")
@@ -82,6 +84,16 @@ class App:
     @cached_property
     def archive(self) -> Archive:
         return open_archive(self.settings)
+
+    @cached_property
+    def signer(self) -> Signer:
+        return Signer(self.settings.keys)
+
+    @cached_property
+    def registry(self) -> Registry | None:
+        """None when no registry is set."""
+        found = self.settings
+        return Registry(found.registry_url, found.keys) if found.registry_url else None
 
     @property
     def actor(self) -> str:

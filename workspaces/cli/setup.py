@@ -17,6 +17,7 @@ from workspaces.engine import engine_chosen, open_engine, revive_engine
 from workspaces.errors import Conflict, UsageError, WorkspacesError
 from workspaces.model import Role
 from workspaces.names import check_name
+from workspaces.provenance import Signer
 from workspaces.store import Store
 
 
@@ -44,6 +45,7 @@ def init_command(app: App, admin: str | None, password_file: str | None) -> None
         directory.mkdir(mode=0o700, exist_ok=True)
     guest.install(found.guest_dir)
     fingerprint = ensure_host_key(found.keys)
+    signing = Signer(found.keys).public.fingerprint
     # The database makes it a state directory, so it comes last and under another name until it is complete.
     unfinished = app.home / f".workspaces.db.{os.getpid()}"
     try:
@@ -55,6 +57,7 @@ def init_command(app: App, admin: str | None, password_file: str | None) -> None
         unfinished.unlink(missing_ok=True)
     click.echo(f"{app.home} is ready{f' with the administrator {admin}' if admin else ''}.")
     click.echo(f"The gateway's key: {fingerprint}")
+    click.echo(f"Versions are signed by: {signing}")
     click.echo("Next: workspaces image build debian-ds:12, workspaces challenge add, workspaces serve")
 
 
@@ -121,6 +124,8 @@ def worker_command(app: App, ready_fd: int | None) -> None:
         places=app.settings.worker_jobs,
         at_once=app.settings.worker_at_once,
         deliver=Deliverer(app.store, app.settings.keys, app.settings.mail, app.settings.web_url).run,
+        signer=app.signer,
+        registry=app.registry,
     )
     main(worker, lambda: supervisor.report_ready(ready_fd))
 

@@ -18,6 +18,7 @@ from workspaces.cli.common import (
     when,
 )
 from workspaces.cli.diff import snapshot_diff
+from workspaces.cli.evidence import COMMANDS, evidence, print_evidence
 from workspaces.cli.working import finish
 from workspaces.commands import named_command, shown_command
 from workspaces.errors import UsageError
@@ -40,6 +41,10 @@ def _command_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+for _command in COMMANDS:
+    snapshot_command.add_command(_command)
 
 
 @snapshot_command.command("request")
@@ -90,7 +95,7 @@ def snapshot_show(app: App, id: int, everything: bool, as_json: bool) -> None:
     snapshot = app.store.snapshot(id)
     report = app.store.changes(id)
     if as_json:
-        print_json({**plain(snapshot), "changes": plain(report)})
+        print_json({**plain(snapshot), **evidence(app, snapshot), "changes": plain(report)})
         return
     version = f" v{snapshot.version}" if snapshot.version else ""
     click.echo(f"#{snapshot.id} {snapshot.workspace}{version}: {snapshot.state}")
@@ -114,6 +119,7 @@ def snapshot_show(app: App, id: int, everything: bool, as_json: bool) -> None:
         click.echo("pinned: kept whatever the rules of retention say")
     if snapshot.pruned_at:
         click.echo(f"pruned {when(snapshot.pruned_at)}: only this record is left")
+    print_evidence(app, snapshot)
     if report:
         print_changes(report, everything)
 

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
+
 from workspaces.cli.common import App, show_progress
 from workspaces.errors import Conflict, WorkspacesError
 from workspaces.jobs import Worker
@@ -17,7 +19,15 @@ OPEN = (JobState.QUEUED, JobState.RUNNING)
 @contextmanager
 def working(app: App) -> Iterator[threading.Event]:
     """A worker here unless the host's own runs. What it yields is set when nobody works any more."""
-    worker = Worker(app.store, app.engine, app.lifecycle, app.archive, app.settings.locks)
+    worker = Worker(
+        app.store,
+        app.engine,
+        app.lifecycle,
+        app.archive,
+        app.settings.locks,
+        signer=app.signer,
+        registry=app.registry,
+    )
     stop, ended = threading.Event(), threading.Event()
     problems: list[Exception] = []
 
@@ -49,14 +59,38 @@ def finish(app: App, job: Job) -> Job:
             for later in app.store.jobs(workspace_id=job.workspace_id, limit=20):
                 if later.kind is JobKind.ARCHIVE and later.snapshot_id == job.snapshot_id:
                     _follow(app, later, ended)
+                    _follow_on(app, later, ended)
                     break
     return job
 
 
-def _follow(app: App, job: Job, ended: threading.Event) -> Job:
-    """Show a job's progress until it is over, or until `ended` says that nobody works on it any more."""
+def _follow_on(app: App, archived: Job, ended: threading.Event) -> None:
+    """Follow what comes after archiving. When it fails, the version is there all the same, so that is only told."""
+    followed: set[int] = set()
+    while later := [
+        job
+        for job in app.store.jobs(workspace_id=archived.workspace_id, limit=20)
+        if job.kind in (JobKind.PUSH, JobKind.SBOM)
+        and job.snapshot_id == archived.snapshot_id
+        and job.id not in followed
+    ]:
+        for job in reversed(later):
+            followed.add(job.id)
+            try:
+                _follow(app, job, ended, retries=False)
+            except WorkspacesError as error:
+                click.echo(f"{job.kind} failed: {error}", err=True)
+
+
+def _follow(app: App, job: Job, ended: threading.Event, *, retries: bool = True) -> Job:
+    """Show a job's progress until it is over, or until `ended` says that nobody works on it any more.
+
+    Without `retries` it is not waited for once it is to be tried again later.
+    """
     said = ""
     while job.state in OPEN:
+        if not retries and job.state is JobState.QUEUED and job.attempts:
+            raise WorkspacesError(f"{job.error} The worker tries it again.", f"See: workspaces job show {job.id}")
         if job.message and job.message != said:
             show_progress(job.message, job.progress)
             said = job.message

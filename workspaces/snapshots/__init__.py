@@ -3,7 +3,9 @@
     inspect ─► what it would capture          (inspecting.py, examining.py: contents, review.py: warnings)
     commit  ─► image challenge/name:vN        (committing.py, layering.py: layers shared with the parent version,
                                                imageconfig.py: the base image's own configuration)
-    archive ─► manifest in the archive        (archiving.py)
+    archive ─► manifest in the archive        (archiving.py), with a signed statement (proving.py)
+    push    ─► the same in a registry         (pushing.py)
+    list_packages ─► what is in it            (sboms.py)
     restore ─► container made from a version  (restoring.py), after a version of what was there (keeping.py)
     freeze  ─► a version of one workspace of a challenge, which is then stopped or read-only (freezing.py)
     prune   ─► old versions removed           (retention.py; not of one snapshot, but by a challenge's rules)
@@ -20,21 +22,31 @@ from workspaces.snapshots.committing import commit, discard, sweep
 from workspaces.snapshots.comparing import diff
 from workspaces.snapshots.freezing import freeze, thaw
 from workspaces.snapshots.inspecting import inspect
+from workspaces.snapshots.proving import Verdict, check_archived, check_record, check_version
+from workspaces.snapshots.pushing import push
 from workspaces.snapshots.restoring import restore
 from workspaces.snapshots.retention import due, prune
+from workspaces.snapshots.sboms import list_packages, packages_of
 from workspaces.snapshots.shelf import Shelf
 
 __all__ = [
     "Shelf",
+    "Verdict",
     "adopt",
     "archive",
+    "check_archived",
+    "check_record",
+    "check_version",
     "commit",
     "diff",
     "discard",
     "due",
     "freeze",
     "inspect",
+    "list_packages",
+    "packages_of",
     "prune",
+    "push",
     "restore",
     "sweep",
     "thaw",

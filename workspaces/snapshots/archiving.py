@@ -1,4 +1,8 @@
-"""The archive step: a committed version's image goes from the engine into the archive."""
+"""The archive step: a committed version's image goes from the engine into the archive, and a signed statement with it.
+
+image ─► archive ─► statement about it, signed ─► beside it in the archive ─► store: ARCHIVED, with digest and
+statement, and what comes next queued: the list of its packages if the challenge wants one, the registry if one is set
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,29 @@ from collections.abc import Iterator
 from workspaces.archive import Archive
 from workspaces.engine.base import Bytes, Engine, ImageInfo, Progress
 from workspaces.errors import Conflict, NotFound
-from workspaces.model import Snapshot, SnapshotState
+from workspaces.model import JobKind, Sbom, Snapshot, SnapshotState
 from workspaces.names import amount
+from workspaces.provenance import Signer
 from workspaces.snapshots.common import OURS, check_room
 from workspaces.snapshots.imageconfig import OCI
+from workspaces.snapshots.proving import prove
 from workspaces.store import Store
 
 
-def archive(store: Store, engine: Engine, archive: Archive, snapshot_id: int, progress: Progress) -> str:
-    """Archive a committed snapshot; nothing happens when it is archived.
+def archive(
+    store: Store,
+    engine: Engine,
+    archive: Archive,
+    snapshot_id: int,
+    progress: Progress,
+    *,
+    signer: Signer,
+    pushes: bool = False,
+) -> str:
+    """Archive a committed snapshot, and with `pushes` queue that it is pushed; nothing happens when it is archived.
 
     Raises Conflict when it is not committed or its name is taken, NotFound when the engine lost the image, NoSpace,
-    ArchiveError, EngineError.
+    ArchiveError, EngineError, HostError when there is no key to sign with.
     """
     snapshot = store.snapshot(snapshot_id)
     if snapshot.state is SnapshotState.ARCHIVED:
@@ -40,7 +55,10 @@ def archive(store: Store, engine: Engine, archive: Archive, snapshot_id: int, pr
         annotations=_annotations(image),
         progress=lambda read: progress(message, Bytes(read, total) if total else None),
     )
-    store.finish_archive(snapshot.id, digest)
+    statement = prove(store, archive, signer, snapshot, digest)
+    challenge = store.challenge(snapshot.workspace.partition("/")[0])
+    then = [JobKind.SBOM] if challenge.sbom is not Sbom.NONE else []
+    store.finish_archive(snapshot.id, digest, statement, [*then, JobKind.PUSH] if pushes else then)
     return f"Archived {snapshot.image_ref} as {digest[:19]}."
 
 

@@ -16,6 +16,7 @@ from workspaces.engine.base import Engine, Progress
 from workspaces.errors import Conflict
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import FreezeMode, FrozenState, Job, Snapshot
+from workspaces.registry import Registry
 from workspaces.snapshots.keeping import keep
 from workspaces.snapshots.restoring import brought
 from workspaces.snapshots.shelf import Shelf
@@ -32,6 +33,7 @@ def freeze(
     job: Job,
     progress: Progress,
     shelf: Shelf | None = None,
+    registry: Registry | None = None,
 ) -> str:
     """Commit and settle one workspace. Raises Conflict, NotFound, NoSpace, Corrupt, EngineError, StoreError."""
     found = store.freeze(int(job.arguments["freeze"]))
@@ -49,7 +51,7 @@ def freeze(
             version = store.snapshot(parent) if parent is not None else None
             state = FrozenState.NEVER_STARTED if untouched and version is None else FrozenState.UNCHANGED
         if found.mode is FreezeMode.READ_ONLY:
-            _seal(engine, lifecycle, archive, job.workspace_id, version, progress)
+            _seal(engine, lifecycle, archive, registry, job.workspace_id, version, progress)
         said = _said(state, version, found.mode)
         store.finish_frozen(found.id, job.workspace_id, state, version.id if version else None, said)
     return f"{job.workspace}: {said}"
@@ -71,12 +73,13 @@ def _seal(
     engine: Engine,
     lifecycle: Lifecycle,
     archive: Archive,
+    registry: Registry | None,
     workspace_id: int,
     version: Snapshot | None,
     progress: Progress,
 ) -> None:
     """Without any version there is nothing in the container that its image has not."""
-    reference = brought(engine, archive, version, progress) if version is not None else None
+    reference = brought(engine, archive, registry, version, progress) if version is not None else None
     lifecycle.seal(workspace_id, reference, version.id if version else None, progress)
 
 

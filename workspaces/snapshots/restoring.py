@@ -1,13 +1,15 @@
 """The restore step: a workspace's container is replaced by one made from a version, of its own or of another.
 
     what is there now ─► stopped ─► a version of its own, unless nothing changed or it is to be discarded
-    image in the engine? ─no─► archive's tar ─► engine ─► checked ─► lifecycle replaces the container
+    image in the engine? ─no─► archive's tar, else the registry's ─► engine ─► checked
+      ─► lifecycle replaces the container
 
 A version that only the archive knows, such as one that came from another host, is restored by its name there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,8 +18,10 @@ from workspaces.engine.base import Engine, ImageInfo, Progress
 from workspaces.errors import Conflict, EngineError, NotFound, WorkspacesError
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, Snapshot, SnapshotState
+from workspaces.registry import Registry
 from workspaces.snapshots.common import check_room
 from workspaces.snapshots.keeping import keep
+from workspaces.snapshots.pushing import pull
 from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store, check_kept
 
@@ -26,14 +30,14 @@ LOCK_SECONDS = 300.0  # a start or commit of the same workspace may take minutes
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What is restored: `ref` such as als/alice:v3, `snapshot_id` None when only the archive knows it."""
+    """What is restored: `ref` such as als/alice:v3, `snapshot` None when only the archive knows it."""
 
     ref: str
     image_id: str
     diff_ids: tuple[str, ...]
     manifest_digest: str | None
     size: int
-    snapshot_id: int | None = None
+    snapshot: Snapshot | None = None
 
 
 def restore(
@@ -44,6 +48,7 @@ def restore(
     job: Job,
     progress: Progress,
     shelf: Shelf | None = None,
+    registry: Registry | None = None,
 ) -> str:
     """Put the job's workspace to its snapshot, or to what its argument `from` names in the archive.
 
@@ -53,7 +58,7 @@ def restore(
     has what it had.
     """
     version = _named(archive, job.arguments["from"]) if "from" in job.arguments else _known(store, job)
-    reference = _brought(engine, archive, version, progress)
+    reference = _brought(engine, archive, registry, version, progress)
     progress("Waiting for the workspace", None)
     with lifecycle.locked(job.workspace_id, LOCK_SECONDS):
         workspace = store.workspace(job.workspace_id)
@@ -63,15 +68,16 @@ def restore(
         else:
             kept = store.taken_snapshot(job.id)
         progress(f"Replacing the container by {version.ref}", 0.8)
-        lifecycle.replace(job.workspace_id, reference, version.snapshot_id, progress, since=job.created_at)
+        parent = version.snapshot.id if version.snapshot else None
+        lifecycle.replace(job.workspace_id, reference, parent, progress, since=job.created_at)
     own, _, number = version.ref.rpartition(":")
     said = f"{job.workspace} is {number} again." if own == job.workspace else f"{job.workspace} is {version.ref} now."
     return f"{said} What was there before is v{kept.version}." if kept else said
 
 
-def brought(engine: Engine, archive: Archive, snapshot: Snapshot, progress: Progress) -> str:
+def brought(engine: Engine, archive: Archive, registry: Registry | None, snapshot: Snapshot, progress: Progress) -> str:
     """The reference of a committed snapshot's image, which is in the engine now. Raises as `restore`."""
-    return _brought(engine, archive, _version(snapshot), progress)
+    return _brought(engine, archive, registry, _version(snapshot), progress)
 
 
 def _known(store: Store, job: Job) -> _Version:
@@ -86,7 +92,7 @@ def _version(snapshot: Snapshot) -> _Version:
     check_kept(snapshot)
     ref = snapshot.image_ref or snapshot.image_id
     size = snapshot.size or 0
-    return _Version(ref, snapshot.image_id, snapshot.diff_ids, snapshot.manifest_digest, size, snapshot.id)
+    return _Version(ref, snapshot.image_id, snapshot.diff_ids, snapshot.manifest_digest, size, snapshot)
 
 
 def _named(archive: Archive, name: str) -> _Version:
@@ -117,25 +123,35 @@ def _keep(
         raise
 
 
-def _brought(engine: Engine, archive: Archive, version: _Version, progress: Progress) -> str:
-    image = engine.image(version.image_id) or _load(engine, archive, version, progress)
+def _brought(engine: Engine, archive: Archive, registry: Registry | None, version: _Version, progress: Progress) -> str:
+    image = engine.image(version.image_id) or _load(engine, archive, registry, version, progress)
     if image.diff_ids != version.diff_ids:
         raise EngineError(f"The engine's {version.ref} has other layers than were committed.")
     return _tagged(engine, version, image)
 
 
-def _load(engine: Engine, archive: Archive, version: _Version, progress: Progress) -> ImageInfo:
-    """Bring the image back from the archive. The engine must know it by the very id that was committed."""
-    if version.manifest_digest is None:
-        raise NotFound(f"{version.ref} is neither in the engine nor in the archive.")
-    progress(f"Loading {version.ref} from the archive", 0.1)
-    tar = archive.docker_tar(version.manifest_digest)
+def _load(
+    engine: Engine, archive: Archive, registry: Registry | None, version: _Version, progress: Progress
+) -> ImageInfo:
+    """Bring the image back. The engine must know it by the very id that was committed."""
+    source, tar = _tar(archive, registry, version)
+    progress(f"Loading {version.ref} from the {source}", 0.1)
     check_room(engine.info().data_root, version.size, f"Loading {version.ref}")
     engine.load(tar)
     image = engine.image(version.image_id)
     if image is None:
-        raise EngineError(f"The engine loaded {version.ref} from the archive, but as another image.")
+        raise EngineError(f"The engine loaded {version.ref} from the {source}, but as another image.")
     return image
+
+
+def _tar(archive: Archive, registry: Registry | None, version: _Version) -> tuple[str, Iterator[bytes]]:
+    """Where the image is, and its bytes. Raises NotFound when it is nowhere."""
+    if version.manifest_digest is None:
+        raise NotFound(f"{version.ref} is neither in the engine nor in the archive.")
+    snapshot = version.snapshot
+    if registry is None or snapshot is None or not snapshot.registry_ref or archive.has(version.manifest_digest):
+        return "archive", archive.docker_tar(version.manifest_digest)
+    return "registry", pull(registry, snapshot)
 
 
 def _tagged(engine: Engine, version: _Version, image: ImageInfo) -> str:

@@ -11,14 +11,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Challenge, Forwarding, FreezeMode, Limits, Mount, Network
+from workspaces.model import Challenge, Forwarding, FreezeMode, Limits, Mount, Network, Sbom
 from workspaces.names import check_image, check_name, printable
 from workspaces.store.connection import Connections, Row
 from workspaces.store.rows import mounts_json, to_challenge
 
 _CHALLENGES = (
     "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at, "
-    "forwarding, idle_seconds, session_seconds, keep_last, keep_submitted, auto_approve, at_close, downloads, "
+    "forwarding, idle_seconds, session_seconds, keep_last, keep_submitted, auto_approve, at_close, downloads, sbom, "
     "(SELECT f.mode FROM freezes f WHERE f.challenge_id = challenges.id AND f.thawed_at IS NULL "
     "ORDER BY f.id DESC LIMIT 1) AS frozen FROM challenges"
 )
@@ -43,6 +43,7 @@ class Challenges(Connections):
         forwarding: Iterable[Forwarding] = tuple(Forwarding),
         idle_seconds: float | None = None,
         session_seconds: float | None = None,
+        sbom: Sbom = Sbom.NONE,
         *,
         auto_approve: int = 0,
         at_close: FreezeMode | None = None,
@@ -73,6 +74,7 @@ class Challenges(Connections):
             auto_approve=auto_approve,
             at_close=at_close,
             downloads=downloads,
+            sbom=sbom,
         )
         with self._write():
             if self._find("SELECT 1 FROM challenges WHERE slug = ?", [slug]):
@@ -139,6 +141,8 @@ def _columns(**values: Any) -> Row:
             row |= _limits(value)
         elif name == "network":
             row["network"] = Network(value)
+        elif name == "sbom":
+            row["sbom"] = Sbom(value)
         elif name == "mounts":
             row["mounts"] = mounts_json(_mounts(value))
         elif name == "login_user":

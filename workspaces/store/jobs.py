@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.jobkinds import AGEING_SECONDS, KINDS, PRIORITY_MAX, UNORDERED
-from workspaces.model import Job, JobKind, JobState, LogLine
+from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, LogLine
 from workspaces.store.events import Events
 from workspaces.store.rows import to_job
 from workspaces.store.workspaces import Workspaces
@@ -52,7 +52,7 @@ class Jobs(Workspaces, Events):
     ) -> Job:
         """Queue work for the worker. An equal one that is queued already is returned instead. NotFound."""
         with self._write():
-            ref = self.workspace(workspace_id).ref
+            ref = self._ref(workspace_id) if kind in OF_VERSIONS else self.workspace(workspace_id).ref
             if snapshot_id is not None and not self._find("SELECT 1 FROM snapshots WHERE id = ?", [snapshot_id]):
                 raise NotFound(f"There is no snapshot {snapshot_id}.")
             told = _arguments(arguments)
@@ -240,6 +240,14 @@ class Jobs(Workspaces, Events):
                 "(SELECT id FROM job_log WHERE job_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
                 [job_id, job_id, LOG_MAX],
             )
+
+    def _ref(self, workspace_id: int) -> str:
+        """The `challenge/name` of a workspace, also of a removed one. NotFound."""
+        sql = (
+            "SELECT c.slug || '/' || w.name AS ref FROM workspaces w JOIN challenges c ON c.id = w.challenge_id "
+            "WHERE w.id = ?"
+        )
+        return str(self._one(sql, [workspace_id], "There is no such workspace.")["ref"])
 
     def _queue(
         self,

@@ -389,6 +389,17 @@ def m0006_jobs(db: Database) -> None:
         db.execute("UPDATE jobs SET priority = ? WHERE kind = ?", [rule.priority, kind])
 
 
+def m0007_provenance(db: Database) -> None:
+    """The list of a version's packages, and the challenges that want one."""
+    db.executescript(
+        """
+        ALTER TABLE snapshots ADD COLUMN sbom_digest TEXT;
+        ALTER TABLE challenges ADD COLUMN sbom TEXT NOT NULL DEFAULT 'none'
+            CHECK (sbom IN ('none', 'spdx', 'cyclonedx'));
+        """
+    )
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m0001_tables,
     m0002_ssh,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from workspaces.errors import Conflict
-from workspaces.model import Job, JobKind, JobState, Snapshot, SnapshotState
+from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, Snapshot, SnapshotState
 from workspaces.store.snapshots import APPROVED, AUTO, COMMITTING, Snapshots
 
 UNDONE = (APPROVED, COMMITTING)
@@ -28,7 +28,7 @@ class Retries(Snapshots):
         """
         with self._write() as db:
             job = self.job(job_id)
-            if job.kind is not JobKind.ARCHIVE:
+            if job.kind not in OF_VERSIONS:
                 self.workspace(job.workspace_id)
             if job.state not in (JobState.FAILED, JobState.CANCELLED):
                 raise Conflict(f"Job {job_id} is {job.state}; only a failed or cancelled one can be retried.")

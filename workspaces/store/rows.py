@@ -27,6 +27,7 @@ from workspaces.model import (
     Network,
     PackageChange,
     Role,
+    Sbom,
     Snapshot,
     SnapshotState,
     Unlisted,
@@ -75,6 +76,7 @@ def to_challenge(row: Row) -> Challenge:
         at_close=FreezeMode(row["at_close"]) if row["at_close"] else None,
         downloads=bool(row["downloads"]),
         frozen=FreezeMode(row["frozen"]) if row["frozen"] else None,
+        sbom=Sbom(row["sbom"]),
     )
 
 

@@ -31,7 +31,8 @@ _SNAPSHOTS = (
     "SELECT s.id, s.workspace_id, c.slug || '/' || w.name AS workspace, s.message, s.state, s.requested_by, "
     "s.requested_via, s.requested_at, s.decided_by, s.decided_at, s.reason, s.version, s.parent_id, s.image_ref, "
     "s.image_id, s.diff_ids, s.manifest_digest, s.size, s.committed_at, s.archived_at, s.pinned, "
-    "s.pruned_at, s.command, s.paused_seconds "
+    "s.pruned_at, s.command, s.paused_seconds, s.statement, s.registry_ref, "
+    "s.pushed_at, s.sbom_digest "
     "FROM snapshots s JOIN workspaces w ON w.id = s.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
 
@@ -221,6 +222,11 @@ class Snapshots(Jobs):
         row = self._find(sql, [image_ref])
         return to_snapshot(row) if row else None
 
+    def pushed(self, limit: int) -> list[Snapshot]:
+        """The versions that are in a registry, the latest pushed first, at most `limit`."""
+        sql = f"{_SNAPSHOTS} WHERE s.registry_ref IS NOT NULL ORDER BY s.pushed_at DESC LIMIT ?"
+        return [to_snapshot(row) for row in self._rows(sql, [limit])]
+
     def changes(self, snapshot_id: int) -> ChangeReport | None:
         """What it would capture, as last listed; None before the first listing."""
         row = self._find("SELECT report FROM changes WHERE snapshot_id = ?", [snapshot_id])
@@ -297,17 +303,47 @@ class Snapshots(Jobs):
             self._move(snapshot, [APPROVED, COMMITTING], {"state": FAILED, "reason": reason})
             self._record(SYSTEM, "snapshot.failed", snapshot.workspace, snapshot_id, data={"reason": reason})
 
-    def finish_archive(self, snapshot_id: int, manifest_digest: str) -> Snapshot:
-        """COMMITTED → ARCHIVED under that digest. Archived with the same digest already: nothing happens."""
+    def finish_archive(
+        self, snapshot_id: int, manifest_digest: str, statement: str | None = None, then: Iterable[JobKind] = ()
+    ) -> Snapshot:
+        """COMMITTED → ARCHIVED under that digest, with its signed statement; queues the jobs that come `then`.
+
+        Archived with the same digest already: nothing happens.
+        """
         with self._write():
             snapshot = self.snapshot(snapshot_id)
             if snapshot.state is ARCHIVED and snapshot.manifest_digest == manifest_digest:
                 return snapshot
-            row = {"state": ARCHIVED, "manifest_digest": manifest_digest, "archived_at": time.time()}
-            self._move(snapshot, [COMMITTED], row)
+            row: Row = {"manifest_digest": manifest_digest, "statement": statement, "archived_at": time.time()}
+            self._move(snapshot, [COMMITTED], {"state": ARCHIVED, **row})
             self._record(
                 SYSTEM, "snapshot.archived", snapshot.workspace, snapshot_id, data={"manifest": manifest_digest}
             )
+            for kind in then:
+                self._queue(kind, snapshot.workspace_id, snapshot.decided_by or SYSTEM, snapshot_id)
+            return self.snapshot(snapshot_id)
+
+    def finish_push(self, snapshot_id: int, registry_ref: str) -> Snapshot:
+        """It is in the registry as `registry_ref`. Noted so already: nothing happens. Conflict unless ARCHIVED."""
+        with self._write():
+            snapshot = self.snapshot(snapshot_id)
+            if snapshot.registry_ref == registry_ref:
+                return snapshot
+            self._move(snapshot, [ARCHIVED], {"registry_ref": registry_ref, "pushed_at": time.time()})
+            data = {"registry": registry_ref, "manifest": snapshot.manifest_digest}
+            self._record(SYSTEM, "snapshot.pushed", snapshot.workspace, snapshot_id, data=data)
+            return self.snapshot(snapshot_id)
+
+    def finish_sbom(self, snapshot_id: int, digest: str, then: Iterable[JobKind] = ()) -> Snapshot:
+        """The list of its packages is in the archive, its manifest under `digest`. Conflict unless ARCHIVED."""
+        with self._write():
+            snapshot = self.snapshot(snapshot_id)
+            if snapshot.sbom_digest == digest:
+                return snapshot
+            self._move(snapshot, [ARCHIVED], {"sbom_digest": digest})
+            self._record(SYSTEM, "snapshot.sbom", snapshot.workspace, snapshot_id, data={"manifest": digest})
+            for kind in then:
+                self._queue(kind, snapshot.workspace_id, snapshot.decided_by or SYSTEM, snapshot_id)
             return self.snapshot(snapshot_id)
 
     # how it is done

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 
 from workspaces.errors import Conflict, NotFound
-from workspaces.model import JobKind, JobState, SnapshotState, Workspace, WorkspaceState
+from workspaces.model import OF_VERSIONS, JobKind, JobState, SnapshotState, Workspace, WorkspaceState
 from workspaces.names import check_name, printable
 from workspaces.store.authorities import Authorities
 from workspaces.store.rows import to_workspace
@@ -154,9 +154,9 @@ class Workspaces(Authorities, Users):
     def remove_workspace(self, workspace_id: int, *, actor: str) -> None:
         """Remove it, its members and what waits for its container; its container is removed before, by the caller.
 
-        Versions, requests and events stay, archiving goes on, and no later workspace of that name gets a version
-        number again. An undecided request is withdrawn. NotFound; Conflict while a snapshot of it is approved and
-        not committed, or while a job works on its container.
+        Versions, requests and events stay, archiving and pushing go on, and no later workspace of that name gets a
+        version number again. An undecided request is withdrawn. NotFound; Conflict while a snapshot of it is approved
+        and not committed, or while a job works on its container.
         """
         with self._write() as db:
             found = self.check_removable(workspace_id)
@@ -168,8 +168,8 @@ class Workspaces(Authorities, Users):
             )
             db.execute(
                 "UPDATE jobs SET state = ?, finished_at = ?, error = ? "
-                "WHERE workspace_id = ? AND state = 'queued' AND kind != ?",
-                [JobState.CANCELLED, now, "The workspace was removed.", found.id, JobKind.ARCHIVE],
+                "WHERE workspace_id = ? AND state = 'queued' AND kind NOT IN (?, ?, ?)",
+                [JobState.CANCELLED, now, "The workspace was removed.", found.id, *OF_VERSIONS],
             )
             db.execute("DELETE FROM members WHERE workspace_id = ?", [found.id])
             db.execute(
@@ -182,8 +182,8 @@ class Workspaces(Authorities, Users):
         """Raise what `remove_workspace` would: NotFound, Conflict."""
         found = self.workspace(workspace_id)
         self.check_nothing_to_lose(workspace_id)
-        busy = "SELECT kind FROM jobs WHERE workspace_id = ? AND state = 'running' AND kind NOT IN (?, ?)"
-        job = self._find(busy, [workspace_id, JobKind.REMOVE, JobKind.ARCHIVE])
+        busy = "SELECT kind FROM jobs WHERE workspace_id = ? AND state = 'running' AND kind NOT IN (?, ?, ?, ?)"
+        job = self._find(busy, [workspace_id, JobKind.REMOVE, *OF_VERSIONS])
         if job:
             raise Conflict(f"A job works on {found.ref}: {job['kind']}.", "Try again when it has ended.")
         return found
