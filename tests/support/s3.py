@@ -37,21 +37,22 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def s3_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its address, http://127.0.0.1:PORT. Stopped when the session ends."""
-    if "endpoint" not in _session:
-        directory = tmp_path_factory.mktemp("s3")
-        process, endpoint = _start(directory)
-
-        def end() -> None:
-            process.kill()  # it would take half a minute to end by itself, and nothing of it is kept
-            process.wait(30)
-            shutil.rmtree(directory)
-
-        request.config.add_cleanup(end)
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its address, http://127.0.0.1:PORT. Stopped when the session ends, also in a worker of xdist."""
+    if "endpoint" in _session:  # another module's import of this fixture has started it
+        yield _session["endpoint"]
+        return
+    directory = tmp_path_factory.mktemp("s3")
+    process, endpoint = _start(directory)
+    try:
         _until_it_answers(endpoint, directory)
         _session["endpoint"] = endpoint
-    return _session["endpoint"]
+        yield endpoint
+    finally:
+        _session.clear()
+        process.kill()  # it would take half a minute to end by itself, and nothing of it is kept
+        process.wait(30)
+        shutil.rmtree(directory)
 
 
 @pytest.fixture
@@ -110,6 +111,7 @@ def _start(directory: Path) -> tuple[subprocess.Popen[bytes], str]:
     (directory / "data").mkdir()
     s3, master, volume, filer = _free_ports(4)
     command = [
+        "setpriv", "--pdeathsig", "KILL", "--",
         str(Path(sys.executable).parent / "weed"), "server", f"-dir={directory}/data", "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1", "-master.telemetry=false", "-s3", f"-s3.config={directory}/s3.json", f"-s3.port={s3}",
         "-s3.port.iceberg=0", "-s3.port.lance=0", f"-master.port={master}", f"-volume.port={volume}",
