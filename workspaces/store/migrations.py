@@ -407,6 +407,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0004_freeze,
     m0005_retention,
     m0006_jobs,
+    m0007_provenance,
 )
 
 
