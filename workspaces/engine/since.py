@@ -31,7 +31,9 @@ def _differs(status: os.stat_result, was: Earlier, root: tuple[int, int]) -> boo
     if stat.S_ISDIR(status.st_mode):
         return False  # its time changes with what lies in it
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-    return size != was.size or status.st_mtime_ns // 1_000_000_000 != was.mtime
+    if size != was.size or status.st_mtime_ns // 1_000_000_000 != was.mtime:
+        return True
+    return status.st_ctime > was.captured
 
 
 def put_back(changed: Mapping[str, str], earlier: Mapping[str, Earlier]) -> Iterator[tuple[str, str]]:

@@ -180,12 +180,13 @@ def earlier(shelf: Shelf, source: ImageInfo, parent: Snapshot | None) -> dict[st
     if found is None:
         return None
     old, below = found
+    captured = parent.captured_at or parent.requested_at
     result = {}
     for path, node in old.nodes.items():
         source_node = below.nodes.get(path)
         if source_node is None or (source_node is not node and not same(source_node, node)):
             facts = node.st_mode, node.uid, node.gid, node.size, node.seconds
-            result[f"/{path}"] = Earlier(*facts, in_source=source_node is not None)
+            result[f"/{path}"] = Earlier(*facts, in_source=source_node is not None, captured=captured)
     for path in below.nodes.keys() - old.nodes.keys():
         result[f"/{path}"] = Earlier(0, in_source=True)
     return result

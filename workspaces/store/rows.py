@@ -146,12 +146,14 @@ _LISTED: dict[str, type[Change | Unlisted | Finding | PackageChange]] = {
     "packages": PackageChange,
 }
 
+_WIDTH = 4  # what differs is known of a comparison of versions only, which is not kept
+
 
 def changes_json(report: ChangeReport) -> str:
     """`report` as JSON."""
     data = {field.name: getattr(report, field.name) for field in fields(report)}
     for name in _LISTED:
-        data[name] = [astuple(item) for item in data[name]]
+        data[name] = [astuple(item)[:_WIDTH] for item in data[name]]
     return json.dumps(data, separators=(",", ":"))
 
 
