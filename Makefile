@@ -24,7 +24,7 @@ lint: test-install
 
 # The tests with an engine share one, so they run in one process; a file's tests stay together in the others.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not long"
 	$(BIN)/pytest -m "(docker or browser) and not long"
 
 # Files that are slow as a whole are not even read.

@@ -22,7 +22,7 @@ from workspaces.provenance import BOM_TYPES, SNAPSHOT_TYPE
 from workspaces.registry import Client, Registry
 from workspaces.snapshots import layering, sboms
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")]
 
 STORE = frozenset(
     {
