@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
+from workspaces.engine import changes
 from workspaces.engine.base import Earlier
 from workspaces.engine.since import put_back, since_earlier
 
@@ -49,6 +51,17 @@ def test_a_directory_is_not_changed_by_its_time() -> None:
     was = Earlier(DIRECTORY, 0, 5, 0, 7)
     assert since_earlier("changed", status(mode=DIRECTORY, size=4096), was, ROOT) is None
     assert since_earlier("changed", status(mode=DIRECTORY | 0o2000, size=4096), was, ROOT) == "changed"
+
+
+def test_a_directory_in_which_something_changed_may_have_changed_itself(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o700)
+    (tmp_path / "d" / "f").touch()
+    paths = [("/d", "changed"), ("/d/f", "added")]
+    owner = (tmp_path.stat().st_uid, tmp_path.stat().st_gid)
+    for mode, listed in ((0o700, ["/d/f"]), (0o755, ["/d", "/d/f"])):
+        was = {"/d": Earlier(stat.S_IFDIR | mode, in_source=True)}
+        found = changes.report(paths, tmp_path, "base:1", 0, was, owner)
+        assert [entry.path for entry in found.entries] == listed
 
 
 def test_what_is_as_in_the_image_again() -> None:

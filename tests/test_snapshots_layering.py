@@ -106,6 +106,18 @@ def test_content_that_changed_behind_size_and_time_is_in_the_version(world: Worl
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     second, _ = commit(world)
     assert files(world, second)["root/one"][1] == b"2"
+    report = world.store.changes(second.id)
+    assert report is not None
+    assert [(c.kind, c.path) for c in report.entries] == [("changed", "/root/one")], "it is not hidden from anybody"
+
+
+def test_attributes_that_changed_behind_the_time_are_a_change(world: World) -> None:
+    path = world.rootfs / "root" / "one"
+    path.write_text("1")
+    commit(world)
+    assert not snapshots.inspecting.changed(world.store, world.engine, world.lifecycle, world.id, shelf(world))
+    path.chmod(path.stat().st_mode)
+    assert snapshots.inspecting.changed(world.store, world.engine, world.lifecycle, world.id, shelf(world))
 
 
 def test_what_would_be_captured_is_told_since_the_parent(world: World) -> None:

@@ -12,6 +12,7 @@ Both mount points lie under /dev, a tmpfs, so neither leaves a trace in a commit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +144,7 @@ class Earlier:
     """What an earlier version has at a path where it differs from the image that a container was made from.
 
     `mode` is st_mode, 0 when it has nothing there; `mtime` is in whole seconds. `in_source`: the image has something.
+    A file whose inode changed after `until` may differ from it in what does not show, such as content or attributes.
     """
 
     mode: int
@@ -151,6 +153,7 @@ class Earlier:
     size: int = 0
     mtime: int = 0
     in_source: bool = False
+    until: float = math.inf
 
 
 class Engine(Protocol):

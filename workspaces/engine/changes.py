@@ -64,7 +64,7 @@ def report(
     """
     if paths is None:
         text = f"More than about {LIST_MAX // 80:,} paths changed: they are neither counted nor listed."
-        return ChangeReport(time.time(), since, 0, 0, 0, max(written, 0), warnings=(text,))
+        return ChangeReport(time.time(), since, 0, 0, 0, max(written, 0), warnings=(text,), countless=True)
     parents = {path.rpartition("/")[0] for path, _ in paths}
     totals = dict.fromkeys(KINDS.values(), 0)
     entries: list[Change] = []
@@ -75,7 +75,8 @@ def report(
             status = walker.lstat(path) if walker and kind != "removed" and path.strip("/") else None
             is_directory = status is not None and stat.S_ISDIR(status.st_mode)
             if kind == "changed" and path in parents and (is_directory or status is None):
-                continue
+                if status is None or earlier is None or path not in earlier:
+                    continue
             if earlier is not None and path in earlier:
                 kind = since_earlier(kind, status, earlier[path], root) or ""
                 if not kind:

@@ -33,7 +33,7 @@ def inspect(
     progress("Looking at what changed", None)
     report = measure(store, engine, lifecycle, snapshot, progress, shelf)
     store.set_changes(snapshot.id, report)
-    paths = report.added + report.changed + report.removed
+    paths = "Countless" if report.countless else f"{report.paths}"
     return f"{paths} paths changed, {amount(report.bytes)}, {len(report.warnings)} warnings."
 
 
@@ -84,7 +84,7 @@ def changed(store: Store, engine: Engine, lifecycle: Lifecycle, workspace_id: in
         return False
     _, known = _earlier(store, workspace, engine.image(container.image_id), shelf)
     report = engine.changes(name, known)
-    return report.added + report.changed + report.removed > 0
+    return not report.is_nothing
 
 
 def _earlier(

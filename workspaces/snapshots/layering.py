@@ -180,12 +180,13 @@ def earlier(shelf: Shelf, source: ImageInfo, parent: Snapshot | None) -> dict[st
     if found is None:
         return None
     old, below = found
+    until = parent.decided_at or parent.requested_at  # it was taken later, and nothing says exactly when
     result = {}
     for path, node in old.nodes.items():
         source_node = below.nodes.get(path)
         if source_node is None or (source_node is not node and not same(source_node, node)):
             facts = node.st_mode, node.uid, node.gid, node.size, node.seconds
-            result[f"/{path}"] = Earlier(*facts, in_source=source_node is not None)
+            result[f"/{path}"] = Earlier(*facts, source_node is not None, until)
     for path in below.nodes.keys() - old.nodes.keys():
         result[f"/{path}"] = Earlier(0, in_source=True)
     return result

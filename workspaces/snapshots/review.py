@@ -32,7 +32,7 @@ def review(
     `since` names the image that it was counted against for people, `layers` is how many layers the version would have.
     """
     warnings = [*_found(report), *_names(report, since, since_is_version), *report.warnings]
-    if not (report.added or report.changed or report.removed):
+    if report.is_nothing:
         warnings.insert(0, f"Nothing has changed since {since}.")
     if report.bytes >= LARGE_TOTAL:
         warnings.append(f"It adds {amount(report.bytes)}; a file with holes counts with its full size.")
@@ -121,9 +121,8 @@ def _names(report: ChangeReport, since: str, since_is_version: bool) -> Iterable
     large = [f"{c.path} ({amount(c.size)})" for c in there if c.size >= LARGE_FILE]
     if large:
         yield f"There are very large files: {_listed(large)}."
-    total = report.added + report.changed + report.removed
-    if len(report.entries) < total:
-        yield f"Only {len(report.entries)} of {total} changed paths are listed and were looked at."
+    if len(report.entries) < report.paths:
+        yield f"Only {len(report.entries)} of {report.paths} changed paths are listed and were looked at."
 
 
 def _with(findings: Iterable[Finding], word: str = "") -> list[str]:
