@@ -125,6 +125,12 @@ def test_no_change_and_what_is_left_out() -> None:
     assert len(checked.not_captured) == 4
 
 
+def test_a_name_that_an_image_cannot_hold_is_told() -> None:
+    found = warnings(Change("added", "/root/.wh.work", 1, 0o100644), Change("removed", "/root/.wh.gone"))
+    [told] = found
+    assert told.endswith("and they themselves: /root/.wh.work.")
+
+
 def test_changes_that_are_not_counted_are_not_taken_for_none() -> None:
     found = changes.report(None, None, "base:1", 7)
     checked = review(found, since="base:1", layers=2, mounts=(), since_is_version=False)

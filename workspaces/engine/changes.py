@@ -74,9 +74,9 @@ def report(
         for path, kind in paths:
             status = walker.lstat(path) if walker and kind != "removed" and path.strip("/") else None
             is_directory = status is not None and stat.S_ISDIR(status.st_mode)
-            if kind == "changed" and path in parents and (is_directory or status is None):
-                if status is None or earlier is None or path not in earlier:
-                    continue
+            compared = earlier is not None and path in earlier
+            if kind == "changed" and path in parents and (status is None or (is_directory and not compared)):
+                continue
             if earlier is not None and path in earlier:
                 kind = since_earlier(kind, status, earlier[path], root) or ""
                 if not kind:

@@ -115,6 +115,12 @@ def _names(report: ChangeReport, since: str, since_is_version: bool) -> Iterable
         gone = [c.path for c in report.entries if c.kind == "removed" and kind_of_name(c.path)]
         if gone:
             yield f"Deleted, but still readable in {since} below it: {_listed(gone)}."
+    marks = [c.path for c in there if "/.wh." in c.path]
+    if marks:
+        yield (
+            "Names that begin with .wh. delete in an image: what they name will be missing in the version, "
+            f"and they themselves: {_listed(marks)}."
+        )
     setuid = [c.path for c in there if is_privileged(c)]
     if setuid:
         yield f"There are programs that run as their owner or group (setuid, setgid): {_listed(setuid)}."
