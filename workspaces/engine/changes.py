@@ -69,6 +69,7 @@ def report(
     totals = dict.fromkeys(KINDS.values(), 0)
     entries: list[Change] = []
     size = 0
+    counted: set[tuple[int, int]] = set()  # files of several names
     walker = Walker(upper) if upper is not None else None
     try:
         for path, kind in paths:
@@ -83,7 +84,11 @@ def report(
                     continue
             length = status.st_size if status is not None and stat.S_ISREG(status.st_mode) else 0
             totals[kind] += 1
-            size += length
+            if status is not None and status.st_nlink > 1:
+                size += 0 if (status.st_dev, status.st_ino) in counted else length
+                counted.add((status.st_dev, status.st_ino))
+            else:
+                size += length
             if len(entries) < ENTRIES_MAX:
                 entries.append(Change(kind, path, length, status.st_mode if status is not None else 0))
     finally:

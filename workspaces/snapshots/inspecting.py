@@ -47,7 +47,8 @@ def measure(
 ) -> ChangeReport:
     """What a commit now would capture: since the parent version, if `shelf` has what that needs, else since the image.
 
-    Files that the snapshot's last report has seen are not read again. Raises NotFound, EngineError.
+    Files that the snapshot's last report has seen are not read again, and none of one that the program takes by itself.
+    Raises NotFound, EngineError.
     """
     workspace = store.workspace(snapshot.workspace_id)
     mounts = store.challenge(workspace.challenge).mounts
@@ -67,6 +68,7 @@ def measure(
         previous=store.changes(snapshot.id),
         cache=store.path.parent / "cache" / "secret-rules",
         progress=progress,
+        decided=snapshot.requested_via != "auto",
     )
     if parent is not None:
         since, layers = parent.image_ref or image, len(parent.diff_ids) + 1

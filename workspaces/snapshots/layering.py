@@ -16,6 +16,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 
 from workspaces.engine.base import Earlier, Engine, ImageInfo, Progress
 from workspaces.engine.imagetar import Layer as EngineLayer
@@ -65,6 +66,10 @@ def arranged(
     `parent`, as far as they are known. Raises NoSpace, EngineUnavailable, EngineTimeout.
     """
     base = base_of(shelf.engine, source)
+    if temporary.diff_ids[: len(source.diff_ids)] != source.diff_ids:
+        # Another image has the name by now of the one that the container was made from, and which is gone.
+        yield Arrangement(temporary.diff_ids)
+        return
     with shelf.spool() as spool:
         work = _Work(shelf, spool, temporary, source, base)
         try:
@@ -153,7 +158,9 @@ class _Work:
         """The parent's layers that the engine may have lost, from the archive."""
         if self.shelf.engine.image(str(parent.image_id)) is not None:
             return ()
-        return tuple(self._archived(diff_id) for diff_id in parent.diff_ids if diff_id not in self.source.diff_ids)
+        pairs = zip(parent.diff_ids, self.source.diff_ids, strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return tuple(self._archived(diff_id) for diff_id in parent.diff_ids[common:])
 
     def _archived(self, diff_id: str) -> EngineLayer:
         def chunks() -> Iterator[bytes]:
