@@ -111,7 +111,9 @@ class Examiner:
         found: list[Finding] = []
         large, late, failed, unsearched = Missed(), Missed(), Missed(), Missed()
         for change in self._report.entries:
-            if change.kind != "removed" and not change.mode:  # Docker's list has no right name for it, or it is too deep
+            if (
+                change.kind != "removed" and not change.mode
+            ):  # Docker's list has no right name for it, or it is too deep
                 failed.add(change)
         budget = Budget(SECRET_BYTES, SECRET_SECONDS)
         spent, broken = False, ""
