@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.savetar import pack
 from workspaces.errors import Conflict, Corrupt
 from workspaces.layers import Layer, Node, Spool, Tree, compare, indexfile, plan, read, reading, stack, tar, tree
-from workspaces.layers.node import DIRECTORY, FILE
+from workspaces.layers.node import DIRECTORY, FILE, place
 
 
 @dataclass(eq=False)
@@ -295,6 +295,11 @@ def test_chunks_may_be_of_any_size() -> None:
     whole = read([data])
     assert read([b"", data[:1], b"", data[1:1500], b"", data[1500:]]) == whole
     assert list(whole.entries) == ["a", "b"]
+
+
+@given(st.lists(st.text("ab./\x01\udcff", min_size=1).filter(lambda text: "//" not in f"/{text}/")))
+def test_paths_are_in_the_order_of_their_parts(paths: list[str]) -> None:
+    assert sorted(paths, key=place) == sorted(paths, key=lambda path: path.split("/"))
 
 
 def test_what_lies_in_a_directory_that_deletes_is_in_no_layer() -> None:

@@ -81,6 +81,6 @@ def join(directory: str, name: str) -> str:
     return f"{directory}/{name}" if directory else name
 
 
-def parts(path: str) -> list[str]:
-    """By which paths are sorted in a tar, so that what lies in a directory follows it."""
-    return path.split("/")
+def place(path: str) -> str:
+    """By which paths are sorted in a tar, so that what lies in a directory follows it: as by a list of its parts."""
+    return path.replace("/", "\0")
