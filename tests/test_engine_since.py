@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
+from workspaces.engine import changes
 from workspaces.engine.base import Earlier
 from workspaces.engine.since import put_back, since_earlier
 
@@ -41,7 +43,7 @@ def test_what_is_there_is_compared_with_what_was(now: os.stat_result | None, kin
 @pytest.mark.parametrize(("later", "kind"), [(-1.0, None), (1.0, "changed")])
 def test_what_was_touched_after_the_commit_is_changed_whatever_its_times_say(later: float, kind: str | None) -> None:
     now = os.stat_result((FILE, 0, 0, 1, 100_000, 100_005, 10, 0, 1000, 0), {"st_mtime_ns": 10**12, "st_ctime": 5000.0})
-    was = Earlier(FILE, 0, 5, 10, 1000, captured=5000.0 - later)
+    was = Earlier(FILE, 0, 5, 10, 1000, until=5000.0 - later)
     assert since_earlier("added", now, was, ROOT) == kind
 
 
@@ -56,6 +58,17 @@ def test_a_directory_is_not_changed_by_its_time() -> None:
     was = Earlier(DIRECTORY, 0, 5, 0, 7)
     assert since_earlier("changed", status(mode=DIRECTORY, size=4096), was, ROOT) is None
     assert since_earlier("changed", status(mode=DIRECTORY | 0o2000, size=4096), was, ROOT) == "changed"
+
+
+def test_a_directory_in_which_something_changed_may_have_changed_itself(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o700)
+    (tmp_path / "d" / "f").touch()
+    paths = [("/d", "changed"), ("/d/f", "added")]
+    owner = (tmp_path.stat().st_uid, tmp_path.stat().st_gid)
+    for mode, listed in ((0o700, ["/d/f"]), (0o755, ["/d", "/d/f"])):
+        was = {"/d": Earlier(stat.S_IFDIR | mode, in_source=True)}
+        found = changes.report(paths, tmp_path, "base:1", 0, was, owner)
+        assert [entry.path for entry in found.entries] == listed
 
 
 def test_what_is_as_in_the_image_again() -> None:

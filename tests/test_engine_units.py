@@ -207,6 +207,14 @@ def test_sizes_are_read_without_leaving_the_container(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(modes["/fifo"])
 
 
+def test_a_file_of_several_names_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(bytes(10))
+    (tmp_path / "two").hardlink_to(tmp_path / "one")
+    report = changes.report([("/one", "added"), ("/two", "added")], tmp_path, "base:1", -1)
+    assert [change.size for change in report.entries] == [10, 10]
+    assert report.bytes == 10
+
+
 def test_a_report_is_bounded_and_its_totals_are_not() -> None:
     found = [(f"/{n}", "added") for n in range(changes.ENTRIES_MAX + 7)]
     report = changes.report(found, None, "base:1", 5)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.savetar import pack
-from workspaces.errors import Corrupt
-from workspaces.layers import Layer, Node, Spool, Tree, compare, indexfile, plan, read, stack, tar
-from workspaces.layers.node import DIRECTORY, FILE
+from workspaces.errors import Conflict, Corrupt
+from workspaces.layers import Layer, Node, Spool, Tree, compare, indexfile, plan, read, reading, stack, tar, tree
+from workspaces.layers.node import DIRECTORY, FILE, place
 
 
 @dataclass(eq=False)
@@ -295,6 +295,35 @@ def test_chunks_may_be_of_any_size() -> None:
     whole = read([data])
     assert read([b"", data[:1], b"", data[1:1500], b"", data[1500:]]) == whole
     assert list(whole.entries) == ["a", "b"]
+
+
+@given(st.lists(st.text("ab./\x01\udcff", min_size=1).filter(lambda text: "//" not in f"/{text}/")))
+def test_paths_are_in_the_order_of_their_parts(paths: list[str]) -> None:
+    assert sorted(paths, key=place) == sorted(paths, key=lambda path: path.split("/"))
+
+
+def test_what_lies_in_a_directory_that_deletes_is_in_no_layer() -> None:
+    with pytest.raises(Corrupt):
+        read([pack([(info("d/.wh.x/y"), b"1")])])
+
+
+def test_long_names_are_bounded_as_many_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_NAMES", 1000)
+    monkeypatch.setattr(tree, "MAX_NAMES", 1500)
+    link = info("a")
+    link.type, link.linkname = tarfile.SYMTYPE, "x" * 999
+    one = read([pack([(link, b"")])])
+    with pytest.raises(Conflict):
+        read([pack([(info("a"), b""), (info("b" * 1000), b"")])])
+    link.linkname += "x"
+    with pytest.raises(Conflict):
+        read([pack([(link, b"")])])
+    link.linkname = "y" * 600
+    other = read([pack([(link, b"")])])
+    assert stack([one, other]).nodes == other.entries, "what is replaced does not count"
+    other.entries["b"] = other.entries.pop("a")
+    with pytest.raises(Conflict):
+        stack([one, other])
 
 
 def test_a_time_that_is_none_is_taken_as_zero() -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from tests.support.worlds import World, memory_world
 from workspaces import snapshots
-from workspaces.engine.memory import MemoryFiles
-from workspaces.model import ChangeReport, Finding, Mount, PackageChange
+from workspaces.engine.memory import MemoryEngine, MemoryFiles
+from workspaces.model import Change, ChangeReport, Finding, JobKind, Mount, PackageChange
 from workspaces.snapshots import copies, examining, secrets
 from workspaces.snapshots.secrets import Scanner, ScannerFailed
 from workspaces.store.rows import changes_json, to_changes
@@ -127,6 +127,14 @@ def test_a_file_that_cannot_be_opened_is_said(world: World, monkeypatch: pytest.
     assert "1 file (6 B) was not searched for secrets: a name that is not UTF-8" in report.warnings[0]
 
 
+def test_a_file_that_the_host_cannot_reach_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One below more directories than a process may have open: neither size nor mode are known."""
+    listed = ChangeReport(0, "base:1", 1, 0, 0, 6, (Change("added", "/d" * 2000 + "/key"),))
+    monkeypatch.setattr(MemoryEngine, "changes", lambda *_: listed)
+    world.lifecycle.ensure_running(world.id)
+    assert any("1 file (0 B) was not searched for secrets" in warning for warning in look(world).warnings)
+
+
 def test_files_that_have_not_changed_are_not_read_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examining, "CLOCK", 0.0)
     put(world, "/root/old", f"token {GITHUB}")
@@ -161,6 +169,39 @@ def test_the_commit_looks_at_what_came_after_the_request(world: World) -> None:
     report = world.store.changes(snapshot.id)
     assert report is not None
     assert report.secrets == (Finding("/root/later", "github-pat"),)
+
+
+def test_a_version_that_nobody_decides_on_is_not_looked_into(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.lifecycle.ensure_running(world.id)
+    put(world, "/root/.ssh/id_new", f"token {GITHUB}")
+    monkeypatch.setattr(examining, "Scanner", None)
+    job = world.store.add_job(JobKind.FREEZE, world.id, actor="chief")
+    taken = world.store.take_snapshot(job.id, "by itself")
+    snapshots.commit(world.store, world.engine, world.lifecycle, taken.id, quiet)
+    report = world.store.changes(taken.id)
+    assert report is not None
+    assert (report.secrets, report.examined_at) == ((), None)
+    assert "Contents were not looked into: the program took this version by itself." in report.warnings
+    assert any("private ssh keys: /root/.ssh/id_new" in warning for warning in report.warnings), "names still tell"
+
+
+def test_what_could_not_be_searched_is_not_taken_for_searched_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examining, "CLOCK", 0.0)
+    put(world, "/root/x", "y")
+    monkeypatch.setattr(Scanner, "scan", lambda self, data: None)
+    first, second = look(world), look(world)
+    assert "1 file (1 B) was not searched for secrets" in first.warnings[0]
+    assert second.warnings == first.warnings
+
+
+def test_a_scanner_that_does_not_work_is_said(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(secrets, "SCRIPT", tmp_path / "none")
+    for number in range(secrets.STARTS + 2):
+        put(world, f"/root/{number}", "y")
+    warnings = look(world).warnings
+    assert warnings[1] == "2 files (2 B) were not searched for secrets: the scanner does not work, it ended 3 times."
 
 
 def test_without_files_to_look_into_it_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

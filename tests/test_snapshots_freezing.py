@@ -13,7 +13,9 @@ from tests.support.faulty_engine import FaultyEngine
 from tests.support.worlds import IMAGE, RUNS, World, memory_world, world
 from workspaces import jobs, snapshots
 from workspaces.commands import named_command
+from workspaces.engine import changes
 from workspaces.engine.base import ContainerSpec
+from workspaces.engine.memory import MemoryEngine
 from workspaces.errors import Conflict, EngineError, NoSpace, NotFound, Refused
 from workspaces.lifecycle import LABEL_READ_ONLY
 from workspaces.model import FreezeMode, Frozen, FrozenState, JobKind, JobState, Limits, Network, SnapshotState
@@ -85,6 +87,15 @@ def test_each_that_changed_is_committed_and_the_others_are_listed(world: World) 
     assert (version.state, version.requested_via, version.requested_by) == (SnapshotState.ARCHIVED, "auto", "chief")
     assert version.message == "The state of als when it was frozen"
     assert version.paused_seconds is None, "it did not run"
+    assert latest(world) == "of alice"
+
+
+def test_a_container_with_more_changes_than_are_counted_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (files(world, "alice") / "root" / "work").write_text("of alice")
+    monkeypatch.setattr(MemoryEngine, "changes", lambda *_: changes.report(None, None, "base:1", 7))
+    assert freeze(world, FreezeMode.COMMIT)["alice"].state is F.COMMITTED
     assert latest(world) == "of alice"
 
 

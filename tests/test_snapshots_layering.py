@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from tests.support.faults import Wrapped
 from tests.support.worlds import IMAGE, World, world
 from workspaces import snapshots
-from workspaces.engine.base import ContainerSpec
+from workspaces.engine.base import ContainerSpec, ImageConfig
 from workspaces.errors import EngineUnavailable, NoSpace
+from workspaces.layers import Layer
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import JobKind, Network, Snapshot, SnapshotState
 from workspaces.snapshots import Shelf, layering
@@ -106,6 +108,18 @@ def test_content_that_changed_behind_size_and_time_is_in_the_version(world: Worl
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     second, _ = commit(world)
     assert files(world, second)["root/one"][1] == b"2"
+    report = world.store.changes(second.id)
+    assert report is not None
+    assert [(c.kind, c.path) for c in report.entries] == [("changed", "/root/one")], "it is not hidden from anybody"
+
+
+def test_attributes_that_changed_behind_the_time_are_a_change(world: World) -> None:
+    path = world.rootfs / "root" / "one"
+    path.write_text("1")
+    commit(world)
+    assert not snapshots.inspecting.changed(world.store, world.engine, world.lifecycle, world.id, shelf(world))
+    path.chmod(path.stat().st_mode)
+    assert snapshots.inspecting.changed(world.store, world.engine, world.lifecycle, world.id, shelf(world))
 
 
 def test_what_would_be_captured_is_told_since_the_parent(world: World) -> None:
@@ -197,6 +211,21 @@ def test_an_engine_that_is_away_is_waited_for(world: World) -> None:
     [snapshot] = world.store.snapshots(states=[SnapshotState.COMMITTING, SnapshotState.APPROVED])
     snapshots.commit(world.store, world.engine, world.lifecycle, snapshot.id, quiet, shelf(world))
     assert len(world.store.snapshot(snapshot.id).diff_ids) == 3
+
+
+def test_an_image_that_has_the_name_of_the_lost_one_is_not_built_upon(world: World) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    first, _ = commit(world)
+    assert first.image_id is not None
+    temporary = world.engine.image(first.image_id)
+    assert temporary is not None
+    used = shelf(world)
+    source = replace(temporary, diff_ids=("sha256:rebuilt",), config=ImageConfig())
+    parent = replace(first, diff_ids=("sha256:rebuilt", "sha256:changes"))
+    for diff_id in parent.diff_ids:
+        used.keep(diff_id, Layer())
+    with layering.arranged(used, temporary, source, parent, 1, quiet) as found:
+        assert found.diff_ids == temporary.diff_ids
 
 
 def test_many_versions_are_merged_before_the_ceiling(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,16 @@ def test_any_bytes_are_read(data: bytes) -> None:
     packages.apk(b"P:" + data)
     packages._rpm_header(data)
     packages._rpm_header(struct.pack(">II", 1, 16) + data)
+
+
+def test_a_database_of_millions_of_lines_takes_no_more_memory_than_its_own() -> None:
+    data = b"ab\n" * (4 << 20)
+    tracemalloc.start()
+    try:
+        assert packages.dpkg(data) == {}
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 def test_numbers_and_lengths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

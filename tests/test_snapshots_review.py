@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workspaces.engine import changes
 from workspaces.engine.base import LABEL_SNAPSHOT, ImageConfig, ImageInfo
 from workspaces.model import Change, ChangeReport, Mount, Snapshot, SnapshotState
 from workspaces.snapshots.imageconfig import version_config, version_labels
@@ -122,6 +123,21 @@ def test_no_change_and_what_is_left_out() -> None:
     assert checked.since == "als/alice:v1"
     assert checked.not_captured[0] == "/data: a data directory of the host"
     assert len(checked.not_captured) == 4
+
+
+def test_a_name_that_an_image_cannot_hold_is_told() -> None:
+    found = warnings(Change("added", "/root/.wh.work", 1, 0o100644), Change("removed", "/root/.wh.gone"))
+    [told] = found
+    assert told.endswith("and they themselves: /root/.wh.work.")
+
+
+def test_changes_that_are_not_counted_are_not_taken_for_none() -> None:
+    found = changes.report(None, None, "base:1", 7)
+    checked = review(found, since="base:1", layers=2, mounts=(), since_is_version=False)
+    assert checked.countless
+    assert not checked.is_nothing
+    [warning] = checked.warnings
+    assert "neither counted nor listed" in warning
 
 
 @given(st.lists(st.text(max_size=60), max_size=30))

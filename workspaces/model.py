@@ -267,7 +267,8 @@ class ChangeReport:
 
     `entries` holds at most a few thousand files and links, `unlisted` the rest by directory (the totals count all);
     `warnings` are sentences. Packages of dpkg, apk and rpm are counted against `packages_since`. `secrets` never
-    hold a secret. `examined_at` is when contents were looked into, None when they were not.
+    hold a secret. `examined_at` is when contents were looked into, None when they were not. `countless`: so many paths
+    changed that none was counted.
     """
 
     at: float
@@ -285,6 +286,17 @@ class ChangeReport:
     packages: tuple[PackageChange, ...] = ()
     packages_since: str = ""
     examined_at: float | None = None
+    countless: bool = False
+
+    @property
+    def paths(self) -> int:
+        """How many were added, changed and removed, as far as they were counted."""
+        return self.added + self.changed + self.removed
+
+    @property
+    def is_nothing(self) -> bool:
+        """Nothing has changed."""
+        return not self.paths and not self.countless
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ PACKAGES = 20
 
 def print_changes(report: ChangeReport, everything: bool) -> None:
     """Totals, warnings, packages, what is not captured, and the tree; with `everything`, each path instead."""
-    click.echo(
-        f"since {report.since}, as of {when(report.at)}: {report.added} added, {report.changed} changed, "
-        f"{report.removed} removed, {amount(report.bytes)}"
-    )
+    counts = f"{report.added} added, {report.changed} changed, {report.removed} removed"
+    if report.countless:
+        counts = "countless paths changed"
+    click.echo(f"since {report.since}, as of {when(report.at)}: {counts}, {amount(report.bytes)}")
     for warning in report.warnings:
         click.echo(f"  warning: {printable(warning, 2000)}")
     _print_packages(report, len(report.packages) if everything else PACKAGES)

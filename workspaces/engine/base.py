@@ -144,8 +144,7 @@ class Earlier:
     """What an earlier version has at a path where it differs from the image that a container was made from.
 
     `mode` is st_mode, 0 when it has nothing there; `mtime` is in whole seconds. `in_source`: the image has something.
-    `captured`: when it was taken, in seconds since the epoch. A file whose st_ctime, which nobody can set, is later
-    counts as changed even if all else is the same.
+    A file whose inode changed after `until` may differ from it in what does not show, such as content or attributes.
     """
 
     mode: int
@@ -154,7 +153,7 @@ class Earlier:
     size: int = 0
     mtime: int = 0
     in_source: bool = False
-    captured: float = math.inf
+    until: float = math.inf
 
 
 class Engine(Protocol):

@@ -64,17 +64,19 @@ def report(
     """
     if paths is None:
         text = f"More than about {LIST_MAX // 80:,} paths changed: they are neither counted nor listed."
-        return ChangeReport(time.time(), since, 0, 0, 0, max(written, 0), warnings=(text,))
+        return ChangeReport(time.time(), since, 0, 0, 0, max(written, 0), warnings=(text,), countless=True)
     parents = {path.rpartition("/")[0] for path, _ in paths}
     totals = dict.fromkeys(KINDS.values(), 0)
     entries: list[Change] = []
     size = 0
+    counted: set[tuple[int, int]] = set()  # files of several names
     walker = Walker(upper) if upper is not None else None
     try:
         for path, kind in paths:
             status = walker.lstat(path) if walker and kind != "removed" and path.strip("/") else None
             is_directory = status is not None and stat.S_ISDIR(status.st_mode)
-            if kind == "changed" and path in parents and (is_directory or status is None):
+            compared = earlier is not None and path in earlier
+            if kind == "changed" and path in parents and (status is None or (is_directory and not compared)):
                 continue
             if earlier is not None and path in earlier:
                 kind = since_earlier(kind, status, earlier[path], root) or ""
@@ -82,7 +84,11 @@ def report(
                     continue
             length = status.st_size if status is not None and stat.S_ISREG(status.st_mode) else 0
             totals[kind] += 1
-            size += length
+            if status is not None and status.st_nlink > 1:
+                size += 0 if (status.st_dev, status.st_ino) in counted else length
+                counted.add((status.st_dev, status.st_ino))
+            else:
+                size += length
             if len(entries) < ENTRIES_MAX:
                 entries.append(Change(kind, path, length, status.st_mode if status is not None else 0))
     finally:

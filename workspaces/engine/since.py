@@ -1,7 +1,8 @@
 """Changes since an earlier version of a container, from those since the image that it was made from. Pure.
 
 An engine only tells what differs from the image. Where the earlier version differed from it too, what is there now is
-compared with what that version had: by type, mode, owner, size and time, without reading contents.
+compared with what that version had: by type, mode, owner, size and time, without reading contents. Anybody can set the
+time of a file back, and a version knows whole seconds only: what the kernel says was touched since counts as changed.
 """
 
 from __future__ import annotations
@@ -31,9 +32,7 @@ def _differs(status: os.stat_result, was: Earlier, root: tuple[int, int]) -> boo
     if stat.S_ISDIR(status.st_mode):
         return False  # its time changes with what lies in it
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-    if size != was.size or status.st_mtime_ns // 1_000_000_000 != was.mtime:
-        return True
-    return status.st_ctime > was.captured
+    return size != was.size or status.st_mtime_ns // 1_000_000_000 != was.mtime or status.st_ctime >= was.until
 
 
 def put_back(changed: Mapping[str, str], earlier: Mapping[str, Earlier]) -> Iterator[tuple[str, str]]:

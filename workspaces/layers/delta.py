@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from workspaces.layers.node import DIRECTORY, FILE, Layer, Node, parent, parts, same
+from workspaces.layers.node import DIRECTORY, FILE, Layer, Node, parent, place, same
 from workspaces.layers.tree import Tree
 
 
@@ -49,7 +49,7 @@ def plan(old: Tree, new: Tree) -> Delta:
         while above and above not in wanted:
             wanted.add(above)
             above = parent(above)
-    delta = Delta({path: new.nodes[path] for path in sorted(wanted, key=parts) if path in new.nodes}, {}, whiteouts)
+    delta = Delta({path: new.nodes[path] for path in sorted(wanted, key=place) if path in new.nodes}, {}, whiteouts)
     first: dict[tuple[int, str], str] = {}
     for path in delta.entries:
         if path in new.groups:

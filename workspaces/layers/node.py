@@ -22,6 +22,8 @@ FORMATS = {
 SECOND = 1_000_000_000
 MAX_PATHS = 300_000
 """Of a stack and of one layer: about 150 MB. A workspace with more gets versions without sharing."""
+MAX_NAMES = 48 << 20
+"""Characters of all paths, targets of links and attributes of a stack or one layer, which may be 4 kB for each."""
 
 
 class Node(NamedTuple):
@@ -36,6 +38,11 @@ class Node(NamedTuple):
     target: str = ""  # of a symbolic link; MAJOR:MINOR of a device
     xattrs: tuple[tuple[str, str], ...] = ()  # sorted; bytes that are not UTF-8 as surrogates
     digest: bytes = b""
+
+    @property
+    def names(self) -> int:
+        """Characters that it holds besides its path."""
+        return len(self.target) + sum(len(key) + len(value) for key, value in self.xattrs)
 
     @property
     def st_mode(self) -> int:
@@ -74,6 +81,6 @@ def join(directory: str, name: str) -> str:
     return f"{directory}/{name}" if directory else name
 
 
-def parts(path: str) -> list[str]:
-    """By which paths are sorted in a tar, so that what lies in a directory follows it."""
-    return path.split("/")
+def place(path: str) -> str:
+    """By which paths are sorted in a tar, so that what lies in a directory follows it: as by a list of its parts."""
+    return path.replace("/", "\0")

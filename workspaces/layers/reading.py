@@ -22,6 +22,7 @@ from workspaces.layers.node import (
     FIFO,
     FILE,
     LINK,
+    MAX_NAMES,
     MAX_PATHS,
     SECOND,
     Layer,
@@ -57,18 +58,20 @@ def read(chunks: Iterable[bytes], take: Take | None = None, kept: Callable[[byte
     """The index of the layer whose uncompressed tar is `chunks`, which are read to their end.
 
     What `take` returns gets a file's bytes; after the last of them `kept` is called with their SHA-256. Raises Corrupt
-    for what is no layer, Conflict when it has more than MAX_PATHS paths, and what `chunks` raises.
+    for what is no layer, Conflict when it has more than MAX_PATHS paths or MAX_NAMES, and what `chunks` raises.
     """
     stream = Chunks(chunks)
     layer = Layer()
+    names = 0
     try:
         # Not tarfile's own mode for streams, which copies every byte several times.
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:", errors="surrogateescape") as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-                _add(layer, stream, member, take, kept)
-                if len(layer.entries) + len(layer.whiteouts) > MAX_PATHS:
-                    raise Conflict(f"A layer has more than {MAX_PATHS:,} paths.")
+                path = _add(layer, stream, member, take, kept)
+                names += len(member.name) + (layer.entries[path].names if path is not None else 0)
+                if len(layer.entries) + len(layer.whiteouts) > MAX_PATHS or names > MAX_NAMES:
+                    raise Conflict(f"A layer has more than {MAX_PATHS:,} paths, or too long ones.")
     except (tarfile.TarError, EOFError, OverflowError, ValueError, io.UnsupportedOperation) as exc:
         raise Corrupt(f"A layer's tar cannot be read: {exc}.") from exc
     while rest := stream.read(CHUNK):
@@ -79,19 +82,20 @@ def read(chunks: Iterable[bytes], take: Take | None = None, kept: Callable[[byte
 
 def _add(
     layer: Layer, stream: Chunks, member: tarfile.TarInfo, take: Take | None, kept: Callable[[bytes], None]
-) -> None:
+) -> str | None:
+    """Put one entry into `layer`; its path, None for a mark that deletes."""
     path = _path(member.name)
     directory, _, name = path.rpartition("/")
     if name == OPAQUE:
         layer.opaque.add(directory)
-        return
+        return None
     if name.startswith(WHITEOUT):
         if not name.startswith(RESERVED):
             layer.whiteouts.add(join(directory, name.removeprefix(WHITEOUT)))
-        return
+        return None
     if member.islnk():
         _link(layer, path, _path(member.linkname))
-        return
+        return path
     kind = _KINDS.get(member.type)
     if kind is None or member.issparse():
         raise Corrupt(f"A layer has an entry {path[:100]!r} of an unknown kind.")
@@ -118,6 +122,7 @@ def _add(
     if path in layer.entries:
         _forget(layer, path, node)
     layer.entries[path] = node
+    return path
 
 
 def _digest(stream: Chunks, size: int, sink: Sink | None) -> bytes:
@@ -154,7 +159,8 @@ def _forget(layer: Layer, path: str, node: Node) -> None:
 
 def _path(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts or "\0" in name:
+    # A directory of such a name is one that deletes as well, and what lies in it has no place in an image.
+    if ".." in parts or "\0" in name or any(part.startswith(WHITEOUT) for part in parts[:-1]):
         raise Corrupt(f"{name[:100]!r} is no path in a layer.")
     return "/".join(parts)
 

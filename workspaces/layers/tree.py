@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workspaces.errors import Conflict
-from workspaces.layers.node import DIRECTORY, MAX_PATHS, Layer, Node, parent
+from workspaces.layers.node import DIRECTORY, MAX_NAMES, MAX_PATHS, Layer, Node, parent
 
 IMPLIED = Node(DIRECTORY, 0o755, 0, 0)
 
@@ -27,13 +27,17 @@ class Tree:
 
 
 def stack(layers: Iterable[Layer], below: Tree | None = None) -> Tree:
-    """The tree that `layers`, lowest first, make on top of `below`. Raises Conflict for more than MAX_PATHS paths."""
+    """The tree that `layers`, lowest first, make on top of `below`. Raises Conflict for too many paths."""
     tree = Tree(dict(below.nodes), dict(below.groups)) if below else Tree()
     number = 1 + max((number for number, _ in tree.groups.values()), default=-1)
+    names = _names(tree.nodes)
     for count, layer in enumerate(layers, start=number):
         _apply(tree, layer, count)
-        if len(tree.nodes) > MAX_PATHS:
-            raise Conflict(f"An image has more than {MAX_PATHS:,} paths.")
+        names += _names(layer.entries)
+        if names > MAX_NAMES:
+            names = _names(tree.nodes)  # without what was replaced
+        if len(tree.nodes) > MAX_PATHS or names > MAX_NAMES:
+            raise Conflict(f"An image has more than {MAX_PATHS:,} paths, or too long ones.")
     return tree
 
 
@@ -62,6 +66,10 @@ def _apply(tree: Tree, layer: Layer, number: int) -> None:
         while above and above not in tree.nodes:
             tree.nodes[above] = IMPLIED
             above = parent(above)
+
+
+def _names(nodes: dict[str, Node]) -> int:
+    return sum(len(path) + node.names for path, node in nodes.items())
 
 
 def below(paths: list[str], top: str) -> list[str]:

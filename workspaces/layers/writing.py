@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 
 from workspaces.layers.delta import Delta
-from workspaces.layers.node import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SECOND, Node, join, parent, parts
+from workspaces.layers.node import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SECOND, Node, join, parent, place
 from workspaces.layers.reading import WHITEOUT, XATTR
 
 _TYPES = {
@@ -21,7 +21,7 @@ _TYPES = {
 
 def tar(delta: Delta, content: Callable[[bytes], Iterator[bytes]]) -> Iterator[bytes]:
     """The layer, uncompressed, in chunks. `content` gives a file's bytes by their SHA-256."""
-    for path in sorted((*delta.entries, *delta.whiteouts), key=parts):
+    for path in sorted((*delta.entries, *delta.whiteouts), key=place):
         if path in delta.whiteouts:
             yield _header(tarfile.TarInfo(join(parent(path), WHITEOUT + path.rpartition("/")[2])))
             continue

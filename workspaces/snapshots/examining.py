@@ -109,25 +109,33 @@ class Examiner:
 
     def _secrets(self) -> list[Finding]:
         found: list[Finding] = []
-        large, late, failed = Missed(), Missed(), Missed()
+        large, late, failed, unsearched = Missed(), Missed(), Missed(), Missed()
         for change in self._report.entries:
-            if "\ufffd" in change.path and not change.mode:  # Docker's list has that for what is not UTF-8
+            if (
+                change.kind != "removed" and not change.mode
+            ):  # Docker's list has no right name for it, or it is too deep
                 failed.add(change)
         budget = Budget(SECRET_BYTES, SECRET_SECONDS)
-        spent = False
+        spent, broken = False, ""
         with Scanner(self._cache, SECRET_SECONDS) as scanner:
             for change in sorted(self._regular, key=likelihood):
                 self._progress("Looking for secrets", None)
                 if change.size > FILE_MAX:
                     large.add(change)
+                elif broken:
+                    unsearched.add(change)
                 elif spent or len(found) >= FINDINGS_MAX:
                     late.add(change)
                 else:
                     try:
                         kinds = self._kinds(change, scanner, budget)
-                    except (Spent, ScannerFailed):
+                    except Spent:
                         spent = True
                         late.add(change)
+                        continue
+                    except ScannerFailed as exc:
+                        broken = str(exc)
+                        unsearched.add(change)
                         continue
                     if kinds is None:
                         failed.add(change)
@@ -135,11 +143,14 @@ class Examiner:
                         found += [Finding(change.path, kind) for kind in kinds]
         self._missed(large, "not searched for secrets: larger than " + amount(FILE_MAX))
         self._missed(
-            failed, "not searched for secrets: a name that is not UTF-8, no file by now, or a search that did not end"
+            failed,
+            "not searched for secrets: a name that is not UTF-8, a path too deep, no file by now, "
+            "or a search that did not end",
         )
-        if late.count:
+        self._missed(unsearched, f"not searched for secrets: the scanner does not work, {broken}")
+        self._missed(late, "not searched for secrets: the search took too long")
+        if late.count or unsearched.count:
             self._complete = False
-            self._missed(late, "not searched for secrets: the search took too long")
         return found[:FINDINGS_MAX]
 
     def _kinds(self, change: Change, scanner: Scanner, budget: Budget) -> tuple[str, ...] | None:
@@ -151,9 +162,12 @@ class Examiner:
                 return tuple(finding.what for finding in self._previous.secrets if finding.path == change.path)
             budget.spend(change.size)
             try:
-                return scanner.scan(_read(file, FILE_MAX))
+                kinds = scanner.scan(_read(file, FILE_MAX))
             except OSError:
-                return None
+                kinds = None
+            if kinds is None:
+                self._complete = False  # a later look must not take it for searched
+            return kinds
 
     # copies of mounted data
 
@@ -248,11 +262,16 @@ def examine(
     previous: ChangeReport | None,
     cache: Path,
     progress: Progress,
+    decided: bool,
 ) -> ChangeReport:
     """`report` of container `name` with what is in its files. Raises NotFound, EngineError.
 
-    `since` names the image that it was made from; `previous` is an earlier report of the same container.
+    `since` names the image that it was made from; `previous` is an earlier report of the same container. Nobody reads
+    the report before the commit unless it is `decided` on: then contents are not worth minutes of waiting for it.
     """
+    if not decided:
+        text = "Contents were not looked into: the program took this version by itself."
+        return replace(report, warnings=(*report.warnings, text))
     files = engine.written(name)
     if files is None:
         text = "Contents were not looked into: the engine's storage driver shows no files."

@@ -33,7 +33,7 @@ def inspect(
     progress("Looking at what changed", None)
     report = measure(store, engine, lifecycle, snapshot, progress, shelf)
     store.set_changes(snapshot.id, report)
-    paths = report.added + report.changed + report.removed
+    paths = "Countless" if report.countless else f"{report.paths}"
     return f"{paths} paths changed, {amount(report.bytes)}, {len(report.warnings)} warnings."
 
 
@@ -47,7 +47,8 @@ def measure(
 ) -> ChangeReport:
     """What a commit now would capture: since the parent version, if `shelf` has what that needs, else since the image.
 
-    Files that the snapshot's last report has seen are not read again. Raises NotFound, EngineError.
+    Files that the snapshot's last report has seen are not read again, and none of one that the program takes by itself.
+    Raises NotFound, EngineError.
     """
     workspace = store.workspace(snapshot.workspace_id)
     mounts = store.challenge(workspace.challenge).mounts
@@ -67,6 +68,7 @@ def measure(
         previous=store.changes(snapshot.id),
         cache=store.path.parent / "cache" / "secret-rules",
         progress=progress,
+        decided=snapshot.requested_via != "auto",
     )
     if parent is not None:
         since, layers = parent.image_ref or image, len(parent.diff_ids) + 1
@@ -84,7 +86,7 @@ def changed(store: Store, engine: Engine, lifecycle: Lifecycle, workspace_id: in
         return False
     _, known = _earlier(store, workspace, engine.image(container.image_id), shelf)
     report = engine.changes(name, known)
-    return report.added + report.changed + report.removed > 0
+    return not report.is_nothing
 
 
 def _earlier(

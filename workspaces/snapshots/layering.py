@@ -16,6 +16,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 
 from workspaces.engine.base import Earlier, Engine, ImageInfo, Progress
 from workspaces.engine.imagetar import Layer as EngineLayer
@@ -65,6 +66,10 @@ def arranged(
     `parent`, as far as they are known. Raises NoSpace, EngineUnavailable, EngineTimeout.
     """
     base = base_of(shelf.engine, source)
+    if temporary.diff_ids[: len(source.diff_ids)] != source.diff_ids:
+        # Another image has the name by now of the one that the container was made from, and which is gone.
+        yield Arrangement(temporary.diff_ids)
+        return
     with shelf.spool() as spool:
         work = _Work(shelf, spool, temporary, source, base)
         try:
@@ -153,7 +158,9 @@ class _Work:
         """The parent's layers that the engine may have lost, from the archive."""
         if self.shelf.engine.image(str(parent.image_id)) is not None:
             return ()
-        return tuple(self._archived(diff_id) for diff_id in parent.diff_ids if diff_id not in self.source.diff_ids)
+        pairs = zip(parent.diff_ids, self.source.diff_ids, strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return tuple(self._archived(diff_id) for diff_id in parent.diff_ids[common:])
 
     def _archived(self, diff_id: str) -> EngineLayer:
         def chunks() -> Iterator[bytes]:
@@ -180,13 +187,13 @@ def earlier(shelf: Shelf, source: ImageInfo, parent: Snapshot | None) -> dict[st
     if found is None:
         return None
     old, below = found
-    captured = parent.captured_at or parent.requested_at
+    until = parent.captured_at or parent.decided_at or parent.requested_at
     result = {}
     for path, node in old.nodes.items():
         source_node = below.nodes.get(path)
         if source_node is None or (source_node is not node and not same(source_node, node)):
             facts = node.st_mode, node.uid, node.gid, node.size, node.seconds
-            result[f"/{path}"] = Earlier(*facts, in_source=source_node is not None, captured=captured)
+            result[f"/{path}"] = Earlier(*facts, source_node is not None, until)
     for path in below.nodes.keys() - old.nodes.keys():
         result[f"/{path}"] = Earlier(0, in_source=True)
     return result

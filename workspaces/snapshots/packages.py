@@ -11,6 +11,7 @@ All of it is written by the container's root: sizes, counts and lengths are boun
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 import sqlite3
@@ -23,6 +24,7 @@ from workspaces.model import Change, PackageChange
 DATABASE_MAX = 64 << 20  # bytes of one database
 PACKAGES_MAX = 20_000  # of one system
 CHANGES_MAX = 2000  # kept in a report
+LINES_MAX = 1_000_000  # of one database, which are looked at
 WORD_MAX = 128  # characters of a name or version
 BLOB_MAX = 1 << 20  # of an rpm header
 STEPS_MAX = 10_000  # thousands of SQLite's instructions
@@ -137,7 +139,7 @@ def _pairs(old: set[str], new: set[str]) -> Iterator[tuple[str | None, str | Non
 def _paragraphs(data: bytes, wanted: tuple[bytes, ...]) -> Iterator[dict[bytes, bytes]]:
     """The wanted fields of each paragraph, one-line values only."""
     fields: dict[bytes, bytes] = {}
-    for line in data[:DATABASE_MAX].split(b"\n"):
+    for line in itertools.islice(io.BytesIO(data), LINES_MAX):  # not a list of millions of them
         if not line.strip():
             if fields:
                 yield fields

@@ -32,7 +32,7 @@ def review(
     `since` names the image that it was counted against for people, `layers` is how many layers the version would have.
     """
     warnings = [*_found(report), *_names(report, since, since_is_version), *report.warnings]
-    if not (report.added or report.changed or report.removed):
+    if report.is_nothing:
         warnings.insert(0, f"Nothing has changed since {since}.")
     if report.bytes >= LARGE_TOTAL:
         warnings.append(f"It adds {amount(report.bytes)}; a file with holes counts with its full size.")
@@ -115,15 +115,20 @@ def _names(report: ChangeReport, since: str, since_is_version: bool) -> Iterable
         gone = [c.path for c in report.entries if c.kind == "removed" and kind_of_name(c.path)]
         if gone:
             yield f"Deleted, but still readable in {since} below it: {_listed(gone)}."
+    marks = [c.path for c in there if "/.wh." in c.path]
+    if marks:
+        yield (
+            "Names that begin with .wh. delete in an image: what they name will be missing in the version, "
+            f"and they themselves: {_listed(marks)}."
+        )
     setuid = [c.path for c in there if is_privileged(c)]
     if setuid:
         yield f"There are programs that run as their owner or group (setuid, setgid): {_listed(setuid)}."
     large = [f"{c.path} ({amount(c.size)})" for c in there if c.size >= LARGE_FILE]
     if large:
         yield f"There are very large files: {_listed(large)}."
-    total = report.added + report.changed + report.removed
-    if len(report.entries) < total:
-        yield f"Only {len(report.entries)} of {total} changed paths are listed and were looked at."
+    if len(report.entries) < report.paths:
+        yield f"Only {len(report.entries)} of {report.paths} changed paths are listed and were looked at."
 
 
 def _with(findings: Iterable[Finding], word: str = "") -> list[str]:

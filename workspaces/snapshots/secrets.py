@@ -32,7 +32,7 @@ KIND_MAX = 60
 _NAMES = tuple(
     (re.compile(pattern), what)
     for pattern, what in (
-        (r"/\.ssh/(?!.*\.pub$|known_hosts|authorized_keys|config$|environment$)[^/]+$", "private ssh keys"),
+        (r"/\.ssh/(?![^/]*\.pub$|known_hosts|authorized_keys|config$|environment$)[^/]+$", "private ssh keys"),
         (r"/ssh_host_\w+_key$", "ssh host keys"),
         (r"/\.(?:\w+_history|history|lesshst|viminfo)$|/fish_history$", "command histories"),
         (
