@@ -13,10 +13,10 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from tests.support.savetar import FakeImage, layer
-from workspaces.archive import Archive, deflate
+from tests.support.savetar import FakeImage, layer, sha256
+from workspaces.archive import Archive, Descriptor, deflate
 from workspaces.archive.sealing import NoIdentity, Seal
-from workspaces.errors import ArchiveError, Corrupt, SettingsError
+from workspaces.errors import ArchiveError, Corrupt, NotFound, SettingsError
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +111,7 @@ def test_without_an_identity_the_host_sees_and_shares_but_does_not_read(place: P
     assert archive.has(digest)
     assert archive.find(REF).digest == digest
     with pytest.raises(NoIdentity) as caught:
-        b"".join(archive.docker_tar(digest))
+        archive.docker_tar(digest)  # before whoever downloads it gets a first byte
     assert "archive-identity.txt" in caught.value.hint
     with pytest.raises(NoIdentity):
         archive.export(REF, place.root / "out.tar")
@@ -180,8 +180,8 @@ def test_another_host_without_the_identity_cannot_look_and_with_it_can(place: Pl
     digest = put(place.archive())
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with pytest.raises(NoIdentity):
-        place.archive(keys=elsewhere).list()
+    [found] = place.archive(keys=elsewhere).list()
+    assert (found.digest, found.opened) == (digest, False)
     assert place.archive(keys=elsewhere).verify().problems == ()
     image = FakeImage([BASE, WORK], label="another")
     put(place.archive(keys=elsewhere), image, "als/elsewhere:v1")
@@ -311,3 +311,41 @@ def test_an_exported_tar_is_plain(place: Place) -> None:
         names = tar.getnames()
     assert "manifest.json" not in names
     assert "oci-layout" in names
+
+
+def test_what_another_host_sealed_in_the_same_archive_is_in_nobodys_way(place: Place) -> None:
+    """Two hosts, one archive, no identity on either: each has a key of its own."""
+    keys = place.root / "keys of the other"
+    keys.mkdir()
+    theirs, ours = place.archive(keys=keys), place.archive()
+    closed = put(theirs)
+    own = FakeImage([BASE, layer({"root/other": b"1" * 1000})])
+    digest = put(ours, own, "als/bob:v1")
+    attached = ours.attach(digest, "https://example.org/statement", b"signed")
+    config = ours.blobs_of(digest)[0]
+    assert sha256(b"".join(ours.read_blob(config))) == own.id
+    assert b"".join(ours.read_blob(ours.blobs_of(attached)[1])) == b"signed"
+    assert not ours.has(closed)
+    assert [(found.ref, found.digest, found.opened) for found in ours.list()] == [
+        (REF, closed, False),
+        ("als/bob:v1", digest, True),
+    ]
+    with pytest.raises(NoIdentity):
+        ours.find(REF)
+    with pytest.raises(NotFound):
+        ours.read_blob(Descriptor(sha256(b"none"), 4))
+    assert [found.opened for found in place.archive(identity=True).list()] == [True, True]
+
+
+def test_a_plain_document_about_a_sealed_image(place: Place) -> None:
+    """Recipients were taken out of the settings after the image was archived."""
+    digest = put(place.archive())
+    plain = place.archive(recipients=[])
+    attached = plain.attach(digest, "https://example.org/statement", b"signed")
+    assert plain.verify().problems == ()
+    assert plain.garbage().blobs == ()
+    assert plain.document(attached) == b"signed"
+    document = plain.blobs_of(attached)[1]
+    (place.root / "archive/blobs/sha256" / document.digest[7:]).unlink()
+    [problem] = plain.verify().problems
+    assert (problem.blob, problem.images) == (document.digest, (REF,))

@@ -10,10 +10,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 
 from tests.support.registries import FakeRegistry, MemoryRegistry
 from tests.test_cli import Run, engine, ready, run
+from workspaces import doctor, settings
 from workspaces.snapshots import sboms
 
 pytestmark = pytest.mark.slow
@@ -164,3 +166,76 @@ def test_packages(ready: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert ready("snapshot", "commit", "alice", "-m", "second").status == 0
     ran = ready("snapshot", "sbom", "2")
     assert (ran.status, "No list of packages was made" in ran.err) == (1, True)
+
+
+def change(tmp_path: Path, columns: str) -> None:
+    with closing(sqlite3.connect(tmp_path / "home" / "workspaces.db")) as db, db:
+        db.execute(f"UPDATE snapshots SET {columns}")
+
+
+def test_a_version_from_before_versions_were_signed(archived: Run, tmp_path: Path) -> None:
+    change(tmp_path, "statement = NULL")
+    shown = archived("snapshot", "show", "1")
+    assert (
+        "statement: NOT VERIFIED: There is no signed statement about it in the database" in shown.out
+    )
+    ran = archived("snapshot", "verify", "1")
+    assert ran.status == 1
+    assert "Nothing proves who asked for als/alice:v1" in ran.err
+    assert "Its files in the archive are those that the database names" in ran.err
+    assert "differences" not in ran.err
+    assert archived("snapshot", "statement", "1").status == 1
+    for blob in (tmp_path / "home" / "archive" / "blobs" / "sha256").iterdir():
+        if blob.read_bytes()[:2] == b"\x1f\x8b":
+            blob.write_bytes(b"\x1f\x8b" + bytes(100))
+    damaged = archived("snapshot", "verify", "1")
+    assert damaged.status == 1
+    assert "Its files in the archive are" not in damaged.err
+    assert "is damaged" in damaged.err
+
+
+def test_an_unsigned_version_is_compared_with_the_database(archived: Run, tmp_path: Path) -> None:
+    change(tmp_path, f"statement = NULL, image_id = 'sha256:{'0' * 64}'")
+    ran = archived("snapshot", "verify", "1")
+    assert ran.status == 1
+    assert "is another one than the store's" in ran.err
+
+
+@pytest.mark.parametrize("command", ["verify", "sbom", "push"])
+def test_a_pruned_version_is_said_to_be_pruned(archived: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "home" / "workspaces.toml").write_text('[registry]\nurl = "http://127.0.0.1:9/x"\n')
+    change(tmp_path, f"pruned_at = 1e9, sbom_digest = 'sha256:{'0' * 64}'")
+    ran = archived("snapshot", command, "1")
+    assert ran.status == 1
+    assert "als/alice v1 was pruned on 2001-09-09" in ran.err
+
+
+def test_what_is_encrypted_is_checked_with_an_identity_that_is_named(ready: Run, tmp_path: Path) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    home = tmp_path / "home"
+    (home / "workspaces.toml").write_text(f'[archive]\nrecipients = ["{identity.to_public()}"]\n')
+    assert ready("start", "alice").status == 0
+    assert ready("snapshot", "commit", "alice", "-m", "first").status == 0
+    refused = ready("snapshot", "verify", "1")
+    assert (refused.status, "--identity FILE" in refused.err) == (1, True)
+    file = tmp_path / "identity"
+    file.touch(0o600)
+    file.write_text(f"{identity}\n")
+    ran = ready("snapshot", "verify", "1", "--identity", str(file))
+    assert (ran.status, "every byte" in ran.out) == (0, True), ran.err
+    (home / "keys" / "archive-host.txt").unlink()
+    assert ready("archive", "provenance", "als/alice:v1").status == 1
+    assert ready("archive", "provenance", "als/alice:v1", "--identity", str(file)).status == 0
+
+
+def test_doctor_says_that_a_sealed_archive_cannot_be_pushed(tmp_path: Path) -> None:
+    recipient = pyrage.x25519.Identity.generate().to_public()
+    (tmp_path / "keys").mkdir()
+    written = f'[archive]\nrecipients = ["{recipient}"]\n[registry]\nurl = "https://registry.example/x"\n'
+    (tmp_path / "workspaces.toml").write_text(written)
+    found = settings.load(tmp_path)
+    assert [f.sentence for f in doctor.archive(found) if f.subject == "registry"] == [
+        "nothing here opens what is archived, so that no version can be pushed"
+    ]
+    (tmp_path / "keys" / "archive-identity.txt").touch(0o600)
+    assert [f for f in doctor.archive(found) if f.level == "bad"] == []

@@ -260,7 +260,7 @@ def test_every_change_of_the_envelope_shows(world: World, first: Snapshot) -> No
         [problem] = record(world, first.id).problems
         assert sentence in problem, name
     tamper(world, first.id, "statement", None)
-    assert record(world, first.id).problems == ("There is no signed statement about it.",)
+    assert record(world, first.id).problems == (proving.UNSIGNED,)
 
 
 def test_a_statement_that_somebody_else_signed_shows(world: World, first: Snapshot, tmp_path: Path) -> None:

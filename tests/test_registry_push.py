@@ -8,12 +8,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyrage
 import pytest
 import requests
 
 from tests.support.registries import PROGRAM, RealRegistry, real_registry, write_credentials
 from tests.support.worlds import World, world
 from workspaces.archive import Archive
+from workspaces.archive.sealing import Seal
 from workspaces.model import JobKind, JobState, Snapshot, SnapshotState
 from workspaces.provenance import SNAPSHOT_TYPE
 from workspaces.registry import Registry
@@ -173,6 +175,26 @@ def test_a_version_that_only_the_registry_has_is_restored(pushing: World) -> Non
     image = pushing.engine.image(str(pushed.image_id))
     assert image is not None
     assert image.diff_ids == pushed.diff_ids
+
+
+def test_a_version_that_the_archive_has_but_nothing_here_opens_comes_from_the_registry(pushing: World) -> None:
+    """The identity was here while it was pushed."""
+    identity = pyrage.x25519.Identity.generate()
+    keys = pushing.root / "keys"
+    keys.mkdir(exist_ok=True)
+    seal = Seal([str(identity.to_public())], keys)
+    pushing.archive = Archive(pushing.archive.root, seal)
+    file = keys / "archive-identity.txt"
+    file.touch(0o600)
+    file.write_text(f"{identity}\n")
+    pushed = version(pushing)
+    assert pushed.registry_ref, pushing.describe()
+    file.unlink()
+    pushing.engine.remove_image(str(pushed.image_id))
+    job = pushing.add_job(JobKind.RESTORE, pushed.id)
+    pushing.work()
+    assert pushing.store.job(job.id).error is None
+    assert pushing.engine.image(str(pushed.image_id)) is not None
 
 
 def test_what_the_registry_has_instead_is_not_restored(pushing: World, real: RealRegistry) -> None:

@@ -16,6 +16,7 @@ from tests.support.worlds import World, memory_world, world
 from workspaces import snapshots
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.model import Challenge, JobKind, JobState, Limits, Network, Snapshot, SnapshotState
+from workspaces.registry import Registry
 from workspaces.snapshots.retention import not_kept
 
 __all__ = ["world"]
@@ -141,6 +142,28 @@ def test_a_version_with_a_job_waiting_stays(world: World) -> None:
     with pytest.raises(Conflict, match="not done yet"):
         world.store.prune_snapshot(one.id, actor="chief")
     assert world.archive.has(one.manifest_digest or "")
+
+
+def test_a_version_that_a_workspace_was_restored_to_meanwhile_stays(world: World) -> None:
+    """It was due when it was looked at."""
+    one, _ = make(world, 2)
+    rules(world)
+    assert [found.id for found in snapshots.due(world.store)] == [one.id]
+    world.add_job(JobKind.RESTORE, one.id)
+    world.work()
+    with pytest.raises(Conflict, match="stands on"):
+        world.store.prune_snapshot(one.id, actor="chief")
+    assert world.store.snapshot(one.id).pruned_at is None
+
+
+def test_a_pruned_version_is_not_pushed(world: World) -> None:
+    one, _ = make(world, 2)
+    rules(world)
+    assert prune(world) == [one.id]
+    world.registry = Registry("http://127.0.0.1:9/x", world.root / "keys")
+    job = world.add_job(JobKind.PUSH, one.id)
+    world.work()
+    assert "was pruned" in str(world.store.job(job.id).error)
 
 
 def test_the_image_of_a_container_stays_in_the_engine_until_it_is_free(world: World) -> None:

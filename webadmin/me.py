@@ -25,6 +25,7 @@ from workspaces.model import (
     Workspace,
 )
 from workspaces.snapshots.tree import Row, fold
+from workspaces.store import check_kept
 
 bp = Blueprint("me", __name__, url_prefix="/me")
 bp.before_request(access.require_login)
@@ -149,6 +150,7 @@ def download(snapshot_id: int) -> Any:
         raise Refused("This challenge does not let versions be downloaded.", "The organisers can change that.")
     if snapshot.state is not SnapshotState.ARCHIVED or snapshot.manifest_digest is None:
         raise Conflict("Only an archived version can be downloaded.", "Try again when it is archived.")
+    check_kept(snapshot)
     return downloads.answer(session.me().name, snapshot)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from workspaces import heartbeat, mail, prerequisites
 from workspaces.archive import open_archive
+from workspaces.archive.sealing import IDENTITY_FILE
 from workspaces.engine import keyrings
 from workspaces.engine.base import Engine
 from workspaces.errors import WorkspacesError
@@ -116,6 +117,13 @@ def archive(settings: Settings) -> Iterator[Finding]:
     recipients = len(settings.archive_recipients)
     sealed = f"encrypted for {recipients} recipients" if recipients else "not encrypted"
     yield Finding("ok", "archive", f"{versions} versions in {found.where}; new ones are {sealed}")
+    if recipients and settings.registry_url and not (settings.keys / IDENTITY_FILE).exists():
+        yield Finding(
+            "bad",
+            "registry",
+            "nothing here opens what is archived, so that no version can be pushed",
+            f"put the identity there as {settings.keys / IDENTITY_FILE}, or take out [registry] url",
+        )
 
 
 def engine(found: Engine) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from workspaces.archive.blobs import Descriptor
 from workspaces.archive.deflate import deflate_pool, inflate
 from workspaces.archive.images import Image, Images, Layer, OneImage, known_layers
 from workspaces.archive.manifest import LAYOUT_FILE, Index, Manifest, parse_index
-from workspaces.archive.sealing import Seal
+from workspaces.archive.sealing import NoIdentity, Seal
 from workspaces.archive.storage import MAX_DOCUMENT, Changed, Directory, Storage, disk_errors
 from workspaces.archive.tarball import Form
 from workspaces.archive.upkeep import Garbage, Problem
@@ -42,7 +42,10 @@ TRIES = 5  # to add an entry while other hosts add theirs
 
 @dataclass(frozen=True, slots=True)
 class ArchivedImage:
-    """One image: `size` is the compressed bytes of its layers, shared ones included."""
+    """One image: `size` is the compressed bytes of its layers, shared ones included.
+
+    Of one that is not `opened`, since nothing here decrypts it, only `ref` and `digest` are known.
+    """
 
     ref: str
     digest: str
@@ -51,6 +54,7 @@ class ArchivedImage:
     size: int
     annotations: Mapping[str, str]
     encrypted: bool = False
+    opened: bool = True
 
 
 class Archive:
@@ -72,8 +76,15 @@ class Archive:
 
     # reading
     def list(self) -> list[ArchivedImage]:
-        """All images, in the order in which they came. Raises Corrupt when a manifest is damaged, NoIdentity."""
-        return [_archived(ref, self._images.image(lies)) for ref, lies in self._index().images.items()]
+        """All images, in the order in which they came. Raises Corrupt when a manifest is damaged."""
+        index, found = self._index(), []
+        for ref, lies in index.images.items():
+            try:
+                found.append(_archived(ref, self._images.image(lies)))
+            except NoIdentity:  # such as another host's
+                own = index.own_digests.get(ref, lies.digest)
+                found.append(ArchivedImage(ref, own, "", (), 0, {}, encrypted=True, opened=False))
+        return found
 
     def find(self, image: str) -> ArchivedImage:
         """By name such as als/alice:v1, or by manifest digest. Raises NotFound, NoIdentity."""
@@ -89,9 +100,12 @@ class Archive:
         return {index.own_digests.get(ref, lies.digest) for ref, lies in index.images.items()}
 
     def has(self, digest: str) -> bool:
-        """Whether an image of that manifest digest is there, with all its blobs."""
+        """Whether an image of that manifest digest is there, with all its blobs, and is not closed to this host."""
         found = self._index().named(digest)
-        return found is not None and self._is_whole(found[1])
+        try:
+            return found is not None and self._is_whole(found[1])
+        except NoIdentity:
+            return False
 
     def manifest_bytes(self, digest: str) -> bytes:
         """The manifest of that digest, of an image or of a document about one. Raises NotFound, Corrupt, NoIdentity."""
@@ -109,16 +123,16 @@ class Archive:
         return (manifest.config, *manifest.layers)
 
     def read_blob(self, blob: Descriptor) -> Iterator[bytes]:
-        """A blob that `blobs_of` names, decrypted, in chunks. NotFound; Corrupt at its end at the latest."""
+        """A blob that `blobs_of` names, decrypted, in chunks. NotFound, NoIdentity; Corrupt by its end."""
         if self._images.blobs.has(blob):
             return self._images.blobs.read(blob)
         for lies in self._index().images.values():
-            with suppress(Corrupt):
+            with suppress(Corrupt, NoIdentity):  # of another image; the one that has the blob was read by `blobs_of`
                 image = self._images.image(lies)
                 if blob in (image.manifest.config, *image.manifest.layers):
                     return self._images.read(image, blob)
         for document in documents.attached(self._index()):
-            with suppress(Corrupt):
+            with suppress(Corrupt, NoIdentity):
                 empty, own = documents.blobs_of(self._images, document)
                 if blob in (empty, own):
                     return iter([EMPTY if blob == empty else documents.read(self._images, document)])
@@ -156,6 +170,8 @@ class Archive:
         there is no such image, NoIdentity.
         """
         image = self._image(digest)
+        if any(layer.tag for layer in image.layers):
+            self._images.seal.check_identity()  # before the first byte is out
         own = Descriptor(image.digest, len(self._images.manifest_bytes(image)))
         return tarball.write(OneImage(self._images, image), own, image.manifest, tag, form)
 

@@ -115,6 +115,11 @@ class Seal:
         """Whether there is an identity file to try. Raises ArchiveError when it cannot be used."""
         return bool(self._identities(host=False))
 
+    def check_identity(self) -> None:
+        """Raise NoIdentity when there is no identity file to try, ArchiveError when it cannot be used."""
+        if not self.has_identity():
+            raise NoIdentity(self._identity)
+
     def _identities(self, host: bool) -> list[Any]:
         found = _read(self._identity, self._named) if self._identity else []
         if host and self._keys is not None:

@@ -114,7 +114,8 @@ def _named(images: Images, index: Index) -> tuple[dict[Descriptor, list[str]], d
         refs = [about[0]] if about else []
         try:
             for blob in _reachable(images.blobs, [lies]):
-                users.setdefault(blob, []).extend(refs)
+                if blob.digest != subjects.get(lies):  # an image, so looked at above; it lies sealed perhaps
+                    users.setdefault(blob, []).extend(refs)
         except Corrupt as exc:
             users.setdefault(lies, []).extend(refs)
             wrong[lies.digest] = exc.message

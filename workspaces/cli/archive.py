@@ -10,19 +10,12 @@ from typing import get_args
 import click
 
 from workspaces import snapshots
-from workspaces.archive import Archive, open_archive
 from workspaces.archive.tarball import Form
 from workspaces.cli.common import App, json_option, pass_app, print_json, print_table
-from workspaces.cli.evidence import archive_provenance
+from workspaces.cli.evidence import archive_provenance, archive_with, identity_option
 from workspaces.errors import WorkspacesError
 from workspaces.model import Snapshot
 from workspaces.names import amount, printable
-
-identity_option = click.option(
-    "--identity",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File of age identities to decrypt with (else keys/archive-identity.txt).",
-)
 
 
 @click.group("archive")
@@ -43,9 +36,9 @@ def archive_list(app: App, as_json: bool) -> None:
         (
             ("image", lambda i: i.ref),
             ("manifest", lambda i: i.digest),
-            ("layers", lambda i: len(i.diff_ids)),
-            ("compressed", lambda i: amount(i.size)),
-            ("encrypted", lambda i: "yes" if i.encrypted else "no"),
+            ("layers", lambda i: len(i.diff_ids) if i.opened else "-"),
+            ("compressed", lambda i: amount(i.size) if i.opened else "-"),
+            ("encrypted", lambda i: ("yes" if i.opened else "for others") if i.encrypted else "no"),
         ),
         as_json,
         "The archive is empty.",
@@ -59,7 +52,7 @@ def archive_list(app: App, as_json: bool) -> None:
 def archive_verify(app: App, identity: Path | None, as_json: bool) -> None:
     """Read every blob again and compare it with its digest; name each one that is bad, and the images it hurts."""
     with _Counter() as counter:
-        verdict = _archive(app, identity).verify(counter)
+        verdict = archive_with(app, identity).verify(counter)
     if as_json:
         print_json(verdict)
     for problem in verdict.problems if not as_json else ():
@@ -85,7 +78,7 @@ def archive_verify(app: App, identity: Path | None, as_json: bool) -> None:
 @pass_app
 def archive_export(app: App, image: str, file: Path, form: Form, identity: Path | None) -> None:
     """Write an archived IMAGE (e.g. als/alice:v1) to FILE, a tar that `docker load` and OCI tools read; decrypted."""
-    _archive(app, identity).export(image, file, form)
+    archive_with(app, identity).export(image, file, form)
     how = f"skopeo copy oci-archive:{file.name} …" if form == "oci" else f"docker load -i {file.name}"
     click.echo(f"{file} has {image}, {amount(file.stat().st_size)}. Elsewhere: {how}")
 
@@ -152,10 +145,6 @@ def _versions(count: int) -> str:
 
 def _one_line(snapshot: Snapshot) -> str:
     return printable(snapshot.message.replace("\n", " "), 60)
-
-
-def _archive(app: App, identity: Path | None) -> Archive:
-    return app.archive if identity is None else open_archive(app.settings, identity)
 
 
 class _Counter:

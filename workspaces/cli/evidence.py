@@ -8,11 +8,19 @@ from pathlib import Path
 import click
 
 from workspaces import snapshots
+from workspaces.archive import Archive, open_archive
 from workspaces.cli.common import App, pass_app, show_progress, when
 from workspaces.errors import Conflict, HostError, SettingsError, WorkspacesError
 from workspaces.model import JobKind, Snapshot, SnapshotState
 from workspaces.names import printable
 from workspaces.provenance import PublicKey
+from workspaces.store import check_kept
+
+identity_option = click.option(
+    "--identity",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of age identities to decrypt with (else keys/archive-identity.txt).",
+)
 
 
 def print_evidence(app: App, snapshot: Snapshot) -> None:
@@ -36,13 +44,23 @@ def evidence(app: App, snapshot: Snapshot) -> dict[str, object]:
 
 @click.command("verify")
 @click.argument("id", type=int)
+@identity_option
 @pass_app
-def snapshot_verify(app: App, id: int) -> None:
+def snapshot_verify(app: App, id: int, identity: Path | None) -> None:
     """Check the signed statement about a version against the database, and every byte of it in the archive."""
     snapshot = _archived(app, id)
-    verdict = snapshots.check_version(app.store, app.archive, app.signer.public, snapshot, show_progress)
+    check_kept(snapshot)
+    archive = archive_with(app, identity)
+    verdict = snapshots.check_version(app.store, archive, app.signer.public, snapshot, show_progress)
     for problem in verdict.problems:
         click.echo(printable(problem, 500), err=True)
+    if verdict.problems == (snapshots.UNSIGNED,):
+        raise WorkspacesError(
+            f"Nothing proves who asked for {snapshot.image_ref} and who decided. Its files in the archive are those "
+            "that the database names.",
+            f"A statement that another host signed is in the archive: workspaces archive provenance "
+            f"{snapshot.image_ref} --key FILE",
+        )
     if verdict.problems:
         raise WorkspacesError(
             f"{snapshot.image_ref} is not what was signed for: {len(verdict.problems)} differences.",
@@ -91,6 +109,7 @@ def snapshot_push(app: App, id: int) -> None:
             "No registry is set.", 'Write into workspaces.toml:\n[registry]\nurl = "https://registry.example/prefix"'
         )
     snapshot = _archived(app, id)
+    check_kept(snapshot)
     job = app.store.add_job(JobKind.PUSH, snapshot.workspace_id, actor=app.actor, snapshot_id=snapshot.id)
     click.echo(f"Job {job.id} pushes it.")
 
@@ -100,11 +119,12 @@ def snapshot_push(app: App, id: int) -> None:
 @click.option(
     "--key", type=click.Path(dir_okay=False, path_type=Path), help="Public key of the host that made it (default: own)."
 )
+@identity_option
 @pass_app
-def archive_provenance(app: App, image: str, key: Path | None) -> None:
+def archive_provenance(app: App, image: str, key: Path | None, identity: Path | None) -> None:
     """Check the signed statement about an archived IMAGE, and print it. Needs no database."""
     public = app.signer.public if key is None else PublicKey.read(key)
-    verdict, said = snapshots.check_archived(app.archive, public, image)
+    verdict, said = snapshots.check_archived(archive_with(app, identity), public, image)
     click.echo(json.dumps(said, indent=2))
     if verdict.problems:
         raise WorkspacesError(" ".join(verdict.problems), "Is the archive whole? workspaces archive verify")
@@ -112,6 +132,11 @@ def archive_provenance(app: App, image: str, key: Path | None) -> None:
 
 
 COMMANDS = (snapshot_verify, snapshot_statement, snapshot_key, snapshot_sbom, snapshot_push)
+
+
+def archive_with(app: App, identity: Path | None) -> Archive:
+    """The archive, read with the identities in that file if one is named."""
+    return app.archive if identity is None else open_archive(app.settings, identity)
 
 
 def _verdict(app: App, snapshot: Snapshot) -> snapshots.Verdict:

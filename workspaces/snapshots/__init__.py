@@ -22,7 +22,7 @@ from workspaces.snapshots.committing import commit, discard, sweep
 from workspaces.snapshots.comparing import diff
 from workspaces.snapshots.freezing import freeze, thaw
 from workspaces.snapshots.inspecting import inspect
-from workspaces.snapshots.proving import Verdict, check_archived, check_record, check_version
+from workspaces.snapshots.proving import UNSIGNED, Verdict, check_archived, check_record, check_version
 from workspaces.snapshots.pushing import push
 from workspaces.snapshots.restoring import restore
 from workspaces.snapshots.retention import due, prune
@@ -30,6 +30,7 @@ from workspaces.snapshots.sboms import list_packages, packages_of
 from workspaces.snapshots.shelf import Shelf
 
 __all__ = [
+    "UNSIGNED",
     "Shelf",
     "Verdict",
     "adopt",

@@ -41,6 +41,8 @@ def adopt(store: Store, archive: Archive, image: str, *, actor: str) -> Snapshot
         version = _VERSION.fullmatch(found.ref)
         if version is None or version[1] != workspace.ref:
             continue
+        if not found.opened:
+            archive.find(found.ref)  # says what is missing
         said = found.annotations
         adopted = {
             "image_ref": found.ref,

@@ -35,6 +35,11 @@ from workspaces.provenance import (
 from workspaces.snapshots.imageconfig import BASE_DIGEST, BASE_NAME
 from workspaces.store import Store
 
+UNSIGNED = (
+    "There is no signed statement about it in the database: it was archived before versions were signed, or entered "
+    "from an archive that another host wrote."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -66,25 +71,32 @@ def check_record(store: Store, key: PublicKey, snapshot: Snapshot) -> Verdict:
     The base image's name is only in the image's configuration, which check_version reads.
     """
     if snapshot.statement is None:
-        return Verdict(key.fingerprint, ("There is no signed statement about it.",))
+        return Verdict(key.fingerprint, (UNSIGNED,))
     return _verdict(key, lambda: _record(store, key, snapshot))
 
 
 def check_version(store: Store, archive: Archive, key: PublicKey, snapshot: Snapshot, progress: Progress) -> Verdict:
-    """What check_record does, and whether the archive has that statement and that image; every byte of it is read."""
+    """What check_record does, and whether the archive has that statement and that image; every byte of it is read.
+
+    Of a version without a statement the image is compared with what the store says. Raises NoIdentity.
+    """
     recorded = check_record(store, key, snapshot)
     digest = snapshot.manifest_digest
-    if snapshot.statement is None or digest is None:
+    if digest is None:
         return recorded
-    statement = snapshot.statement.encode()
 
     def problems() -> Iterator[str]:
-        attached = archive.attached(digest)
-        if SNAPSHOT_TYPE not in attached:
-            yield "The archive has no statement about it."
-        elif archive.document(attached[SNAPSHOT_TYPE]) != statement:
-            yield "The statement in the archive is another one than the store's."
-        yield from _image(archive, digest, open_envelope(statement, key))
+        if snapshot.statement is None:
+            if archive.blobs_of(digest)[0].digest != snapshot.image_id:
+                yield "The image in the archive is another one than the store's."
+        else:
+            statement = snapshot.statement.encode()
+            attached = archive.attached(digest)
+            if SNAPSHOT_TYPE not in attached:
+                yield "The archive has no statement about it."
+            elif archive.document(attached[SNAPSHOT_TYPE]) != statement:
+                yield "The statement in the archive is another one than the store's."
+            yield from _image(archive, digest, open_envelope(statement, key))
         yield from _layers(archive, digest, snapshot.diff_ids, progress)
         if snapshot.sbom_digest is not None:
             yield from _bom(archive, key, snapshot)

@@ -18,13 +18,14 @@ from workspaces.archive import Archive, Descriptor
 from workspaces.archive.artifacts import NAME, STATEMENT_TYPE
 from workspaces.archive.blobs import MAX_JSON
 from workspaces.archive.manifest import INDEX_TYPE, MANIFEST_TYPE, Manifest, compact, config_diff_ids, parse_manifest
+from workspaces.archive.sealing import NoIdentity
 from workspaces.archive.tarball import write
 from workspaces.engine.base import Progress
 from workspaces.errors import Conflict, Corrupt, NotFound, RegistryError
 from workspaces.model import Snapshot, SnapshotState
 from workspaces.names import amount
 from workspaces.registry import Client, Registry
-from workspaces.store import Store
+from workspaces.store import Store, check_kept
 
 MOUNTS = 8  # other repositories that blobs are looked for in
 LOOKED_AT = 200  # pushed versions that are asked what they consist of
@@ -37,6 +38,7 @@ def push(store: Store, archive: Archive, registry: Registry, snapshot_id: int, p
     SettingsError, RegistryError; RegistryUnavailable when trying again may help. The version stays ARCHIVED.
     """
     snapshot = store.snapshot(snapshot_id)
+    check_kept(snapshot)
     digest, version = snapshot.manifest_digest, snapshot.version
     if snapshot.state is not SnapshotState.ARCHIVED or digest is None or version is None:
         raise Conflict(f"Snapshot {snapshot.id} is {snapshot.state}; only an archived one can be pushed.")
@@ -163,7 +165,7 @@ def _elsewhere(store: Store, archive: Archive, registry: Registry, snapshot: Sna
             continue
         try:
             theirs = {blob.digest for blob in archive.blobs_of(other.manifest_digest)}
-        except (NotFound, Corrupt):
+        except (NotFound, Corrupt, NoIdentity):
             continue
         if repository in places.values() or len(set(places.values())) < MOUNTS:
             for digest in wanted & theirs:

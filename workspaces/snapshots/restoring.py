@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from workspaces.archive import Archive
+from workspaces.archive.sealing import NoIdentity
 from workspaces.engine.base import Engine, ImageInfo, Progress
 from workspaces.errors import Conflict, EngineError, NotFound, WorkspacesError
 from workspaces.lifecycle import Lifecycle
@@ -149,8 +150,11 @@ def _tar(archive: Archive, registry: Registry | None, version: _Version) -> tupl
     if version.manifest_digest is None:
         raise NotFound(f"{version.ref} is neither in the engine nor in the archive.")
     snapshot = version.snapshot
-    if registry is None or snapshot is None or not snapshot.registry_ref or archive.has(version.manifest_digest):
+    if registry is None or snapshot is None or not snapshot.registry_ref:
         return "archive", archive.docker_tar(version.manifest_digest)
+    with suppress(NoIdentity):
+        if archive.has(version.manifest_digest):
+            return "archive", archive.docker_tar(version.manifest_digest)
     return "registry", pull(registry, snapshot)
 
 

@@ -85,6 +85,7 @@ def packages_of(archive: Archive, signer: Signer, snapshot: Snapshot) -> str:
             f"No list of packages was made of {snapshot.image_ref or f'snapshot {snapshot.id}'}.",
             "Its challenge must want one when it is archived: workspaces challenge set SLUG --sbom spdx",
         )
+    check_kept(snapshot)
     said = parse_statement(open_envelope(archive.document(snapshot.sbom_digest), signer.public))
     return json.dumps(said.get("predicate"), indent=2)
 

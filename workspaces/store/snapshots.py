@@ -152,7 +152,8 @@ class Snapshots(Jobs):
     def prune_snapshot(self, snapshot_id: int, *, actor: str) -> Snapshot:
         """From now on there is only the record of a version; who calls it removes the image after it.
 
-        Pruned already: nothing happens. NotFound; Conflict when it is pinned, not archived, or a restore of it waits.
+        Pruned already: nothing happens. NotFound; Conflict when it is pinned, not archived, a workspace stands on it,
+        or a job of it is not done.
         """
         with self._write() as db:
             snapshot = self.snapshot(snapshot_id)
@@ -161,6 +162,8 @@ class Snapshots(Jobs):
             waiting = "SELECT 1 FROM jobs WHERE snapshot_id = ? AND state IN ('queued', 'running')"
             if self._find(waiting, [snapshot_id]):
                 raise Conflict(f"A job of snapshot {snapshot_id} is not done yet.", "Prune again when it is.")
+            if snapshot_id in self.bases():  # since it was found to be due
+                raise Conflict(f"A workspace stands on snapshot {snapshot_id} now.")
             if snapshot.pinned or snapshot.state is not ARCHIVED:
                 state = "pinned" if snapshot.pinned else snapshot.state
                 raise Conflict(f"Snapshot {snapshot_id} is {state}; only an archived one that is not pinned is pruned.")
