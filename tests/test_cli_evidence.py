@@ -176,9 +176,7 @@ def change(tmp_path: Path, columns: str) -> None:
 def test_a_version_from_before_versions_were_signed(archived: Run, tmp_path: Path) -> None:
     change(tmp_path, "statement = NULL")
     shown = archived("snapshot", "show", "1")
-    assert (
-        "statement: NOT VERIFIED: There is no signed statement about it in the database" in shown.out
-    )
+    assert "statement: NOT VERIFIED: There is no signed statement about it in the database" in shown.out
     ran = archived("snapshot", "verify", "1")
     assert ran.status == 1
     assert "Nothing proves who asked for als/alice:v1" in ran.err
