@@ -22,6 +22,7 @@ from workspaces import settings
 from workspaces.archive import Archive, open_archive, s3
 from workspaces.archive.s3 import S3
 from workspaces.archive.sealing import Seal
+from workspaces.archive.storage import Stored
 from workspaces.errors import ArchiveError, ArchiveUnavailable, Conflict, Corrupt, NotFound, SettingsError
 from workspaces.jobs import AGAIN
 from workspaces.model import JobKind, SnapshotState
@@ -149,6 +150,60 @@ def test_what_another_host_collects_meanwhile_is_stored_again(bucket: Bucket, tm
     digest = mine.put(saved, ref=REF, config_digest=image.id, diff_ids=image.diff_ids)
     assert mine.has(digest)
     assert mine.verify().problems == ()
+
+
+@pytest.mark.parametrize("before", ["blobs", "since"])
+def test_what_another_host_names_while_it_is_collected_stays(bucket: Bucket, tmp_path: Path, before: str) -> None:
+    """It archives with a layer that this host has found, or is about to find, to be garbage."""
+    mine, other = archive_in(bucket, tmp_path / "a"), archive_in(bucket, tmp_path / "b")
+    old = put(other, FakeImage([BASE], label="old"), "als/old:v1")
+    other.remove(old)
+    storage = other._storage
+    storage.grace = -60.0  # all is old
+    unwatched = getattr(storage, before)
+    began = iter([True])
+
+    def watched(*arguments: str) -> Any:
+        if next(began, False):
+            put(mine)
+        return unwatched(*arguments)
+
+    setattr(storage, before, watched)
+    assert len(other.collect().blobs) == 2  # configuration and manifest of the old one
+    assert mine.verify().problems == ()
+
+
+def test_what_another_host_writes_again_while_it_is_collected_stays(bucket: Bucket, tmp_path: Path) -> None:
+    """It was old when it was listed; its entry in the index is yet to come."""
+    archive = archive_in(bucket, tmp_path)
+    archive.remove(put(archive))
+    storage = archive._storage
+    unwatched = storage.blobs
+    storage.blobs = lambda: (Stored(found.name, found.size, 0.0) for found in unwatched())  # type: ignore[method-assign]
+    assert len(archive.garbage().blobs) == 4
+    assert archive.collect().blobs == ()
+    assert len(list(unwatched())) == 4
+
+
+def test_what_another_host_deletes_under_a_new_entry_is_stored_again(bucket: Bucket, tmp_path: Path) -> None:
+    """Its `collect` began before the entry was written, and deletes just after."""
+    archive = archive_in(bucket, tmp_path)
+    storage = archive._storage
+    lost: list[str] = []
+    unwatched = storage.replace
+
+    def replaced(name: str, data: bytes, version: str | None) -> None:
+        unwatched(name, data, version)
+        if name == "index.json" and not lost:
+            blob = next(storage.blobs())
+            lost.append(blob.name)
+            storage.delete(f"blobs/sha256/{blob.name}")
+
+    storage.replace = replaced  # type: ignore[method-assign]
+    digest = put(archive)
+    assert lost
+    assert archive.verify().problems == ()
+    assert archive.has(digest)
 
 
 def test_gc_leaves_what_is_young_and_deletes_what_is_old(

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from workspaces.archive.blobs import Descriptor
-from workspaces.archive.layout import Archive, ArchivedImage
+from workspaces.archive.images import ArchivedImage
+from workspaces.archive.layout import Archive
 from workspaces.archive.manifest import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
 from workspaces.archive.sealing import Seal
 from workspaces.archive.storage import Directory, Storage

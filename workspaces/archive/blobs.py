@@ -49,6 +49,10 @@ class Blobs:
         """Whether the blob is there with its size; the bytes are not read."""
         return self.storage.size(_name(blob.digest)) == blob.size
 
+    def since(self, digest: str) -> float | None:
+        """When the blob was written, in seconds since the epoch; None when it is not there."""
+        return self.storage.since(_name(digest))
+
     def read_json(self, blob: Descriptor) -> bytes:
         """The whole of a small blob, checked. Raises Corrupt when it is missing, large or damaged."""
         if not 0 <= blob.size <= MAX_JSON:

@@ -57,6 +57,30 @@ class Image:
         return (*small, *(layer.stored for layer in self.layers))
 
 
+@dataclass(frozen=True, slots=True)
+class ArchivedImage:
+    """One image: `size` is the compressed bytes of its layers, shared ones included.
+
+    Of one that is not `opened`, since nothing here decrypts it, only `ref` and `digest` are known.
+    """
+
+    ref: str
+    digest: str
+    config_digest: str
+    diff_ids: tuple[str, ...]
+    size: int
+    annotations: Mapping[str, str]
+    encrypted: bool = False
+    opened: bool = True
+
+
+def archived(ref: str, image: Image) -> ArchivedImage:
+    """An image as those outside see it."""
+    manifest, size = image.manifest, sum(layer.size for layer in image.manifest.layers)
+    sealed = image.record is not None
+    return ArchivedImage(ref, image.digest, manifest.config.digest, image.diff_ids, size, manifest.annotations, sealed)
+
+
 @dataclass(slots=True)
 class Images:
     """Reads and writes images in a storage; what was read is kept, since it never changes."""

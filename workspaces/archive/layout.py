@@ -18,7 +18,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +25,8 @@ from workspaces.archive import documents, savetar, tarball, upkeep
 from workspaces.archive.artifacts import EMPTY
 from workspaces.archive.blobs import Descriptor
 from workspaces.archive.deflate import deflate_pool, inflate
-from workspaces.archive.images import Image, Images, Layer, OneImage, known_layers
-from workspaces.archive.manifest import LAYOUT_FILE, Index, Manifest, parse_index
+from workspaces.archive.images import ArchivedImage, Image, Images, Layer, OneImage, archived, known_layers
+from workspaces.archive.manifest import INDEX, LAYOUT_FILE, Index, Manifest, parse_index
 from workspaces.archive.sealing import NoIdentity, Seal
 from workspaces.archive.storage import MAX_DOCUMENT, Changed, Directory, Storage, disk_errors
 from workspaces.archive.tarball import Form
@@ -36,25 +35,7 @@ from workspaces.errors import ArchiveError, ArchiveUnavailable, Conflict, Corrup
 
 T = TypeVar("T")
 
-INDEX = "index.json"
 TRIES = 5  # to add an entry while other hosts add theirs
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedImage:
-    """One image: `size` is the compressed bytes of its layers, shared ones included.
-
-    Of one that is not `opened`, since nothing here decrypts it, only `ref` and `digest` are known.
-    """
-
-    ref: str
-    digest: str
-    config_digest: str
-    diff_ids: tuple[str, ...]
-    size: int
-    annotations: Mapping[str, str]
-    encrypted: bool = False
-    opened: bool = True
 
 
 class Archive:
@@ -80,7 +61,7 @@ class Archive:
         index, found = self._index(), []
         for ref, lies in index.images.items():
             try:
-                found.append(_archived(ref, self._images.image(lies)))
+                found.append(archived(ref, self._images.image(lies)))
             except NoIdentity:  # such as another host's
                 own = index.own_digests.get(ref, lies.digest)
                 found.append(ArchivedImage(ref, own, "", (), 0, {}, encrypted=True, opened=False))
@@ -92,7 +73,7 @@ class Archive:
         found = (image, index.images[image]) if image in index.images else index.named(image)
         if found is None:
             raise NotFound(f"The archive has no image {image}.", "See: workspaces archive list")
-        return _archived(found[0], self._images.image(found[1]))
+        return archived(found[0], self._images.image(found[1]))
 
     def digests(self) -> set[str]:
         """The manifest digests of all images. Raises Corrupt when the index is damaged."""
@@ -237,7 +218,11 @@ class Archive:
             return digest
 
         with disk_errors(self.root), self._locked():
-            return self._changed(change)
+            for _ in range(TRIES):
+                digest = self._changed(change)
+                if not self._storage.shared or made is None or self._is_whole(made[1]):
+                    return digest  # else another host's `collect` was at it, and had not seen the entry
+        raise ArchiveUnavailable(f"Other hosts keep deleting what is written to {self._storage.where}.")
 
     def attach(self, digest: str, name: str, document: bytes) -> str:
         """Keep a document about the image of that manifest digest, in place of an earlier one of that name.
@@ -291,17 +276,11 @@ class Archive:
     def collect(self, told: Callable[[str, int], None] = lambda _, __: None) -> Garbage:
         """Delete `garbage`, and return what that was. `told` is called with each one's name and size, just before.
 
-        No writer of this host is active meanwhile, and other hosts' new blobs are left alone.
+        No writer of this host is active meanwhile, and other hosts' new blobs are left alone; so is one that another
+        host has written again, or named, since it was found.
         """
         with disk_errors(self.root), self._locked():
-            found = upkeep.garbage(self._images, self._index())
-            for blob in found.blobs:
-                told(blob.digest, blob.size)
-                self._images.blobs.delete(blob.digest)
-            for name in found.unfinished:
-                told(name, 0)
-                self._storage.abandon(name)
-            return found
+            return upkeep.collect(self._images, self._index, told)
 
     def clean(self) -> None:
         """Delete unfinished files of writers that died. A writer that lives has done so itself."""
@@ -401,9 +380,3 @@ class Archive:
             fcntl.flock(lock, fcntl.LOCK_EX | flags)
             self._storage.clean()
             yield
-
-
-def _archived(ref: str, image: Image) -> ArchivedImage:
-    manifest, size = image.manifest, sum(layer.size for layer in image.manifest.layers)
-    sealed = image.record is not None
-    return ArchivedImage(ref, image.digest, manifest.config.digest, image.diff_ids, size, manifest.annotations, sealed)

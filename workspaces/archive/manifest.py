@@ -17,6 +17,7 @@ from typing import Any
 from workspaces.archive.blobs import Descriptor, is_digest
 from workspaces.errors import Corrupt
 
+INDEX = "index.json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"

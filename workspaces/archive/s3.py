@@ -66,6 +66,7 @@ class S3:
     """
 
     grace = GRACE_SECONDS
+    shared = True
 
     def __init__(self, bucket: Bucket, local: Path, keys: Path) -> None:
         self.local = local
@@ -97,6 +98,10 @@ class S3:
     def size(self, name: str) -> int | None:
         found = self._head(name)
         return None if found is None else int(found["ContentLength"])
+
+    def since(self, name: str) -> float | None:
+        found = self._head(name)
+        return None if found is None else float(found["LastModified"].timestamp())
 
     def read(self, name: str, tail: int | None = None) -> Iterator[bytes]:
         position, failures = 0, 0
@@ -141,6 +146,10 @@ class S3:
                 return answer["Body"].read(), str(answer["ETag"])
         except _Missing:
             return None
+
+    def is_version(self, name: str, version: str | None) -> bool:
+        found = self._head(name)
+        return (None if found is None else str(found["ETag"])) == version
 
     def replace(self, name: str, data: bytes, version: str | None) -> None:
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}

@@ -42,12 +42,16 @@ class Storage(Protocol):
     where: str  # for people
     local: Path  # directory of this host for unfinished files and the lock
     grace: float  # seconds for which a new blob may belong to a writer on another host
+    shared: bool  # whether other hosts may write while the lock is held
 
     def prepare(self) -> None:
         """Make what must be there before the first file."""
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None when there is none."""
+
+    def since(self, name: str) -> float | None:
+        """When a file was written, in seconds since the epoch; None when there is none."""
 
     def read(self, name: str, tail: int | None = None) -> Iterator[bytes]:
         """A file in chunks, or its last `tail` bytes. Raises FileNotFoundError."""
@@ -60,6 +64,9 @@ class Storage(Protocol):
 
     def document(self, name: str) -> tuple[bytes, str] | None:
         """A small file and its version, for `replace`; None when there is none."""
+
+    def is_version(self, name: str, version: str | None) -> bool:
+        """Whether `document` would give that version (None: absence); its bytes are not read if that can be told so."""
 
     def replace(self, name: str, data: bytes, version: str | None) -> None:
         """Write a small file in one step. Raises Changed unless its version (None: absence) is still that."""
@@ -84,6 +91,7 @@ class Directory:
     """The layout in a directory of this host."""
 
     grace = 0.0  # every writer holds the lock
+    shared = False
 
     def __init__(self, root: Path) -> None:
         self.local = root
@@ -97,6 +105,12 @@ class Directory:
     def size(self, name: str) -> int | None:
         try:
             return (self.local / name).stat().st_size
+        except OSError:
+            return None
+
+    def since(self, name: str) -> float | None:
+        try:
+            return (self.local / name).stat().st_mtime
         except OSError:
             return None
 
@@ -119,10 +133,13 @@ class Directory:
             return None
         return data, sha256(data).hexdigest()
 
+    def is_version(self, name: str, version: str | None) -> bool:
+        found = self.document(name)
+        return (found[1] if found else None) == version
+
     def replace(self, name: str, data: bytes, version: str | None) -> None:
         """The lock keeps others away; the version is compared all the same, for a copy put there by hand."""
-        found = self.document(name)
-        if (found[1] if found else None) != version:
+        if not self.is_version(name, version):
             raise Changed
         temporary = self.local / ".tmp" / name
         with temporary.open("wb") as file:

@@ -18,7 +18,7 @@ from workspaces.archive import documents, tarball
 from workspaces.archive.blobs import Blobs, Descriptor, is_digest
 from workspaces.archive.deflate import inflate
 from workspaces.archive.images import Images, Layer
-from workspaces.archive.manifest import Index, references
+from workspaces.archive.manifest import INDEX, Index, references
 from workspaces.archive.sealing import NoIdentity
 from workspaces.errors import ArchiveError, Corrupt
 
@@ -176,3 +176,41 @@ def garbage(images: Images, index: Index) -> Garbage:
             blobs.append(Descriptor(digest, blob.size))
     blobs.sort(key=lambda blob: blob.digest)
     return Garbage(tuple(blobs), tuple(images.storage.unfinished()), young)
+
+
+def collect(images: Images, read: Callable[[], Index], told: Callable[[str, int], None]) -> Garbage:
+    """Delete `garbage` of the index that `read` gives; what was deleted. The caller holds the lock.
+
+    `told` is called with each one's name and size, just before. Raises as `garbage`.
+    """
+    deleted: list[Descriptor] = []
+    while True:
+        index = read()
+        found = garbage(images, index)
+        if _deleted(images, found.blobs, index, deleted, told):
+            break
+    for name in found.unfinished:
+        told(name, 0)
+        images.storage.abandon(name)
+    return Garbage(tuple(deleted), found.unfinished, found.young)
+
+
+def _deleted(
+    images: Images,
+    blobs: Iterable[Descriptor],
+    index: Index,
+    deleted: list[Descriptor],
+    told: Callable[[str, int], None],
+) -> bool:
+    """Delete them, and add them to `deleted`; False once another host has changed the index."""
+    for blob in blobs:
+        if images.storage.shared:
+            written = images.blobs.since(blob.digest)
+            if written is None or written > time.time() - images.storage.grace:
+                continue
+            if not images.storage.is_version(INDEX, index.version):
+                return False
+        told(blob.digest, blob.size)
+        images.blobs.delete(blob.digest)
+        deleted.append(blob)
+    return True
