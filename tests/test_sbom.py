@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,6 +191,27 @@ def test_it_runs_as_nobody_and_without_network(world: World, instead: Path) -> N
         *("GOMAXPROCS", "GOMEMLIMIT", "HOME", "LC_ALL", "PATH", "PWD", "TMPDIR"),
         *("SYFT_CHECK_FOR_APP_UPDATE", "SYFT_RELATIONSHIPS_PACKAGE_FILE_OWNERSHIP"),
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_syft_reads_the_image_whatever_the_umask_and_other_accounts_do_not(world: World, instead: Path) -> None:
+    script = """
+        for path in image/index.json image/blobs/sha256/*; do cat $path >/dev/null || exit 1; done
+        echo "{\"packages\": []}"
+    """
+    program(instead, script)
+    before = os.umask(0o077)
+    try:
+        made = version(world)
+    finally:
+        os.umask(before)
+    assert made.sbom_digest is not None, world.describe()
+    with sboms._scratch() as place:
+        sboms._lay_out(world.archive, str(made.manifest_digest), place / "image")
+        for who, reads in ((sboms.NOBODY, True), (12345, False)):
+            run = ["setpriv", f"--reuid={who}", f"--regid={who}", "--clear-groups"]
+            ran = subprocess.run([*run, "cat", place / "image" / "index.json"], capture_output=True, check=False)
+            assert (ran.returncode == 0) is reads
 
 
 def test_what_a_killed_worker_left_is_deleted_and_what_is_in_use_is_not(own_scratch: Path) -> None:

@@ -116,6 +116,8 @@ def _lay_out(archive: Archive, digest: str, root: Path) -> None:
     entry = {"mediaType": MANIFEST_TYPE, "digest": digest, "size": len(manifest)}
     (root / "index.json").write_bytes(compact({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}))
     (root / "oci-layout").write_bytes(LAYOUT_FILE)
+    for path in (root, *root.rglob("*")):  # whatever the umask
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _run(program: Path, place: Path, form: Sbom, name: str, progress: Progress) -> dict[str, Any]:
@@ -198,7 +200,8 @@ def _scratch() -> Iterator[Path]:
             work.mkdir(mode=0o700)
             if os.geteuid() == 0:
                 os.chown(work, NOBODY, NOBODY)
-                place.chmod(0o711)
+                os.chown(place, 0, NOBODY)
+                place.chmod(0o710)  # no other account of this host passes through
             yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
