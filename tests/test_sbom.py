@@ -197,7 +197,7 @@ def test_it_runs_as_nobody_and_without_network(world: World, instead: Path) -> N
 def test_syft_reads_the_image_whatever_the_umask_and_other_accounts_do_not(world: World, instead: Path) -> None:
     script = """
         for path in image/index.json image/blobs/sha256/*; do cat $path >/dev/null || exit 1; done
-        echo "{\"packages\": []}"
+        echo '{"packages": []}'
     """
     program(instead, script)
     before = os.umask(0o077)
