@@ -356,6 +356,14 @@ def test_what_an_administrator_must_mend_is_said(
         put(archive_in(bucket, tmp_path))
 
 
+@pytest.mark.parametrize("text", [b"", b"\0\0", b"[", b"1", b'["only"]', b"\xff"])
+def test_a_note_that_the_power_tore_is_in_nobodys_way(archive: Archive, tmp_path: Path, text: bytes) -> None:
+    archive._storage.prepare()
+    (archive.root / ".tmp" / "x.upload").write_bytes(text)
+    archive.clean()
+    assert list((archive.root / ".tmp").iterdir()) == []
+
+
 def test_a_full_local_disk_is_told(archive: Archive, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     from workspaces.archive.blobs import BlobWriter
 

@@ -93,6 +93,8 @@ def test_verify_names_what_is_bad(versions: Run, tmp_path: Path) -> None:
     assert "1 blob is missing or damaged" in ran.err
     [problem] = versions("archive", "verify", "--json").json["problems"]  # type: ignore[index]
     assert (problem["blob"], problem["images"]) == (top, ["als/alice:v3"])
+    nowhere = versions("archive", "export", "als/alice:v3", str(tmp_path / "none" / "out.tar"))
+    assert f"The file {tmp_path}/none/out.tar cannot be used: No such file" in nowhere.err
     ran = versions("archive", "export", "als/alice:v3", str(tmp_path / "out.tar"))
     assert ran.status == 1
     assert not (tmp_path / "out.tar").exists()

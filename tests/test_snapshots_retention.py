@@ -156,6 +156,23 @@ def test_a_version_that_a_workspace_was_restored_to_meanwhile_stays(world: World
     assert world.store.snapshot(one.id).pruned_at is None
 
 
+def test_an_image_that_a_later_workspace_of_that_name_has_entered_stays(world: World) -> None:
+    one, _ = make(world, 2)
+    adopted = {
+        "image_ref": one.image_ref,
+        "image_id": one.image_id,
+        "manifest_digest": one.manifest_digest,
+        "message": "again",
+        "requested_by": "chief",
+        "requested_at": 1.0,
+    }
+    other = world.store.add_workspace("als", "bob", ["alice"], actor="test")
+    entered = world.store.adopt_version(other.id, 1, adopted, one.diff_ids, actor="chief")
+    rules(world)
+    assert prune(world) == [one.id]
+    assert world.archive.has(str(entered.manifest_digest))
+
+
 def test_a_pruned_version_is_not_pushed(world: World) -> None:
     one, _ = make(world, 2)
     rules(world)

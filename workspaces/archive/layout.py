@@ -159,7 +159,7 @@ class Archive:
     def export(self, image: str, path: Path, form: Form = "both") -> None:
         """Write one image, by name or digest, as a tar to `path`; the file appears when it is whole."""
         found = self.find(image)
-        with disk_errors(path.parent):
+        with disk_errors(path, "file"):
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             try:
                 with os.fdopen(handle, "wb") as file:

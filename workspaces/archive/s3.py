@@ -19,7 +19,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +190,9 @@ class S3:
 
     def clean(self) -> None:
         for path in (self.local / ".tmp").glob("*"):
-            if path.suffix == ".upload" and (text := path.read_text()):
-                self.abandon(text)
+            if path.suffix == ".upload":
+                with suppress(ValueError, TypeError):  # torn when the power went; `unfinished` finds that upload
+                    self.abandon(path.read_text())
             path.unlink(missing_ok=True)
 
     # how it is done

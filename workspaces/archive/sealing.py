@@ -22,7 +22,7 @@ from typing import Any
 
 import pyrage
 
-from workspaces.archive.storage import CHUNK
+from workspaces.archive.storage import CHUNK, sync_directory
 from workspaces.errors import ArchiveError, Corrupt, SettingsError
 
 IDENTITY_FILE = "archive-identity.txt"
@@ -143,6 +143,7 @@ class Seal:
                 pass  # another process was first
             finally:
                 temporary.unlink()
+            sync_directory(path.parent)
         [identity] = _read(path, True)
         return identity
 

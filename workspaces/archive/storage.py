@@ -181,11 +181,11 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
-    """Turn OSError of the archive's disk into ArchiveError with a sentence."""
+def disk_errors(place: Path, what: str = "archive in") -> Iterator[None]:
+    """Turn OSError of the archive's disk, or of another file's, into ArchiveError with a sentence."""
     try:
         yield
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ArchiveError(f"The disk of the archive in {root} is full.", "Make room there, then retry.") from exc
-        raise ArchiveError(f"The archive in {root} cannot be used: {exc.strerror or exc}.") from exc
+            raise ArchiveError(f"The disk of the {what} {place} is full.", "Make room there, then retry.") from exc
+        raise ArchiveError(f"The {what} {place} cannot be used: {exc.strerror or exc}.") from exc

@@ -60,8 +60,10 @@ def prune(
     for snapshot in due(store, challenge):
         with suppress(Conflict):
             pruned.append(store.prune_snapshot(snapshot.id, actor=actor))
-    gone = [snapshot for snapshot in store.snapshots(states=(SnapshotState.ARCHIVED,)) if snapshot.pruned_at]
-    there = archive.digests()
+    archived = store.snapshots(states=(SnapshotState.ARCHIVED,))
+    gone = [snapshot for snapshot in archived if snapshot.pruned_at]
+    # a removed workspace's version may be entered anew for one of the same name
+    there = archive.digests() - {snapshot.manifest_digest for snapshot in archived if not snapshot.pruned_at}
     for snapshot in gone:
         if snapshot.manifest_digest in there:
             archive.remove(snapshot.manifest_digest)
