@@ -241,7 +241,7 @@ def test_while_it_freezes_at_the_closing_time(tmp_path: Path, mode: FreezeMode) 
         def frozen(world: World = world) -> bool:
             return any(freeze.ended_at for freeze in world.store.freezes("als"))
 
-        run_until_killed(world, fuse, frozen)
+        run_until_killed(world, fuse, done=frozen)
         with world.working():
             world.wait(frozen)
             world.wait(lambda world=world: not world.store.jobs(states=OPEN))  # type: ignore[misc]
