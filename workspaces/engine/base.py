@@ -12,6 +12,7 @@ Both mount points lie under /dev, a tmpfs, so neither leaves a trace in a commit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +144,8 @@ class Earlier:
     """What an earlier version has at a path where it differs from the image that a container was made from.
 
     `mode` is st_mode, 0 when it has nothing there; `mtime` is in whole seconds. `in_source`: the image has something.
+    What is no directory and was written to after `until` counts as changed, by the time that nobody inside can set
+    (st_ctime, seconds since the epoch).
     """
 
     mode: int
@@ -151,6 +154,7 @@ class Earlier:
     size: int = 0
     mtime: int = 0
     in_source: bool = False
+    until: float = math.inf
 
 
 class Engine(Protocol):
