@@ -159,5 +159,10 @@ def to_changes(text: str) -> ChangeReport:
     """The report; one of an earlier release lacks fields, which then are empty."""
     data = json.loads(text)
     for name, kind in _LISTED.items():
-        data[name] = tuple(kind(*item) for item in data.get(name, ()))
+        data[name] = tuple(kind(*map(_frozen, item)) for item in data.get(name, ()))
     return ChangeReport(**{**data, "warnings": tuple(data["warnings"]), "not_captured": tuple(data["not_captured"])})
+
+
+def _frozen(value: object) -> object:
+    """JSON has lists where the model has tuples."""
+    return tuple(value) if isinstance(value, list) else value
