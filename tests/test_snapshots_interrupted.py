@@ -6,6 +6,7 @@ import os
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -109,15 +110,12 @@ def test_a_cancelled_replacement_leaves_the_workspace_as_it_was(world: World, ki
 def test_a_retry_after_a_cancelled_wait_captures_the_container_anew(world: World) -> None:
     work_of(world).write_text("1")
     snapshot = world.approved()
-    inner = world.store.finish_commit
 
     def gone(*_: Any) -> Any:
         raise EngineUnavailable("The engine does not answer.")
 
-    world.store.finish_commit = gone  # type: ignore[method-assign]
-    with world.working():
+    with patch.object(world.store, "finish_commit", gone), world.working():
         world.wait(lambda: any(j.kind is JobKind.COMMIT and j.attempts > 1 for j in world.store.jobs()))
-    world.store.finish_commit = inner  # type: ignore[method-assign]
     [job] = [j for j in world.store.jobs() if j.kind is JobKind.COMMIT]
     if job.state is JobState.QUEUED:
         world.store.cancel_job(job.id, actor="chief")
