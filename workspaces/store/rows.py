@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, fields
+from typing import Any
 
 from workspaces.model import (
     Challenge,
@@ -163,6 +164,6 @@ def to_changes(text: str) -> ChangeReport:
     return ChangeReport(**{**data, "warnings": tuple(data["warnings"]), "not_captured": tuple(data["not_captured"])})
 
 
-def _frozen(value: object) -> object:
+def _frozen(value: Any) -> Any:
     """JSON has lists where the model has tuples."""
     return tuple(value) if isinstance(value, list) else value
