@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pyrage
 import pytest
 
+from tests.support.savetar import FakeImage, layer
 from tests.support.worlds import World, world
 from tests.test_snapshots_freezing import freeze, version
 from workspaces import jobs, snapshots
+from workspaces.archive import Archive
+from workspaces.archive.sealing import Seal
 from workspaces.errors import EngineUnavailable
 from workspaces.jobprogress import Cancelled
 from workspaces.model import FreezeMode, JobKind, JobState, SnapshotState
@@ -127,3 +131,15 @@ def test_a_retry_after_a_cancelled_wait_captures_the_container_anew(world: World
     world.add_job(JobKind.RESTORE, snapshot.id, {"discard": "yes"})
     world.work()
     assert work_of(world).read_text() == "2"
+
+
+def test_what_others_keep_in_an_archive_hinders_no_restore_from_it(world: World) -> None:
+    """Sealed for somebody else, or damaged: only what belongs to the workspace is read."""
+    version(world, "1")
+    image = FakeImage([layer({"root/result": b"other"})])
+    Archive(world.archive.root, Seal([str(pyrage.x25519.Identity.generate().to_public())], world.root)).put(
+        image.save(), ref="als/alicent:v1", config_digest=image.id, diff_ids=image.diff_ids
+    )
+    found = snapshots.adopt(world.store, world.archive, "als/alice:v1", actor="chief")
+    assert found is not None
+    assert found.version == 1

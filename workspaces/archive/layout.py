@@ -71,9 +71,13 @@ class Archive:
         return self._storage.where
 
     # reading
-    def list(self) -> list[ArchivedImage]:
-        """All images, in the order in which they came. Raises Corrupt when a manifest is damaged, NoIdentity."""
-        return [_archived(ref, self._images.image(lies)) for ref, lies in self._index().images.items()]
+    def list(self, prefix: str = "") -> list[ArchivedImage]:
+        """All images, in the order in which they came, or those whose names begin so; the others are not read.
+
+        Raises Corrupt when a manifest is damaged, NoIdentity.
+        """
+        found = self._index().images.items()
+        return [_archived(ref, self._images.image(lies)) for ref, lies in found if ref.startswith(prefix)]
 
     def find(self, image: str) -> ArchivedImage:
         """By name such as als/alice:v1, or by manifest digest. Raises NotFound, NoIdentity."""
