@@ -91,7 +91,7 @@ class Snapshots(Jobs):
                 return taken
             job = self.job(job_id)
             self._check_none_open(job.workspace_id, auto=True)
-            now = time.time()
+            now = max(time.time(), job.created_at)  # the clock may have been set back: it is this job's all the same
             row = {"workspace_id": job.workspace_id, "message": message, "state": APPROVED, "requested_via": AUTO}
             more = {"requested_by": job.requested_by, "requested_at": now, "decided_by": job.requested_by}
             id_ = self._insert("snapshots", {**row, **more, "decided_at": now, "job_id": job_id})
