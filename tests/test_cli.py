@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -311,10 +312,12 @@ def test_versions_are_compared(ready: Run, engine: MemoryEngine) -> None:
     ready("start", "alice")
     rootfs = engine.rootfs(engine.containers({})[0].name)
     (rootfs / "file\x1b").write_text("1")
+    os.utime(rootfs / "file\x1b", (1000, 1000))
     (rootfs / "gone").write_text("123")
     assert ready("snapshot", "diff", "alice", "v1").status == 1
     assert ready("snapshot", "commit", "alice", "-m", "first").status == 0
     (rootfs / "file\x1b").write_text("22")
+    os.utime(rootfs / "file\x1b", (1000, 1000))
     (rootfs / "new").write_text("333")
     (rootfs / "gone").unlink()
     assert ready("snapshot", "commit", "alice", "-m", "second").status == 0

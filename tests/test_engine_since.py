@@ -38,6 +38,13 @@ def test_what_is_there_is_compared_with_what_was(now: os.stat_result | None, kin
     assert since_earlier("changed", now, WAS, ROOT) == kind
 
 
+@pytest.mark.parametrize(("later", "kind"), [(-1.0, None), (1.0, "changed")])
+def test_what_was_touched_after_the_commit_is_changed_whatever_its_times_say(later: float, kind: str | None) -> None:
+    now = os.stat_result((FILE, 0, 0, 1, 100_000, 100_005, 10, 0, 1000, 0), {"st_mtime_ns": 10**12, "st_ctime": 5000.0})
+    was = Earlier(FILE, 0, 5, 10, 1000, captured=5000.0 - later)
+    assert since_earlier("added", now, was, ROOT) == kind
+
+
 def test_what_was_not_there_is_added_and_what_was_is_removed() -> None:
     gone = Earlier(0, in_source=True)
     assert since_earlier("changed", status(), gone, ROOT) == "added"

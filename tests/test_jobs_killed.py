@@ -28,7 +28,7 @@ STORE = frozenset(
     {
         "claim_job", "set_changes", "begin_commit", "finish_commit", "finish_archive", "finish_job",
         "set_workspace_image", "fail_snapshot", "fail_job", "stop_job", "take_snapshot", "finish_frozen",
-        "set_read_only", "set_paused", "add_notice", "begin_due_freezes", "finish_push", "finish_sbom",
+        "set_read_only", "set_captured", "set_paused", "add_notice", "begin_due_freezes", "finish_push", "finish_sbom",
     }
 )  # fmt: skip
 ENGINE = frozenset(
@@ -47,7 +47,7 @@ ENGINE = frozenset(
     }
 )
 OPEN = (JobState.QUEUED, JobState.RUNNING)
-MOST = 60  # steps; far more than there are
+MOST = 120  # steps; far more than there are
 
 
 @pytest.fixture(autouse=True)

@@ -320,6 +320,7 @@ class Snapshot:
     pinned: bool = False  # kept by every rule of retention
     pruned_at: float | None = None  # since then there is only the record
     command: Command | None = None
+    captured_at: float | None = None  # just before the engine took it: what changed later may not be in it
     paused_seconds: float | None = None  # that its commit took while the workspace stood still; None: it did not run
     statement: str | None = None  # signed, a DSSE envelope; made when it is archived
     registry_ref: str | None = None  # what it was last pushed as, host/repository:vN

@@ -234,7 +234,10 @@ def wait_for(handles: list[int]) -> None:
 
 def descriptors(pid: int) -> int:
     """How many sockets, pipes and processes another process has open."""
-    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    links = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
     return sum(link.startswith(("socket:", "pipe:", "anon_inode:[pidfd]")) for link in links)
 
 

@@ -144,8 +144,8 @@ class Earlier:
     """What an earlier version has at a path where it differs from the image that a container was made from.
 
     `mode` is st_mode, 0 when it has nothing there; `mtime` is in whole seconds. `in_source`: the image has something.
-    What is no directory and was written to after `until` counts as changed, by the time that nobody inside can set
-    (st_ctime, seconds since the epoch).
+    `captured`: when it was taken, in seconds since the epoch. A file whose st_ctime, which nobody can set, is later
+    counts as changed even if all else is the same.
     """
 
     mode: int
@@ -154,7 +154,7 @@ class Earlier:
     size: int = 0
     mtime: int = 0
     in_source: bool = False
-    until: float = math.inf
+    captured: float = math.inf
 
 
 class Engine(Protocol):

@@ -1,7 +1,7 @@
 """Changes since an earlier version of a container, from those since the image that it was made from. Pure.
 
 An engine only tells what differs from the image. Where the earlier version differed from it too, what is there now is
-compared with what that version had: by type, mode, owner, size and times, without reading contents.
+compared with what that version had: by type, mode, owner, size and time, without reading contents.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def _differs(status: os.stat_result, was: Earlier, root: tuple[int, int]) -> boo
     if (status.st_mode, status.st_uid - root[0], status.st_gid - root[1]) != (was.mode, was.uid, was.gid):
         return True
     if stat.S_ISDIR(status.st_mode):
-        return False  # its times change with what lies in it
-    if status.st_ctime >= was.until:
-        return True
+        return False  # its time changes with what lies in it
     size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-    return size != was.size or status.st_mtime_ns // 1_000_000_000 != was.mtime
+    if size != was.size or status.st_mtime_ns // 1_000_000_000 != was.mtime:
+        return True
+    return status.st_ctime > was.captured
 
 
 def put_back(changed: Mapping[str, str], earlier: Mapping[str, Earlier]) -> Iterator[tuple[str, str]]:

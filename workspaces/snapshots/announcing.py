@@ -34,6 +34,7 @@ def standing_still(store: Store, snapshot: Snapshot) -> Iterator[None]:
     deadline = time.monotonic() + TOLD_SECONDS
     while told is not None and store.notice_untold(told) and time.monotonic() < deadline:
         threading.Event().wait(TOLD_LOOK)
+    store.set_captured(snapshot.id, time.time())
     began = time.monotonic()
     try:
         yield

@@ -185,6 +185,7 @@ def _committed(
         LABEL_SOURCE_NAME: source_is,
     }
     if not container.running:
+        store.set_captured(snapshot.id, time.time())
         return engine.commit(name, reference, labels)
     with standing_still(store, snapshot):
         return engine.commit(name, reference, labels)

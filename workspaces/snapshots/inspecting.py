@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 from workspaces.engine.base import Earlier, Engine, ImageInfo, Progress
@@ -86,25 +85,24 @@ def changed(
 ) -> bool:
     """Whether the container has anything that its last version, or its image, has not. Raises NotFound, EngineError.
 
-    Who calls it deletes what has not changed, so in doubt it has: what was written since that version was decided on
-    counts, though size and time are the same. `since` is the id of a snapshot that counts in place of the last version.
+    `since` is the id of a snapshot that counts in place of the last version.
     """
     workspace = store.workspace(workspace_id)
     name = lifecycle.container_name(workspace)
     container = engine.container(name)
     if container is None:
         return False
-    _, known = _earlier(store, since or workspace.parent_id, engine.image(container.image_id), shelf, exact=True)
+    _, known = _earlier(store, since or workspace.parent_id, engine.image(container.image_id), shelf)
     report = engine.changes(name, known)
     return report.added + report.changed + report.removed > 0
 
 
 def _earlier(
-    store: Store, parent_id: int | None, source: ImageInfo | None, shelf: Shelf | None, exact: bool = False
+    store: Store, parent_id: int | None, source: ImageInfo | None, shelf: Shelf | None
 ) -> tuple[Snapshot | None, dict[str, Earlier] | None]:
     """The parent version and where it differs from the container's image; None where changes count against that."""
     if shelf is None or source is None or parent_id is None:
         return None, None
     parent = store.snapshot(parent_id)
-    known = earlier(shelf, source, parent, (parent.decided_at or 0.0) if exact else math.inf)
+    known = earlier(shelf, source, parent)
     return (parent, known) if known is not None else (None, None)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,13 +165,10 @@ class _Work:
         return EngineLayer(diff_id, sum(map(len, chunks())), chunks)
 
 
-def earlier(
-    shelf: Shelf, source: ImageInfo, parent: Snapshot | None, until: float = math.inf
-) -> dict[str, Earlier] | None:
+def earlier(shelf: Shelf, source: ImageInfo, parent: Snapshot | None) -> dict[str, Earlier] | None:
     """Where `parent` differs from the image that a container was made from, by path as `/a/b`, and what it has there.
 
-    What was written after `until` counts as changed. None when the container's changes are not counted against it.
-    Raises EngineUnavailable, EngineTimeout.
+    None when the container's changes are not counted against it. Raises EngineUnavailable, EngineTimeout.
     """
     if parent is None or not continues(parent, source, base_of(shelf.engine, source)):
         return None
@@ -184,12 +180,13 @@ def earlier(
     if found is None:
         return None
     old, below = found
+    captured = parent.captured_at or parent.requested_at
     result = {}
     for path, node in old.nodes.items():
         source_node = below.nodes.get(path)
         if source_node is None or (source_node is not node and not same(source_node, node)):
             facts = node.st_mode, node.uid, node.gid, node.size, node.seconds
-            result[f"/{path}"] = Earlier(*facts, in_source=source_node is not None, until=until)
+            result[f"/{path}"] = Earlier(*facts, in_source=source_node is not None, captured=captured)
     for path in below.nodes.keys() - old.nodes.keys():
         result[f"/{path}"] = Earlier(0, in_source=True)
     return result

@@ -260,6 +260,7 @@ def m0004_freeze(db: Database) -> None:
 
         -- For which job the program took it. No reference: jobs may be forgotten before versions are.
         ALTER TABLE snapshots ADD COLUMN job_id INTEGER;
+        ALTER TABLE snapshots ADD COLUMN captured_at REAL;
         CREATE INDEX snapshots_job ON snapshots (job_id) WHERE job_id IS NOT NULL;
         -- A request that waits for a decision does not keep the program from taking a version of its own.
         DROP INDEX snapshots_open;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, astuple, fields
-from typing import Any
 
 from workspaces.model import (
     Challenge,
@@ -147,12 +146,14 @@ _LISTED: dict[str, type[Change | Unlisted | Finding | PackageChange]] = {
     "packages": PackageChange,
 }
 
+_WIDTH = 4  # what differs is known of a comparison of versions only, which is not kept
+
 
 def changes_json(report: ChangeReport) -> str:
     """`report` as JSON."""
     data = {field.name: getattr(report, field.name) for field in fields(report)}
     for name in _LISTED:
-        data[name] = [astuple(item) for item in data[name]]
+        data[name] = [astuple(item)[:_WIDTH] for item in data[name]]
     return json.dumps(data, separators=(",", ":"))
 
 
@@ -160,10 +161,5 @@ def to_changes(text: str) -> ChangeReport:
     """The report; one of an earlier release lacks fields, which then are empty."""
     data = json.loads(text)
     for name, kind in _LISTED.items():
-        data[name] = tuple(kind(*map(_frozen, item)) for item in data.get(name, ()))
+        data[name] = tuple(kind(*item) for item in data.get(name, ()))
     return ChangeReport(**{**data, "warnings": tuple(data["warnings"]), "not_captured": tuple(data["not_captured"])})
-
-
-def _frozen(value: Any) -> Any:
-    """JSON has lists where the model has tuples."""
-    return tuple(value) if isinstance(value, list) else value

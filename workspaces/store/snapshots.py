@@ -31,7 +31,7 @@ _SNAPSHOTS = (
     "SELECT s.id, s.workspace_id, c.slug || '/' || w.name AS workspace, s.message, s.state, s.requested_by, "
     "s.requested_via, s.requested_at, s.decided_by, s.decided_at, s.reason, s.version, s.parent_id, s.image_ref, "
     "s.image_id, s.diff_ids, s.manifest_digest, s.size, s.committed_at, s.archived_at, s.pinned, "
-    "s.pruned_at, s.command, s.paused_seconds, s.statement, s.registry_ref, "
+    "s.pruned_at, s.command, s.captured_at, s.paused_seconds, s.statement, s.registry_ref, "
     "s.pushed_at, s.sbom_digest "
     "FROM snapshots s JOIN workspaces w ON w.id = s.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
@@ -267,6 +267,12 @@ class Snapshots(Jobs):
             parent = self._one("SELECT parent_id FROM workspaces WHERE id = ?", [snapshot.workspace_id])["parent_id"]
             self._move(snapshot, [APPROVED], {"state": COMMITTING, "version": version, "parent_id": parent})
             return self.snapshot(snapshot_id)
+
+    def set_captured(self, snapshot_id: int, at: float) -> None:
+        """When the engine was asked for it, in seconds since the epoch: later changes may not be in it. NotFound."""
+        with self._write() as db:
+            self.snapshot(snapshot_id)
+            db.execute("UPDATE snapshots SET captured_at = ? WHERE id = ?", [at, snapshot_id])
 
     def set_paused(self, snapshot_id: int, seconds: float) -> None:
         """How long the workspace stood still while it was committed. NotFound."""
