@@ -18,17 +18,23 @@ pytestmark = pytest.mark.docker
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 
 
-def freeze(world: World, mode: FreezeMode) -> None:
+def freeze(world: World, mode: FreezeMode, state: FrozenState = FrozenState.COMMITTED) -> None:
     begun = world.store.begin_freeze(world.slug, mode, actor="chief")
     with world.working():
         world.wait(lambda: not world.store.jobs(states=OPEN), 60)
-    assert [row.state for row in world.store.frozen(begun.id)] == [FrozenState.COMMITTED], world.describe()
+    assert [row.state for row in world.store.frozen(begun.id)] == [state], world.describe()
 
 
 def test_a_read_only_workspace_can_be_read_and_not_changed_until_it_is_thawed(world: World) -> None:
     world.lifecycle.ensure_running(world.id)
     shell(world.engine, world.container, "echo mine > /root/work; chown 1000:1000 /home/bobby")
+    waits = world.request()
     freeze(world, FreezeMode.READ_ONLY)
+    world.store.approve_snapshot(waits.id, actor="chief")  # while there is no container
+    world.work()
+    approved = world.store.snapshot(waits.id)
+    assert approved.state is SnapshotState.ARCHIVED, world.describe()
+    assert approved.diff_ids == world.store.version(world.id, 1).diff_ids
     world.lifecycle.ensure_running(world.id)
     assert shell(world.engine, world.container, "cat /root/work") == (0, "mine\n")
     for where in ("/root/work", "/root/new", "/etc/passwd", "/new", "/home/bobby/new"):
@@ -52,6 +58,21 @@ def test_a_read_only_workspace_can_be_read_and_not_changed_until_it_is_thawed(wo
     world.work()
     world.lifecycle.ensure_running(world.id)
     assert shell(world.engine, world.container, "cat /root/work; echo x > /root/new") == (0, "mine\n")
+
+
+def test_what_is_as_in_the_last_version_is_unchanged_and_what_only_looks_so_is_not(world: World) -> None:
+    world.lifecycle.ensure_running(world.id)
+    shell(world.engine, world.container, "echo mine > /root/work; touch -d @1000000000 /root/work")
+    world.approved()
+    world.work()
+    world.lifecycle.restart(world.id)
+    freeze(world, FreezeMode.STOP, FrozenState.UNCHANGED)
+    world.store.thaw(world.slug, actor="chief")
+    world.lifecycle.ensure_running(world.id)
+    shell(world.engine, world.container, "echo more > /root/work; touch -d @1000000000 /root/work")
+    freeze(world, FreezeMode.STOP)
+    said = world.engine.run(str(world.store.version(world.id, 2).image_ref), ("/bin/cat", "/root/work"))
+    assert said.stdout == b"more\n"
 
 
 def test_the_version_is_the_state_in_which_it_was_stopped(world: World) -> None:

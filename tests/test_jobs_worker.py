@@ -32,7 +32,7 @@ from workspaces.errors import (
 from workspaces.jobkinds import KINDS
 from workspaces.jobs import Worker
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import Job, JobKind, JobState, Snapshot, SnapshotState, WorkspaceState
+from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, Snapshot, SnapshotState, WorkspaceState
 
 pytestmark = pytest.mark.slow
 
@@ -557,6 +557,26 @@ def test_places_and_kinds_are_bounded_and_one_place_is_kept(world: World) -> Non
         assert running() == [JobKind.REMOVE, JobKind.RESET]
         stop = world.store.add_job(JobKind.STOP, spaces[4], actor="chief")
         world.wait(lambda: world.store.job(stop.id).state is JobState.DONE)
+
+
+def test_what_goes_on_behind_versions_leaves_a_place_to_commits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    worker = world.worker()
+    for kind in OF_VERSIONS:
+        space = world.store.add_workspace("als", kind.value, [], actor="test").id
+        world.store.add_job(kind, space, actor="chief")
+        monkeypatch.setitem(worker._handlers, kind, lambda *_: str(gate.wait(20)))
+
+    def running() -> int:
+        return len(world.store.jobs(states=[JobState.RUNNING]))
+
+    with world.working(worker):
+        world.wait(lambda: running() == 2)
+        (world.rootfs / "root" / "work").write_text("1")
+        snapshot = world.approved()
+        world.wait(lambda: world.store.snapshot(snapshot.id).state is SnapshotState.COMMITTED)
+        gate.set()
+        world.wait(lambda: not world.store.jobs(states=[JobState.QUEUED, JobState.RUNNING]))
 
 
 def test_it_shows_life_and_what_is_wrong_when_it_does_not(world: World) -> None:

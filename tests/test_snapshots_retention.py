@@ -15,7 +15,7 @@ from tests.support.faults import Fuse, Killed
 from tests.support.worlds import World, memory_world, world
 from workspaces import snapshots
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Challenge, JobKind, JobState, Limits, Network, Snapshot, SnapshotState
+from workspaces.model import Challenge, FreezeMode, JobKind, JobState, Limits, Network, Snapshot, SnapshotState
 from workspaces.registry import Registry
 from workspaces.snapshots.retention import not_kept
 
@@ -234,3 +234,21 @@ def test_killed_at_any_step_the_next_attempt_ends_it(tmp_path: Path) -> None:
             assert fuse.calls == ["prune_snapshot"] * 2 + ["remove"] * 2 + ["remove_image"] * 2
             return
     pytest.fail("more steps than expected")
+
+
+def test_what_a_challenge_was_frozen_with_is_kept(world: World) -> None:
+    """It is what is judged, though no person asked for it. Of freezes that nobody set as closing, the last counts."""
+    world.store.set_challenge("als", keep_last=1, actor="chief")
+    for number in range(4):
+        (world.rootfs / "root" / "work").write_text(f"{number}")
+        closes_at = 1.0 if number == 1 else None
+        world.store.begin_freeze("als", FreezeMode.COMMIT, actor="chief", closes_at=closes_at)
+        world.work()
+    (world.rootfs / "root" / "work").write_text("4")
+    world.store.set_challenge("als", keep_submitted=False, actor="chief")
+    world.approved()
+    world.work()
+    pruned = snapshots.prune(world.store, world.engine, world.archive, "als", actor="chief")
+    assert [snapshot.version for snapshot in pruned] == [1, 3]
+    with pytest.raises(Conflict, match="was frozen with it"):
+        world.store.prune_snapshot(world.store.version(world.id, 4).id, actor="chief")

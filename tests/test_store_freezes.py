@@ -155,6 +155,18 @@ def test_a_snapshot_that_the_program_takes_is_one_for_each_job_and_stands_beside
     assert store.begin_commit(asked.id).version == 2
 
 
+def test_a_snapshot_is_its_jobs_though_the_clock_was_set_back(
+    store: Store, alice: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = store.add_job(JobKind.RESTORE, alice, actor="chief")
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: job.created_at - 60)
+        taken = store.take_snapshot(job.id, "m")
+        assert store.take_snapshot(job.id, "m").id == taken.id
+    store.cancel_job(job.id, actor="chief")
+    assert store.snapshot(taken.id).state is SnapshotState.FAILED
+
+
 def test_a_job_that_a_person_retries_takes_another_one(store: Store, alice: int) -> None:
     job = store.add_job(JobKind.RESTORE, alice, actor="chief")
     first = store.take_snapshot(job.id, "before")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.stores import empty, path, store
 from workspaces.errors import Conflict
-from workspaces.model import DeliveryState, JobKind, Role, Snapshot
+from workspaces.model import DeliveryState, FreezeMode, JobKind, JobState, Role, Snapshot
 from workspaces.store import Store, deliveries, news
 
 
@@ -89,6 +89,54 @@ def test_administrators_are_not_told_of_what_needs_no_decision(store: Store) -> 
         store._db().execute("UPDATE snapshots SET requested_via = 'auto' WHERE id = ?", [snapshot.id])
         store._record("worker", "snapshot.requested", snapshot.workspace, snapshot.id)
     assert store.unread_news("chief") == 0
+
+
+def frozen(store: Store, count: int) -> list[Snapshot]:
+    """Versions that a freeze by chief took of so many workspaces, one of them alice's."""
+    store.set_email("chief", "chief@example.org", actor="chief")
+    store.set_email("alice", "alice@example.org", actor="chief")
+    for number in range(count - 2):  # beside alice's and bob's
+        store.add_workspace("als", f"p{number}", actor="chief")
+    store.begin_freeze("als", FreezeMode.STOP, actor="chief")
+    jobs = store.jobs([JobState.QUEUED], limit=None)
+    assert len(jobs) == count
+    return [store.take_snapshot(job.id, "The state of als when it closed") for job in jobs]
+
+
+def test_a_freeze_is_told_to_the_members_and_not_to_who_began_it(store: Store) -> None:
+    store.add_user("worker", actor="test")  # the name that the program itself has in records
+    for snapshot in frozen(store, 30):
+        store.begin_commit(snapshot.id)
+        store.finish_commit(snapshot.id, snapshot.workspace, "sha256:aa", ["sha256:01"], 7)
+        store.finish_archive(snapshot.id, "sha256:bb")
+    assert texts(store, "alice") == ["als/alice v1 is committed and archived: The state of als when it closed"]
+    assert texts(store, "chief") == texts(store, "worker") == []
+    assert [(delivery.user, delivery.kind) for delivery in store.deliveries()] == [("alice", "snapshot.archived")]
+
+
+def test_a_freeze_that_fails_everywhere_is_one_item_and_few_mails(store: Store) -> None:
+    for snapshot in frozen(store, 30):
+        store.fail_snapshot(snapshot.id, "The disk is full.")
+    while (job := store.claim_job()) is not None:
+        store.fail_job(job.id, "The disk is full.", None)
+    [told] = texts(store, "chief")
+    assert told.startswith("30 workspaces of als, als/")
+    assert told.endswith("could not be frozen: The disk is full. See: workspaces challenge freeze als --status")
+    assert texts(store, "alice") == []
+    assert len(store.deliveries()) == news.MAILS_OF_FAILURES
+
+
+def test_a_version_of_the_program_that_a_person_retries_tells_when_it_fails_again(store: Store) -> None:
+    snapshot = frozen(store, 2)[0]
+    store.fail_snapshot(snapshot.id, "The disk is full.")
+    for job in store.jobs([JobState.QUEUED]):
+        store.cancel_job(job.id, actor="chief")
+    store.retry_snapshot(snapshot.id, actor="chief")
+    commit = store.claim_job()
+    assert commit is not None
+    store.fail_snapshot(snapshot.id, "The disk is full.")
+    store.fail_job(commit.id, "The disk is full.", None)
+    assert texts(store, "chief") == [f"Job {commit.id}, commit of {snapshot.workspace}, failed: The disk is full."]
 
 
 def test_nobody_is_told_what_he_did_himself_or_who_is_disabled(store: Store) -> None:

@@ -12,6 +12,7 @@ import socket
 import tarfile
 import time
 
+import pyrage
 import pytest
 
 from tests.support.gateway import until
@@ -20,6 +21,7 @@ from tests.support.web import Web, web_fixture
 from tests.test_web_server import running
 from webadmin import server, taking
 from workspaces.archive import Archive
+from workspaces.archive.sealing import Seal
 from workspaces.model import Command, FreezeMode, SnapshotState
 
 pytestmark = pytest.mark.slow
@@ -82,6 +84,23 @@ def test_a_version_that_the_archive_lost_is_told_and_gives_the_place_back(web: W
     alice = web.browser("alice")
     for _ in range(taking.AT_ONCE + 1):
         assert alice.get(f"/me/snapshots/{number}/download").status_code == 404
+
+
+def test_what_cannot_be_decrypted_here_names_no_place_of_this_host(web: Web) -> None:
+    allow(web)
+    asked = archived(web)
+    seal = Seal([str(pyrage.x25519.Identity.generate().to_public())], web.settings.keys)
+    image = FakeImage([layer({"root/result": b"other"})])
+    ref = "als/alice:v2"
+    there = Archive(web.settings.archive_dir, seal)
+    digest = there.put(image.save(), ref=ref, config_digest=image.id, diff_ids=image.diff_ids)
+    with web.store.transaction():
+        web.store._db().execute("UPDATE snapshots SET manifest_digest = ? WHERE id = ?", [digest, asked])
+    alice = web.browser("alice")
+    for _ in range(taking.AT_ONCE + 1):
+        answer = alice.get(f"/me/snapshots/{asked}/download")
+        assert (answer.status_code, "cannot be read just now" in answer.text) == (500, True)
+        assert str(web.settings.keys) not in answer.text
 
 
 def test_one_at_a_time_for_each_person_and_few_in_all() -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import chain, islice
 
 from flask import Response
 
 from webadmin.context import parts
 from webadmin.taking import Downloads
 from workspaces.archive import open_archive
-from workspaces.errors import WorkspacesError
+from workspaces.errors import ArchiveError, SettingsError, WorkspacesError
 from workspaces.model import Snapshot
 
 log = logging.getLogger(__name__)
@@ -43,17 +44,26 @@ class _Stream:
 
 
 def answer(name: str, snapshot: Snapshot) -> Response:
-    """The answer to `name`, who may have it. Raises Conflict, NotFound, Corrupt."""
+    """The answer to `name`, who may have it. Raises Conflict, NotFound; ArchiveError, for a participant's eyes."""
     assert snapshot.manifest_digest is not None
     downloads = parts().downloads
     downloads.begin(name)
     try:
         archive = open_archive(parts().settings)
         chunks = archive.docker_tar(snapshot.manifest_digest, snapshot.image_ref)
+        begun = list(islice(chunks, 2))  # with the first bytes of a layer: what cannot be read is told, not broken off
+    except (ArchiveError, SettingsError) as error:  # they tell administrators of places on this host
+        downloads.end(name)
+        log.error("the download of %s by %s cannot begin: %s", snapshot.image_ref, name, error)
+        raise ArchiveError(
+            "The version cannot be read just now.", "Tell an administrator; the log says why."
+        ) from error
     except BaseException:
         downloads.end(name)
         raise
     file = f"{snapshot.workspace.replace('/', '-')}-v{snapshot.version}.tar"
-    response = Response(_Stream(downloads, name, str(snapshot.image_ref), chunks), mimetype="application/x-tar")
+    response = Response(
+        _Stream(downloads, name, str(snapshot.image_ref), chain(begun, chunks)), mimetype="application/x-tar"
+    )
     response.headers["Content-Disposition"] = f'attachment; filename="{file}"'
     return response

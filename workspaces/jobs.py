@@ -46,7 +46,7 @@ from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
 from workspaces.jobkinds import KINDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import Job, JobKind, SnapshotState
+from workspaces.model import OF_VERSIONS, Job, JobKind, SnapshotState
 from workspaces.provenance import Signer
 from workspaces.registry import Registry
 from workspaces.sampling import Sampler
@@ -174,17 +174,22 @@ class Worker:
             self._wake.wait(POLL_SECONDS)
 
     def _next(self) -> Job | None:
-        """A job that may begin now. One place is kept for those that somebody waits for at a terminal."""
+        """A job that may begin now. One place is kept for those that somebody waits for at a terminal, and another one,
+        where there are three, from what goes on for hours behind versions that are made.
+        """
         runs = self._alive()
         counted = Counter(run.job.kind for run in runs.values() if not run.lost)
         if counted.total() >= self._places:
             return None
         most = self._places - 1 or 1
         slow = sum(number for kind, number in counted.items() if not KINDS[kind].prompt)
+        behind = sum(counted[kind] for kind in OF_VERSIONS)
         full = [
             kind
             for kind, limit in self._at_once.items()
-            if (limit and counted[kind] >= limit) or (slow >= most and not KINDS[kind].prompt)
+            if (limit and counted[kind] >= limit)
+            or (slow >= most and not KINDS[kind].prompt)
+            or (behind >= max(1, most - 1) and kind in OF_VERSIONS)
         ]
         return self._store.claim_job(runs, full)
 

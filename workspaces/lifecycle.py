@@ -155,14 +155,15 @@ class Lifecycle:
             if image is not None and image not in versions | {workspace.image}:
                 return
             self.store.check_nothing_to_lose(workspace_id)
+            progress(_deleting(workspace), None)
             self.store.set_workspace_image(workspace_id, None, None)
-            self._discard(workspace_id, progress, "reset by an administrator")
+            self._discard(workspace_id, "reset by an administrator")
 
     def remove(self, workspace_id: int, progress: Progress = ignore, *, actor: str) -> None:
         """Delete container, files and workspace. NotFound; Conflict, and nothing is deleted, as the store's own."""
         with self.locked(workspace_id):  # no login makes the container again in between
-            self.store.check_removable(workspace_id)
-            self._discard(workspace_id, progress, _REMOVED)
+            progress(_deleting(self.store.check_removable(workspace_id)), None)
+            self._discard(workspace_id, _REMOVED)
             self.store.remove_workspace(workspace_id, actor=actor)
 
     def replace(
@@ -187,10 +188,11 @@ class Lifecycle:
             done = since is not None and self.made_since(workspace, since) == image_ref
             if not done:
                 self.store.check_nothing_to_lose(workspace_id)
+                progress(_deleting(workspace), None)
             # Before the container goes: killed in between, the next login makes it from the right image.
             self.store.set_workspace_image(workspace_id, image_ref, parent_snapshot_id)
             if not done:
-                self._discard(workspace_id, progress, "being restored to an earlier version")
+                self._discard(workspace_id, "being restored to an earlier version")
             progress(f"Starting {workspace.ref} from {image_ref} …", None)
             workspace = self.store.workspace(workspace_id)
             if self.running(workspace) is None:
@@ -208,21 +210,33 @@ class Lifecycle:
             workspace = self.store.workspace(workspace_id)
             if image_ref is not None and self.engine.image(image_ref) is None:
                 raise EngineError(f"The image {image_ref} is not on this host; {workspace.ref} was left as it is.")
+            info = self.engine.container(self.container_name(workspace))
+            writable = info is not None and LABEL_READ_ONLY not in info.labels
+            if writable:
+                progress(_deleting(workspace), None)
             if image_ref is not None:
                 self.store.set_workspace_image(workspace_id, image_ref, parent_snapshot_id)
-            info = self.engine.container(self.container_name(workspace))
-            if info is not None and LABEL_READ_ONLY not in info.labels:
-                self._discard(workspace_id, progress, "made read-only by the organisers")
+            if writable:
+                self._discard(workspace_id, "made read-only by the organisers")
             # Last: until then the gateway lets nobody in, who would write into what is deleted.
             self.store.set_read_only(workspace_id, True)
 
     def unseal(self, workspace_id: int, progress: Progress = ignore) -> None:
         """The next login makes a container that can be written, from what the read-only one was made from."""
         with self.locked(workspace_id):
+            workspace = self.store.workspace(workspace_id)
+            info = self.engine.container(self.container_name(workspace))
+            sealed = info is not None and LABEL_READ_ONLY in info.labels
+            if sealed:
+                progress(_deleting(workspace), None)
             self.store.set_read_only(workspace_id, False)
-            info = self.engine.container(self.container_name(self.store.workspace(workspace_id)))
-            if info is not None and LABEL_READ_ONLY in info.labels:
-                self._discard(workspace_id, progress, "made writable again by the organisers")
+            if sealed:
+                self._discard(workspace_id, "made writable again by the organisers")
+
+    def made(self, workspace_id: int) -> ContainerInfo:
+        """The container, made and not started if there is none. The caller holds the lock. NotFound, EngineError."""
+        workspace = self.store.workspace(workspace_id)
+        return self.engine.ensure_container(self._spec(workspace, self.store.challenge(workspace.challenge)))
 
     def reconcile(self) -> None:
         """Note in the store what the engine shows of every container. Raises EngineError when it shows nothing.
@@ -289,7 +303,7 @@ class Lifecycle:
         self._note(workspace, WorkspaceState.STARTING)
         try:
             try:
-                info = self.engine.ensure_container(self._spec(workspace, challenge, image))
+                info = self.engine.ensure_container(self._spec(workspace, challenge))
             except NotFound as exc:
                 if self.engine.image(image) is not None:
                     raise
@@ -311,7 +325,8 @@ class Lifecycle:
         self._note(workspace, WorkspaceState.RUNNING)
         return path
 
-    def _spec(self, workspace: Workspace, challenge: Challenge, image: str) -> ContainerSpec:
+    def _spec(self, workspace: Workspace, challenge: Challenge) -> ContainerSpec:
+        image = workspace.image or challenge.image
         return ContainerSpec(
             name=self.container_name(workspace),
             image=image,
@@ -330,10 +345,9 @@ class Lifecycle:
             },
         )
 
-    def _discard(self, workspace_id: int, progress: Progress, why: str) -> None:
+    def _discard(self, workspace_id: int, why: str) -> None:
         """Delete the container. The caller holds the lock and has made sure that nothing promised is lost."""
         workspace = self.store.workspace(workspace_id)
-        progress(f"Deleting the container of {workspace.ref} …", None)
         self._note(workspace, WorkspaceState.ABSENT, why)
         self.engine.remove(self.container_name(workspace))
 
@@ -378,6 +392,11 @@ def _seen(workspace: Workspace, info: ContainerInfo | None) -> WorkspaceState:
     if workspace.state is WorkspaceState.FAILED:
         return WorkspaceState.FAILED  # and its reason stays, until it runs
     return WorkspaceState.ABSENT if info is None else WorkspaceState.STOPPED
+
+
+def _deleting(workspace: Workspace) -> str:
+    """Told before anything is written: a job that is cancelled ends there, and the store still says what is there."""
+    return f"Deleting the container of {workspace.ref} …"
 
 
 def _belongs(info: ContainerInfo, workspace: Workspace) -> bool:

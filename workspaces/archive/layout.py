@@ -56,10 +56,15 @@ class Archive:
         return self._storage.where
 
     # reading
-    def list(self) -> list[ArchivedImage]:
-        """All images, in the order in which they came. Raises Corrupt when a manifest is damaged."""
+    def list(self, prefix: str = "") -> list[ArchivedImage]:
+        """All images, in the order in which they came, or those whose names begin so; the others are not read.
+
+        Raises Corrupt when a manifest is damaged.
+        """
         index, found = self._index(), []
         for ref, lies in index.images.items():
+            if not ref.startswith(prefix):
+                continue
             try:
                 found.append(archived(ref, self._images.image(lies)))
             except NoIdentity:  # such as another host's

@@ -27,7 +27,7 @@ _VERSION = re.compile(r"([a-z0-9-]{1,32}/[a-z0-9-]{1,32}):v([1-9][0-9]{0,8})")
 def adopt(store: Store, archive: Archive, image: str, *, actor: str) -> Snapshot | None:
     """The version of that name, after its workspace has got all that the archive has of it; None without a workspace.
 
-    Raises NotFound when the archive has no such image, Conflict when the store has other versions, Corrupt.
+    Raises NotFound when the archive has no such image, Conflict when the store has other versions, Corrupt, NoIdentity.
     """
     archive.find(image)
     named = _VERSION.fullmatch(image)
@@ -37,9 +37,9 @@ def adopt(store: Store, archive: Archive, image: str, *, actor: str) -> Snapshot
         workspace = store.workspace(named[1])
     except NotFound:
         return None
-    for found in archive.list():
+    for found in archive.list(f"{workspace.ref}:"):
         version = _VERSION.fullmatch(found.ref)
-        if version is None or version[1] != workspace.ref:
+        if version is None:
             continue
         if not found.opened:
             archive.find(found.ref)  # says what is missing

@@ -1,9 +1,9 @@
 """What people who are on are told of the moment in which their workspace stands still.
 
     notice ─► told by every gateway process that carries a session there, or TOLD_SECONDS ─► the engine's commit
-           ─► how long that was is kept ─► the version is in the store ─► notice
+           ─► how long that was is kept ─► notice ─► … the version is in the store ─► notice
 
-Between the two notices nothing is done but the engine's own commit: it pauses the container, and goes on with it.
+Between the first two notices nothing is done but the engine's own commit: it pauses the container, and goes on with it.
 """
 
 from __future__ import annotations
@@ -44,17 +44,19 @@ def standing_still(store: Store, snapshot: Snapshot) -> Iterator[None]:
                 snapshot.workspace_id, f"Your workspace goes on. Saving it as v{snapshot.version} did not work yet."
             )
         raise
-    store.set_paused(snapshot.id, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    store.set_paused(snapshot.id, seconds)
+    _tell(store, snapshot, f"It stood still for {seconds:.1f} s and goes on; v{snapshot.version} is being written.")
 
 
 def tell_saved(store: Store, snapshot: Snapshot) -> None:
     """Once the version is in the store. Nobody is told of a workspace that did not run."""
-    if snapshot.paused_seconds is None:
-        return
+    if snapshot.paused_seconds is not None:
+        _tell(store, snapshot, f"Your workspace is saved as v{snapshot.version}.")
+
+
+def _tell(store: Store, snapshot: Snapshot, text: str) -> None:
     try:
-        store.add_notice(
-            snapshot.workspace_id,
-            f"Saved as v{snapshot.version}; it stood still for {snapshot.paused_seconds:.1f} s.",
-        )
+        store.add_notice(snapshot.workspace_id, text)
     except StoreError as error:
-        log.warning("nobody is told that snapshot %d is committed: %s", snapshot.id, error.message)
+        log.warning("nobody is told how far snapshot %d is: %s", snapshot.id, error.message)

@@ -73,7 +73,10 @@ def commit(
     snapshot = store.snapshot(snapshot_id)
     progress("Waiting for the workspace", None)
     with lifecycle.locked(snapshot.workspace_id, LOCK_SECONDS):
-        if store.snapshot(snapshot_id).state not in DONE:
+        snapshot = store.snapshot(snapshot_id)
+        if snapshot.state is SnapshotState.APPROVED and snapshot.version is not None:
+            _begin_anew(store, engine, lifecycle, snapshot, progress)
+        if snapshot.state not in DONE:
             snapshot = store.begin_commit(snapshot_id)
             image, base = _version(store, engine, lifecycle, snapshot, progress, shelf)
             size = max(0, image.size - base.size) if base else image.size
@@ -107,6 +110,12 @@ def sweep(store: Store, engine: Engine, lifecycle: Lifecycle) -> None:
             snapshot = store.snapshot(snapshot.id)
             if snapshot.state not in UNDECIDED:
                 _tidy(store, engine, snapshot)
+
+
+def _begin_anew(store: Store, engine: Engine, lifecycle: Lifecycle, snapshot: Snapshot, progress: Progress) -> None:
+    """A person has it retried: what an earlier attempt captured may be old by now."""
+    _settled(engine, lifecycle.container_name(store.workspace(snapshot.workspace_id)), progress)
+    discard(store, engine, snapshot.id)
 
 
 def _version(
@@ -147,6 +156,8 @@ def _committed(
     found = engine.image(reference)
     if found is not None:
         return found
+    if container is None and workspace.read_only:  # deleted when it was frozen, and nobody has logged in since
+        container = lifecycle.made(workspace.id)
     if container is None:
         raise Conflict(
             f"{workspace.ref} has no container, so there is nothing to commit.",

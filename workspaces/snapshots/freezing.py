@@ -44,7 +44,9 @@ def freeze(
         if found.mode is not FreezeMode.COMMIT:
             lifecycle.stop(job.workspace_id, progress, why="frozen with its challenge by the organisers")
         untouched = _untouched(store, engine, lifecycle, job.workspace_id)
-        version = keep(store, engine, lifecycle, job, _message(found.challenge, found.closes_at), progress, shelf)
+        message = _message(found.challenge, found.closes_at)
+        stands = found.mode is not FreezeMode.COMMIT  # else people go on, after what is to be kept
+        version = keep(store, engine, lifecycle, job, message, progress, shelf, latest=stands)
         state = FrozenState.COMMITTED
         if version is None:
             parent = store.workspace(job.workspace_id).parent_id

@@ -6,7 +6,7 @@ import time
 
 from workspaces.engine.base import Earlier, Engine, ImageInfo, Progress
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import ChangeReport, Snapshot, SnapshotState, Workspace
+from workspaces.model import ChangeReport, Snapshot, SnapshotState
 from workspaces.names import amount
 from workspaces.snapshots.common import source_name
 from workspaces.snapshots.examining import examine
@@ -58,7 +58,7 @@ def measure(
     if container is None:
         return ChangeReport(time.time(), image, 0, 0, 0, 0, warnings=(f"{workspace.ref} has no container.",))
     source = engine.image(container.image_id)
-    parent, known = _earlier(store, workspace, source, shelf)
+    parent, known = _earlier(store, workspace.parent_id, source, shelf)
     report = examine(
         engine,
         name,
@@ -77,24 +77,34 @@ def measure(
     return review(report, since=image, layers=layers, mounts=mounts, since_is_version=is_version)
 
 
-def changed(store: Store, engine: Engine, lifecycle: Lifecycle, workspace_id: int, shelf: Shelf | None = None) -> bool:
-    """Whether the container has anything that its last version, or its image, has not. Raises NotFound, EngineError."""
+def changed(
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    workspace_id: int,
+    shelf: Shelf | None = None,
+    since: int | None = None,
+) -> bool:
+    """Whether the container has anything that its last version, or its image, has not. Raises NotFound, EngineError.
+
+    `since` is the id of a snapshot that counts in place of the last version.
+    """
     workspace = store.workspace(workspace_id)
     name = lifecycle.container_name(workspace)
     container = engine.container(name)
     if container is None:
         return False
-    _, known = _earlier(store, workspace, engine.image(container.image_id), shelf)
+    _, known = _earlier(store, since or workspace.parent_id, engine.image(container.image_id), shelf)
     report = engine.changes(name, known)
     return not report.is_nothing
 
 
 def _earlier(
-    store: Store, workspace: Workspace, source: ImageInfo | None, shelf: Shelf | None
+    store: Store, parent_id: int | None, source: ImageInfo | None, shelf: Shelf | None
 ) -> tuple[Snapshot | None, dict[str, Earlier] | None]:
     """The parent version and where it differs from the container's image; None where changes count against that."""
-    if shelf is None or source is None or workspace.parent_id is None:
+    if shelf is None or source is None or parent_id is None:
         return None, None
-    parent = store.snapshot(workspace.parent_id)
+    parent = store.snapshot(parent_id)
     known = earlier(shelf, source, parent)
     return (parent, known) if known is not None else (None, None)

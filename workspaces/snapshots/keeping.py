@@ -3,7 +3,8 @@
 changed since the last version? ─no─► nothing    ─yes─► snapshot, approved by who asked for the job ─► commit
 
 The caller holds the workspace's lock and has stopped its container, so that nothing is written between this version
-and what the caller does next. A repeated attempt of the job goes on with the snapshot that an earlier one took.
+and what the caller does next. A repeated attempt of the job goes on with the snapshot that an earlier one took, and
+takes another when somebody has worked there since.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from workspaces.engine.base import Engine, Progress
 from workspaces.errors import Conflict
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, Snapshot, SnapshotState
-from workspaces.snapshots.committing import commit
+from workspaces.snapshots.committing import DONE, commit
 from workspaces.snapshots.inspecting import changed
 from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store
@@ -26,9 +27,12 @@ def keep(
     message: str,
     progress: Progress,
     shelf: Shelf | None = None,
+    *,
+    latest: bool = True,
 ) -> Snapshot | None:
     """A version of what the container has now; None when it has nothing that is in no version or image.
 
+    Without `latest` it is what the job's first attempt found, though the container may have more by now.
     Raises Conflict when it failed for good, NotFound, NoSpace, EngineError, StoreError.
     """
     taken = store.taken_snapshot(job.id)
@@ -36,6 +40,8 @@ def keep(
         progress("Looking at what changed", None)
         if not changed(store, engine, lifecycle, job.workspace_id, shelf):
             return None
+        taken = store.take_snapshot(job.id, message)
+    elif latest and taken.state in DONE and changed(store, engine, lifecycle, job.workspace_id, shelf, taken.id):
         taken = store.take_snapshot(job.id, message)
     if taken.state is SnapshotState.FAILED:  # killed between writing that and the job's end
         raise Conflict(taken.reason or "It could not be committed.")

@@ -3,8 +3,9 @@
     store: pruned ─► out of the archive's index ─► image out of the engine     (blobs: Archive.collect)
 
 A version is kept when it is one of the last N of its workspace's name, is pinned, was asked for by a person (unless the
-challenge says otherwise; `auto` ones are the program's own), or a workspace stands on it. Without N every one is. The
-record comes first, so that nobody restores what is half gone; whatever a kill left is removed the next time.
+challenge says otherwise; `auto` ones are the program's own), or a workspace stands on it or was frozen with it. Without
+N every one is. The record comes first, so that nobody restores what is half gone; whatever a kill left is removed the
+next time.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
 
 All of it is written with the event, in its transaction: what happened is told, and what was rolled back is not. A newer
 item about a snapshot takes the place of an unread older one, so a person reads how it stands, not how it got there.
+So does one about a freeze: that of two hundred workspaces is one item, and few mails.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from workspaces.model import JobKind, NewsItem, Snapshot
 from workspaces.names import printable
 from workspaces.store.deliveries import Deliveries
 from workspaces.store.retries import Retries
+from workspaces.store.snapshots import AUTO
 
 KEPT = 100  # items of one person, the latest
 TEXT_MAX = 1500
 MAIL_PAUSE = 600.0  # between two mails that a participant can cause at will, for one workspace
+MAILS_OF_FAILURES = 5  # within MAIL_PAUSE, to one person: what has one cause may fail for everybody
 
 # Webhooks are told of these. Some of them concern nobody in particular.
 TOLD = (
@@ -34,6 +37,7 @@ TOLD = (
     "snapshot.failed",
     "job.failed",
 )
+_FAILURES = ("snapshot.failed", "job.failed")
 _DECIDED = ("snapshot.withdrawn", "snapshot.approved", "snapshot.rejected")
 _NEWS = "SELECT id, at, kind, workspace, snapshot_id, job_id, text, read_at FROM news"
 _ADMINS = "SELECT id, name, email FROM users WHERE role = 'admin' AND disabled = 0"
@@ -93,17 +97,24 @@ class News(Retries, Deliveries):
         admins = [row["id"] for row in self._rows(_ADMINS) if row["name"] != actor]
         people = self._people(snapshot) if snapshot else []
         ref = f"{workspace} v{snapshot.version}" if snapshot and snapshot.version else workspace
-        if kind == "snapshot.requested" and snapshot and snapshot.requested_via != "auto":  # else nobody need decide
+        if kind == "snapshot.requested" and snapshot and snapshot.requested_via != AUTO:  # else nobody need decide
             return dict.fromkeys(admins, f"{actor} asks for a snapshot of {workspace}: {snapshot.message}")
         if kind == "snapshot.rejected" and snapshot:
             return dict.fromkeys(people, f"Your snapshot of {workspace} was rejected by {actor}: {snapshot.reason}")
+        if snapshot and snapshot.requested_via == AUTO and kind in ("snapshot.committed", "snapshot.failed"):
+            return {}  # one item is enough of what nobody waits for; a failure is told as that of its job
         if kind == "snapshot.committed":
             return dict.fromkeys(people, f"{ref} is committed; it is being archived.")
+        if kind == "snapshot.archived" and snapshot and snapshot.requested_via == AUTO:
+            return dict.fromkeys(people, f"{ref} is committed and archived: {snapshot.message}")
         if kind == "snapshot.archived":
             return dict.fromkeys(people, f"{ref} is committed and archived.")
         if kind == "snapshot.failed" and snapshot:
             return dict.fromkeys([*people, *admins], f"The snapshot of {workspace} failed: {snapshot.reason}")
-        if kind == "job.failed" and said.get("kind") != JobKind.COMMIT:  # its snapshot has failed, which is told
+        if kind == "job.failed" and said.get("kind") == JobKind.FREEZE:
+            return dict.fromkeys(admins, self._not_frozen(int(said["job"]), workspace, said.get("error", "")))
+        own = snapshot is None or snapshot.requested_via == AUTO
+        if kind == "job.failed" and (own or said.get("kind") != JobKind.COMMIT):  # else its snapshot's failure is told
             news = {}
             if said.get("kind") == JobKind.ARCHIVE:
                 news = dict.fromkeys(people, f"{ref} is committed, but not archived yet; the administrators know.")
@@ -111,9 +122,19 @@ class News(Retries, Deliveries):
             return news | dict.fromkeys(admins, what)
         return {}
 
+    def _not_frozen(self, job_id: int, workspace: str, error: str) -> str:
+        """How many workspaces of a freeze have failed, that of the job the latest."""
+        sql = (
+            "SELECT count(*) AS n FROM frozen w JOIN jobs j ON j.id = w.job_id WHERE w.state = 'waiting' "
+            "AND j.state = 'failed' AND w.freeze_id = (SELECT freeze_id FROM frozen WHERE job_id = ?)"
+        )
+        count, slug = int(self._one(sql, [job_id])["n"]), workspace.partition("/")[0]
+        some = workspace if count < 2 else f"{count} workspaces of {slug}, {workspace} the latest,"
+        return f"{some} could not be frozen: {error} See: workspaces challenge freeze {slug} --status"
+
     def _people(self, snapshot: Snapshot) -> list[int]:
-        """Who asked for it; the members of its workspace when it was no person with an account."""
-        asked = self.find_user(snapshot.requested_by)
+        """Who asked for it; the members of its workspace when the program did, or nobody with an account."""
+        asked = self.find_user(snapshot.requested_by) if snapshot.requested_via != AUTO else None
         if asked is not None:
             return [asked.id]
         rows = self._rows("SELECT user_id FROM members WHERE workspace_id = ?", [snapshot.workspace_id])
@@ -129,6 +150,12 @@ class News(Retries, Deliveries):
                     "DELETE FROM news WHERE user_id = ? AND snapshot_id = ? AND read_at IS NULL",
                     [user_id, snapshot_id],
                 )
+            if job_id is not None:
+                same = "(SELECT job_id FROM frozen WHERE freeze_id = (SELECT freeze_id FROM frozen WHERE job_id = ?))"
+                db.execute(
+                    f"DELETE FROM news WHERE user_id = ? AND read_at IS NULL AND job_id IN {same}",  # noqa: S608 -- our own constant
+                    [user_id, job_id],
+                )
             row = {"user_id": user_id, "at": time.time(), "kind": kind, "workspace": workspace, "text": text}
             self._insert("news", {**row, "snapshot_id": snapshot_id, "job_id": job_id})
             db.execute(
@@ -140,12 +167,18 @@ class News(Retries, Deliveries):
                 return
             if kind == "snapshot.requested" and self._mailed_lately(user_id, kind, workspace):
                 return
+            if kind in _FAILURES and self._failures_mailed(user_id) >= MAILS_OF_FAILURES:
+                return
             subject = f"{workspace}: {kind.replace('.', ' ')}" if workspace else kind.replace(".", " ")
             self._deliver("user_id", user_id, kind, workspace, json.dumps({"subject": subject, "text": text}))
 
     def _mailed_lately(self, user_id: int, kind: str, workspace: str | None) -> bool:
         sql = "SELECT 1 FROM deliveries WHERE user_id = ? AND kind = ? AND workspace IS ? AND created_at > ?"
         return self._find(sql, [user_id, kind, workspace, time.time() - MAIL_PAUSE]) is not None
+
+    def _failures_mailed(self, user_id: int) -> int:
+        sql = "SELECT count(*) AS n FROM deliveries WHERE user_id = ? AND kind IN (?, ?) AND created_at > ?"
+        return int(self._one(sql, [user_id, *_FAILURES, time.time() - MAIL_PAUSE])["n"])
 
     def _call_webhooks(
         self, actor: str, kind: str, workspace: str | None, snapshot: Snapshot | None, said: Mapping[str, str]

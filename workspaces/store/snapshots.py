@@ -35,6 +35,11 @@ _SNAPSHOTS = (
     "s.pushed_at, s.sbom_digest "
     "FROM snapshots s JOIN workspaces w ON w.id = s.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
+_BASES = (
+    "SELECT parent_id AS id FROM workspaces WHERE parent_id IS NOT NULL AND removed_at IS NULL "
+    "UNION SELECT w.snapshot_id FROM frozen w JOIN freezes f ON f.id = w.freeze_id WHERE w.snapshot_id IS NOT NULL "
+    "AND (f.closes_at IS NOT NULL OR f.id IN (SELECT max(id) FROM freezes GROUP BY challenge_id))"
+)
 
 
 def check_kept(snapshot: Snapshot) -> None:
@@ -77,16 +82,16 @@ class Snapshots(Jobs):
     def take_snapshot(self, job_id: int, message: str) -> Snapshot:
         """A snapshot that the program takes for a job of its own, approved by whoever asked for that job.
 
-        The one that this job has taken already, since it was last queued by a person, is returned instead. NotFound;
-        Conflict while another job's is open.
+        The one that this job has taken already, since it was last queued by a person, is returned instead unless it is
+        a version by now. NotFound; Conflict while another job's is open.
         """
         with self._write():
             taken = self.taken_snapshot(job_id)
-            if taken is not None:
+            if taken is not None and taken.state not in (COMMITTED, ARCHIVED):
                 return taken
             job = self.job(job_id)
             self._check_none_open(job.workspace_id, auto=True)
-            now = time.time()
+            now = max(time.time(), job.created_at)  # the clock may have been set back: it is this job's all the same
             row = {"workspace_id": job.workspace_id, "message": message, "state": APPROVED, "requested_via": AUTO}
             more = {"requested_by": job.requested_by, "requested_at": now, "decided_by": job.requested_by}
             id_ = self._insert("snapshots", {**row, **more, "decided_at": now, "job_id": job_id})
@@ -152,8 +157,8 @@ class Snapshots(Jobs):
     def prune_snapshot(self, snapshot_id: int, *, actor: str) -> Snapshot:
         """From now on there is only the record of a version; who calls it removes the image after it.
 
-        Pruned already: nothing happens. NotFound; Conflict when it is pinned, not archived, a workspace stands on it,
-        or a job of it is not done.
+        Pruned already: nothing happens. NotFound; Conflict when it is pinned, not archived, of `bases`, or a job of it
+        is not done.
         """
         with self._write() as db:
             snapshot = self.snapshot(snapshot_id)
@@ -162,8 +167,8 @@ class Snapshots(Jobs):
             waiting = "SELECT 1 FROM jobs WHERE snapshot_id = ? AND state IN ('queued', 'running')"
             if self._find(waiting, [snapshot_id]):
                 raise Conflict(f"A job of snapshot {snapshot_id} is not done yet.", "Prune again when it is.")
-            if snapshot_id in self.bases():  # since it was found to be due
-                raise Conflict(f"A workspace stands on snapshot {snapshot_id} now.")
+            if self._find(f"SELECT 1 FROM ({_BASES}) WHERE id = ?", [snapshot_id]):  # noqa: S608 -- our own constant
+                raise Conflict(f"A workspace stands on snapshot {snapshot_id}, or was frozen with it.")
             if snapshot.pinned or snapshot.state is not ARCHIVED:
                 state = "pinned" if snapshot.pinned else snapshot.state
                 raise Conflict(f"Snapshot {snapshot_id} is {state}; only an archived one that is not pinned is pruned.")
@@ -173,9 +178,8 @@ class Snapshots(Jobs):
             return self.snapshot(snapshot_id)
 
     def bases(self) -> set[int]:
-        """Ids of the snapshots that some workspace was restored from or last committed as."""
-        sql = "SELECT DISTINCT parent_id FROM workspaces WHERE parent_id IS NOT NULL AND removed_at IS NULL"
-        return {row["parent_id"] for row in self._rows(sql)}
+        """Ids of snapshots that a workspace was restored from, last committed as, or (last, or closing) frozen with."""
+        return {row["id"] for row in self._rows(_BASES)}
 
     # looking
 
