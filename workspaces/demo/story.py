@@ -159,7 +159,7 @@ def decide(stage: Stage) -> str:
             "first submission" in queue.text and "my try" in queue.text, f"not both requests: {queue.text[-600:]}"
         )
         changes = browser.get(f"/admin/snapshots/{ids['alice']}")
-        if "/root/als/model.txt" in changes.text:
+        if "model.txt" in changes.text:
             break
         stage.expect(time.monotonic() < deadline, f"the page does not tell what changed: {changes.text[-800:]}")
         threading.Event().wait(0.2)
