@@ -47,6 +47,7 @@ def snapshot(world: World, size: Size, results: Results) -> None:
     rounds = 2 if size.repeats > 1 else 1
     if people < 2 * rounds:
         raise Failed(f"{people} containers are too few")
+    _commit(world, people - 2)  # the rules of the search for secrets are compiled once in a state directory
     worker = _worker(world)
     seconds: dict[str, list[float]] = {VERSIONS: [], HAND: []}
     pauses: dict[str, list[float]] = {VERSIONS: [], HAND: []}
@@ -58,10 +59,11 @@ def snapshot(world: World, size: Size, results: Results) -> None:
         order = [(VERSIONS, mine), (HAND, theirs)]
         for name, person in order if turn % 2 == 0 else reversed(order):
             with _pause(world, person) as pause:
-                if name == VERSIONS:
+                if name == HAND:
+                    seconds[name].append(_by_hand(world, person))
+                else:
                     _forget_peak(worker)
-                seconds[name].append(_commit(world, person) if name == VERSIONS else _by_hand(world, person))
-                if name == VERSIONS:
+                    seconds[name].append(_commit(world, person))
                     peak = max(peak, _peak(worker))
             pauses[name].append(pause[0])
     what = f"snapshot of a change of {size.change} MB"
