@@ -378,7 +378,7 @@ def test_a_full_local_disk_is_told(archive: Archive, bucket: Bucket, monkeypatch
         archive.find(REF)
 
 
-@pytest.mark.parametrize(("sealed", "stride"), [(False, 1), (True, 5)])
+@pytest.mark.parametrize(("sealed", "stride"), [(False, 4), pytest.param(False, 1, marks=pytest.mark.long), (True, 5)])
 def test_killed_before_any_request_it_is_whole_or_absent(
     s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool, stride: int
 ) -> None:

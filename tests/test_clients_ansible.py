@@ -64,7 +64,7 @@ def play(laptop: Laptop, tasks: list[dict[str, Any]], transfer: str) -> None:
             laptop.run(*laptop.ssh("-o", f"ControlPath={path}", "-O", "exit", "gate"))
 
 
-@pytest.mark.parametrize("transfer", ["sftp", "scp", "piped"])
+@pytest.mark.parametrize("transfer", ["sftp", *(pytest.param(way, marks=pytest.mark.long) for way in ("scp", "piped"))])
 def test_files_in_each_way(laptop: Laptop, transfer: str) -> None:
     (laptop.home / "tree/deep").mkdir(parents=True)
     random_file(laptop.home / "tree/random", 3_000_000)

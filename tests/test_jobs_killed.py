@@ -158,6 +158,7 @@ def test_while_it_commits_a_second_version(tmp_path: Path, merged: bool, monkeyp
     assert {"commit", "assemble", "finish_commit", "untag", "put"} <= set(fuse.calls)
 
 
+@pytest.mark.long
 def test_while_it_signs_lists_packages_and_pushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both documents and the version end in archive and registry, once, and verified."""
     monkeypatch.setattr(sboms, "find_program", lambda: Path("/bin/syft"))

@@ -156,12 +156,13 @@ def test_round_trip_over_a_fresh_engine(world: World, guest_dir: Path, tmp_path:
         shutil.rmtree(tmp_path / "fresh")
 
 
-def test_ten_versions_hold_each_change_once(world: World) -> None:
+@pytest.mark.parametrize("count", [4, pytest.param(10, marks=pytest.mark.long)])
+def test_versions_hold_each_change_once(world: World, count: int) -> None:
     """Bytes in the archive: at most 1.1 times the base and the changes, compressed."""
     world.lifecycle.ensure_running(world.id)
     base = b"".join(world.engine.layer(IMAGE, 0))
     expected = len(gzip.compress(base, 4))
-    for number in range(10):
+    for number in range(count):
         sh(world, f"dd if=/dev/urandom of=/root/file{number} bs=1000 count=3000 2>/dev/null")
         sh(world, f"i=0; while [ $i -lt 20000 ]; do echo $i line; i=$((i+1)); done > /root/text{number}")
         for name in (f"file{number}", f"text{number}"):
