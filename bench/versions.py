@@ -11,6 +11,7 @@ image's configuration, layers that are shared, digests, a manifest, bytes that a
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import threading
@@ -30,7 +31,7 @@ from bench.world import World
 from workspaces import settings
 from workspaces.engine.base import LABEL_WORKSPACE
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import JobKind, Limits
+from workspaces.model import JobKind, JobState, Limits
 from workspaces.store import Store
 
 FILE = 100  # MB; a change consists of files of that size, or of one smaller
@@ -56,6 +57,7 @@ def snapshot(world: World, size: Size, results: Results) -> None:
         mine, theirs = 2 * turn, 2 * turn + 1
         for person in (mine, theirs):
             _write(world, person, "change", size.change)
+        os.sync()  # else whoever is first has the disk write down what both have written
         order = [(VERSIONS, mine), (HAND, theirs)]
         for name, person in order if turn % 2 == 0 else reversed(order):
             with _pause(world, person) as pause:
@@ -116,6 +118,8 @@ def freeze(world: World, size: Size, results: Results) -> None:
             world.stage.command("challenge", "freeze", CROWD, timeout=COMMAND_SECONDS)
         except Exception as problem:
             problems.append(problem)
+        else:
+            _until_idle(world)
         finally:
             ended.set()
 
@@ -140,6 +144,16 @@ def freeze(world: World, size: Size, results: Results) -> None:
         Row(what, "a login meanwhile over its quiet time", "×", {VERSIONS: statistics.median(logins) / quiet}),
         Row(what, "logins that failed", "", {VERSIONS: float(failed)}, (Goal(0),)),
     ]
+
+
+def _until_idle(world: World) -> None:
+    """Wait until no job is left: what was committed is archived by jobs of its own. Raises Failed."""
+    deadline = time.monotonic() + COMMAND_SECONDS
+    with closing(Store.open(settings.load(world.stage.home).database)) as store:
+        while store.jobs([JobState.QUEUED, JobState.RUNNING], limit=1):
+            if time.monotonic() > deadline:
+                raise Failed("jobs do not end")
+            time.sleep(0.2)
 
 
 def _write(world: World, person: int, name: str, megabytes: int) -> None:
