@@ -12,7 +12,7 @@ from workspaces.model import Command
 
 
 def test_a_line_is_for_the_shell_and_a_list_is_as_it_is() -> None:
-    assert named_command(None, " python /work/predict.py ") == Command((), ("/bin/sh", "-c", "python /work/predict.py"))
+    assert named_command(None, " python /root/predict.py ") == Command((), ("/bin/sh", "-c", "python /root/predict.py"))
     assert named_command('["/run me"]', '["-x", "é"]') == Command(("/run me",), ("-x", "é"))
     assert named_command(None, None) is None
     assert named_command("", "  ") is None

@@ -374,8 +374,8 @@ def test_a_version_of_a_workspace_that_is_not_here_is_restored_by_its_name(world
     [
         (
             None,
-            "python /work/predict.py",
-            {"Entrypoint": ["/bin/sh"], "Cmd": ["/bin/sh", "-c", "python /work/predict.py"]},
+            "python /root/predict.py",
+            {"Entrypoint": ["/bin/sh"], "Cmd": ["/bin/sh", "-c", "python /root/predict.py"]},
         ),
         (None, '["-c", "true"]', {"Entrypoint": ["/bin/sh"], "Cmd": ["-c", "true"]}),
         ('["/run"]', None, {"Entrypoint": ["/run"]}),

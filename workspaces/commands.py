@@ -1,7 +1,7 @@
 """How a version is to be run, from what a person typed: pure.
 
-    python /work/predict.py                    ─► ["/bin/sh", "-c", "python /work/predict.py"]
-    ["python", "/work/predict.py"] (JSON)      ─► as it is
+    python /root/predict.py                    ─► ["/bin/sh", "-c", "python /root/predict.py"]
+    ["python", "/root/predict.py"] (JSON)      ─► as it is
 
 It is what a Dockerfile's CMD and ENTRYPOINT are. An administrator reads it before deciding, so it must be what it looks
 like: no control or format characters, which could hide or turn around a part of it.
