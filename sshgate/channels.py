@@ -9,7 +9,8 @@ fails when they change:
 - a channel's window opens by what was taken, and small pieces that wait are put together;
 - whoever reads a channel learns of the client's close although reading is paused with data buffered;
 - asyncssh would listen for agent and X11 on the gateway's own host, and write its ~/.Xauthority: it never gets to;
-- requests that wait for the one before them are bounded, and answered one after the other, not each within the last;
+- requests that wait for the one before them are bounded, and answered one after the other, not each within the last,
+  and none when the connection is lost;
 - a channel of another type than the gateway knows is refused, and what confirms one has no more in it than it should;
 - who asks for more proofs of host keys than there are keys gets none;
 - a name that is no text, and the end of a listener that is not there, are refused; asyncssh ends the connection.
@@ -192,17 +193,28 @@ class ForwardingConnection(asyncssh.SSHServerConnection):
         super()._process_global_request(pkttype, pktid, packet)
 
     def _service_next_global_request(self) -> None:
-        """One after the other; asyncssh goes on from within the one before, as deep as the queue is long."""
+        """One after the other; asyncssh goes on from within the one before, as deep as the queue is long.
+
+        When the connection is lost, nobody is left to ask.
+        """
         self._next_due = True
         if self._servicing:
             return
         self._servicing = True
         try:
-            while self._next_due:
+            while self._next_due and self._owner:
                 self._next_due = False
                 super()._service_next_global_request()
         finally:
             self._servicing = False
+
+    async def _finish_port_forward(self, listen_host: str, listen_port: int) -> None:
+        if self._owner:
+            await super()._finish_port_forward(listen_host, listen_port)
+
+    async def _finish_path_forward(self, listen_path: str) -> None:
+        if self._owner:
+            await super()._finish_path_forward(listen_path)
 
     def _process_channel_open(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """asyncssh takes any method with a fitting name for a channel's type: "channel" is this one."""

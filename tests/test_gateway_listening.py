@@ -245,6 +245,45 @@ def test_many_refused_requests_that_waited_for_a_slow_one(
     asyncio.run(asyncio.wait_for(run(), 10))
 
 
+@pytest.mark.parametrize("name", ["tcpip-forward", "streamlocal-forward@openssh.com"])
+def test_requests_that_wait_when_the_connection_is_lost(
+    stage: GatewayStage, alice: Person, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Nobody is left to ask about them: no error (all_gone looks)."""
+
+    async def listen_when_lost(self: forwarding.Forwarding, target: forwarding.Target) -> None:
+        await asyncio.to_thread(until, lambda: self.connection._owner is None)
+
+    monkeypatch.setattr(forwarding.Forwarding, "listen", listen_when_lost)
+    body = [String(b"127.0.0.1"), UInt32(1)] if "tcp" in name else [String(b"/tmp/s")]
+
+    async def run() -> None:
+        client = await alice.connect()
+        for _ in range(3):
+            client._send_global_request(name.encode(), *body, want_reply=True)
+        (server,) = stage.gateway.gate.servers
+        await asyncio.to_thread(until, lambda: len(server.connection._global_request_queue) == 3)
+        client.abort()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["_finish_port_forward", "_finish_path_forward"])
+def test_a_request_whose_turn_comes_after_the_connection_is_lost(
+    stage: GatewayStage, alice: Person, name: str
+) -> None:
+    arguments = ("127.0.0.1", 1) if "port" in name else ("/tmp/s",)
+
+    async def run() -> None:
+        async with alice.connect():
+            (server,) = stage.gateway.gate.servers
+            connection = server.connection
+        await asyncio.to_thread(until, lambda: connection._owner is None)
+        stage.gateway.wait(getattr(connection, name)(*arguments))
+
+    asyncio.run(run())
+
+
 def test_nothing_listens_on_the_gateways_host_but_the_gateway(stage: GatewayStage, alice: Person) -> None:
     """All listeners of this process, before and while everything is forwarded."""
 
