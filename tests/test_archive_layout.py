@@ -10,6 +10,7 @@ import random
 import stat
 import tarfile
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,29 @@ def test_what_is_archived_comes_out_unchanged(archive: Archive, form: str) -> No
     assert (found.ref, found.digest, found.config_digest, found.diff_ids) == (REF, digest, image.id, image.diff_ids)
     assert found.annotations == {"a": "x"}
     assert archive.verify().problems == ()
+
+
+def unread() -> Iterable[bytes]:
+    raise AssertionError("the engine's image is read")
+
+
+def test_an_image_of_known_layers_and_a_known_configuration_is_not_read(archive: Archive) -> None:
+    put(archive, FakeImage([BASE, WORK]))
+    again = FakeImage([BASE, WORK], label="v2")
+    archive.put(unread, ref="als/alice:v2", config_digest=again.id, diff_ids=again.diff_ids, config=again.config)
+    assert unpacked(archive, archive.find("als/alice:v2").digest) == (again.config, again.layers)
+    assert archive.verify().problems == ()
+
+
+def test_a_configuration_that_is_not_the_images_is_not_taken(archive: Archive) -> None:
+    put(archive, FakeImage([BASE, WORK]))
+    again = FakeImage([BASE, WORK], label="v2")
+    for wrong in (again.config + b" ", FakeImage([BASE, WORK]).config, b""):
+        with pytest.raises(AssertionError, match="is read"):
+            archive.put(unread, ref="als/alice:v2", config_digest=again.id, diff_ids=again.diff_ids, config=wrong)
+    others = again.diff_ids[:1]
+    with pytest.raises(AssertionError, match="is read"):  # it lists other layers than were asked for
+        archive.put(unread, ref="als/alice:v2", config_digest=again.id, diff_ids=others, config=again.config)
 
 
 def test_layout_is_what_the_specification_says(archive: Archive) -> None:

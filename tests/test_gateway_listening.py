@@ -269,9 +269,7 @@ def test_requests_that_wait_when_the_connection_is_lost(
 
 
 @pytest.mark.parametrize("name", ["_finish_port_forward", "_finish_path_forward"])
-def test_a_request_whose_turn_comes_after_the_connection_is_lost(
-    stage: GatewayStage, alice: Person, name: str
-) -> None:
+def test_a_request_whose_turn_comes_after_the_connection_is_lost(stage: GatewayStage, alice: Person, name: str) -> None:
     arguments = ("127.0.0.1", 1) if "port" in name else ("/tmp/s",)
 
     async def run() -> None:

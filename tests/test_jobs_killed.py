@@ -29,6 +29,7 @@ STORE = frozenset(
         "claim_job", "set_changes", "begin_commit", "finish_commit", "finish_archive", "finish_job",
         "set_workspace_image", "fail_snapshot", "fail_job", "stop_job", "take_snapshot", "finish_frozen",
         "set_read_only", "set_captured", "set_paused", "add_notice", "begin_due_freezes", "finish_push", "finish_sbom",
+        "set_configuration",
     }
 )  # fmt: skip
 ENGINE = frozenset(

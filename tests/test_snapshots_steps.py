@@ -181,6 +181,23 @@ def test_no_change_makes_a_version_of_the_same_layers(world: World) -> None:
     assert report.warnings == ("Nothing has changed since als/alice:v1.",)
 
 
+def test_a_version_whose_layers_are_in_the_archive_is_not_read_from_the_engine(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    first = version(world)
+    restore(world, first)
+    second = world.approved("the same again")
+    commit(world, second.id)
+    monkeypatch.setattr(world.engine, "save", None)
+    archive(world, second.id)
+    one, two = world.archive.list()
+    assert (one.diff_ids, two.ref) == (two.diff_ids, "als/alice:v2")
+    assert two.config_digest == world.store.snapshot(second.id).image_id != one.config_digest
+    assert world.archive.verify().problems == ()
+    assert world.store.configuration(second.id) is None
+
+
 def test_a_name_that_is_taken_is_refused_until_it_is_free(world: World) -> None:
     (world.rootfs / "root" / "one").write_text("1")
     base = world.engine.image(IMAGE)

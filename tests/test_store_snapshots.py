@@ -261,6 +261,18 @@ def test_change_reports(store: Store, alice: int) -> None:
         store.set_changes(99, report)
 
 
+def test_a_configuration_is_kept_until_it_is_archived(store: Store, alice: int) -> None:
+    first = commit(store, alice)
+    assert store.configuration(first) is None
+    store.set_configuration(first, b"{}")
+    store.set_configuration(first, b'{"a":1}')
+    assert store.configuration(first) == b'{"a":1}'
+    store.finish_archive(first, "sha256:m")
+    assert store.configuration(first) is None
+    with pytest.raises(NotFound):
+        store.set_configuration(99, b"{}")
+
+
 class Life(RuleBasedStateMachine):
     """Any calls in any order, over two workspaces: no version twice, none lost, at most one open, never half a step."""
 

@@ -18,6 +18,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ from workspaces.archive.artifacts import EMPTY
 from workspaces.archive.blobs import Descriptor
 from workspaces.archive.deflate import deflate_pool, inflate
 from workspaces.archive.images import ArchivedImage, Image, Images, Layer, OneImage, archived, known_layers
-from workspaces.archive.manifest import INDEX, LAYOUT_FILE, Index, Manifest, parse_index
+from workspaces.archive.manifest import INDEX, LAYOUT_FILE, Index, Manifest, config_diff_ids, parse_index
 from workspaces.archive.sealing import NoIdentity, Seal
 from workspaces.archive.storage import MAX_DOCUMENT, Changed, Directory, Storage, disk_errors
 from workspaces.archive.tarball import Form
@@ -196,17 +197,20 @@ class Archive:
         ref: str,
         config_digest: str,
         diff_ids: tuple[str, ...],
+        config: bytes | None = None,
         annotations: Mapping[str, str] | None = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> str:
         """Archive the image that `save` streams as a `docker save` tar; return its manifest's digest.
 
-        `config_digest` (the image's id) and `diff_ids` are what it must have. Layers that the archive has are not
-        packed again, and nothing is read when it has the configuration too. Nothing happens when `ref` is that image
-        already. `progress` is called with the number of bytes read. Raises Conflict when `ref` is another image,
-        Corrupt when the stream is not the image, ArchiveError.
+        `config_digest` (the image's id) and `diff_ids` are what it must have; `config` is the configuration if the
+        caller has its bytes. Layers that the archive has are not packed again, and nothing is read when it has them
+        all and the configuration is known. Nothing happens when `ref` is that image already. `progress` is called
+        with the number of bytes read. Raises Conflict when `ref` is another image, Corrupt when the stream is not the
+        image, ArchiveError.
         """
         made: tuple[str, Descriptor] | None = None
+        given = config if config is not None and _is(config, config_digest, diff_ids) else None
 
         def change(index: Index) -> str:
             nonlocal made
@@ -214,10 +218,10 @@ class Archive:
                 return index.own_digests.get(ref, index.images[ref].digest)
             if made is None or not self._is_whole(made[1]):  # another host may have deleted what it shares
                 self._write_layout_file()
-                config, layers = self._store(index, save, config_digest, diff_ids, progress)
+                whole, layers = self._store(index, save, config_digest, diff_ids, given, progress)
                 own = tuple(layer.own for layer in layers)
-                manifest = Manifest(Descriptor(config_digest, len(config)), own, dict(annotations or {}))
-                made = self._images.add(manifest, config, layers)
+                manifest = Manifest(Descriptor(config_digest, len(whole)), own, dict(annotations or {}))
+                made = self._images.add(manifest, whole, layers)
             digest, lies = made
             index.add(ref, lies, digest)
             return digest
@@ -299,10 +303,11 @@ class Archive:
         save: Callable[[], Iterable[bytes]],
         config_digest: str,
         diff_ids: tuple[str, ...],
+        given: bytes | None,
         progress: Callable[[int], None],
     ) -> tuple[bytes, tuple[Layer, ...]]:
         known = known_layers(self._images, dict.fromkeys(diff_ids), [*index.images.values()])
-        config = self._config(index, config_digest) if known.keys() >= {*diff_ids} else None
+        config = (given or self._config(index, config_digest)) if known.keys() >= {*diff_ids} else None
         if config is not None:
             return config, tuple(known[diff_id] for diff_id in diff_ids)
         with deflate_pool() as pool:
@@ -385,3 +390,8 @@ class Archive:
             fcntl.flock(lock, fcntl.LOCK_EX | flags)
             self._storage.clean()
             yield
+
+
+def _is(config: bytes, digest: str, diff_ids: tuple[str, ...]) -> bool:
+    """Whether those are the bytes of that configuration, and it lists these layers."""
+    return f"sha256:{sha256(config).hexdigest()}" == digest and config_diff_ids(config) == diff_ids

@@ -1,7 +1,8 @@
 """The archive step: a committed version's image goes from the engine into the archive, and a signed statement with it.
 
-image ─► archive ─► statement about it, signed ─► beside it in the archive ─► store: ARCHIVED, with digest and
-statement, and what comes next queued: the list of its packages if the challenge wants one, the registry if one is set
+image, and its configuration as the commit wrote it ─► archive ─► statement about it, signed ─► beside it in the
+archive ─► store: ARCHIVED, with digest and statement, and what comes next queued: the list of its packages if the
+challenge wants one, the registry if one is set
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def archive(
         ref=snapshot.image_ref,
         config_digest=snapshot.image_id,
         diff_ids=snapshot.diff_ids,
+        config=store.configuration(snapshot.id),
         annotations=_annotations(image),
         progress=lambda read: progress(message, Bytes(read, total) if total else None),
     )

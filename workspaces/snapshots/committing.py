@@ -25,6 +25,7 @@ from workspaces.engine.base import (
     ImageInfo,
     Progress,
 )
+from workspaces.engine.imagetar import config_bytes
 from workspaces.errors import Conflict, EngineError, NotFound
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Snapshot, SnapshotState, Workspace
@@ -245,6 +246,7 @@ def _configured(
             found = stack.enter_context(arranged(shelf, temporary, source, parent, expected, progress))
         progress("Writing the version's configuration", 0.8)
         config = version_config(snapshot, source, found.diff_ids, labels, base_name)
+        store.set_configuration(snapshot.id, config_bytes(config))
         if found.diff_ids == temporary.diff_ids:
             image = engine.reconfigure(temporary.id, config, _final(snapshot))
         else:

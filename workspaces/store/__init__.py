@@ -3,7 +3,7 @@
     Store ─ users.py       accounts, keys
           ─ challenges.py  challenges     authorities.py  whose certificates are believed
           ─ workspaces.py  workspaces, members
-          ─ snapshots.py   requests, decisions, versions, change reports
+          ─ snapshots.py   requests, decisions, versions   contents.py  change reports, configurations
           ─ jobs.py        the queue of the worker   retries.py  trying again, cancelling
           ─ news.py        news for people       deliveries.py  mail and webhooks on their way
           ─ freezes.py     challenges that are committed as a whole

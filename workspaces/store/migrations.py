@@ -401,6 +401,18 @@ def m0007_provenance(db: Database) -> None:
     )
 
 
+def m0008_configurations(db: Database) -> None:
+    """The configuration of a version until it is archived."""
+    db.executescript(
+        """
+        CREATE TABLE configurations (
+            snapshot_id INTEGER PRIMARY KEY REFERENCES snapshots (id),
+            configuration BLOB NOT NULL
+        ) STRICT;
+        """
+    )
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m0001_tables,
     m0002_ssh,
@@ -409,6 +421,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0005_retention,
     m0006_jobs,
     m0007_provenance,
+    m0008_configurations,
 )
 
 

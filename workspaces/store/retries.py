@@ -6,12 +6,13 @@ import time
 
 from workspaces.errors import Conflict
 from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, Snapshot, SnapshotState
-from workspaces.store.snapshots import APPROVED, AUTO, COMMITTING, Snapshots
+from workspaces.store.contents import Contents
+from workspaces.store.snapshots import APPROVED, AUTO, COMMITTING
 
 UNDONE = (APPROVED, COMMITTING)
 
 
-class Retries(Snapshots):
+class Retries(Contents):
     def retry_snapshot(self, snapshot_id: int, *, actor: str) -> Job:
         """Commit a failed one once more. NotFound; Conflict when it has not failed or another one is open."""
         with self._write():

@@ -16,11 +16,11 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import ChangeReport, Command, Job, JobKind, Snapshot, SnapshotState
+from workspaces.model import Command, Job, JobKind, Snapshot, SnapshotState
 from workspaces.names import check_message
 from workspaces.store.connection import Row
 from workspaces.store.jobs import SYSTEM, Jobs
-from workspaces.store.rows import changes_json, command_json, to_changes, to_snapshot
+from workspaces.store.rows import command_json, to_snapshot
 
 REQUESTED, APPROVED, COMMITTING = SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTING
 COMMITTED, ARCHIVED, FAILED = SnapshotState.COMMITTED, SnapshotState.ARCHIVED, SnapshotState.FAILED
@@ -234,19 +234,7 @@ class Snapshots(Jobs):
         sql = f"{_SNAPSHOTS} WHERE s.registry_ref IS NOT NULL ORDER BY s.pushed_at DESC LIMIT ?"
         return [to_snapshot(row) for row in self._rows(sql, [limit])]
 
-    def changes(self, snapshot_id: int) -> ChangeReport | None:
-        """What it would capture, as last listed; None before the first listing."""
-        row = self._find("SELECT report FROM changes WHERE snapshot_id = ?", [snapshot_id])
-        return to_changes(row["report"]) if row else None
-
     # the worker's steps; each may be repeated after a kill at any moment
-
-    def set_changes(self, snapshot_id: int, report: ChangeReport) -> None:
-        """Keep `report`, in place of an earlier one. NotFound."""
-        with self._write() as db:
-            self.snapshot(snapshot_id)
-            row = {"snapshot_id": snapshot_id, "report": changes_json(report)}
-            db.table("changes").insert(row, replace=True)
 
     def begin_commit(self, snapshot_id: int) -> Snapshot:
         """APPROVED → COMMITTING, with a version: one more than the highest that a workspace of this name ever had.
@@ -323,12 +311,13 @@ class Snapshots(Jobs):
 
         Archived with the same digest already: nothing happens.
         """
-        with self._write():
+        with self._write() as db:
             snapshot = self.snapshot(snapshot_id)
             if snapshot.state is ARCHIVED and snapshot.manifest_digest == manifest_digest:
                 return snapshot
             row: Row = {"manifest_digest": manifest_digest, "statement": statement, "archived_at": time.time()}
             self._move(snapshot, [COMMITTED], {"state": ARCHIVED, **row})
+            db.execute("DELETE FROM configurations WHERE snapshot_id = ?", [snapshot_id])
             self._record(
                 SYSTEM, "snapshot.archived", snapshot.workspace, snapshot_id, data={"manifest": manifest_digest}
             )
