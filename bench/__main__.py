@@ -1,7 +1,8 @@
 """`python -m bench`: starts all that is compared, measures in turns, prints ratios, removes all again.
 
 Status 0 when every figure was measured, 1 when one failed; a goal that is not reached is said and fails nothing,
-since a busy machine misses it too. Only a whole run is written into the docs, with what failed in it.
+since a busy machine misses it too. A part of the docs is written when all its figures were measured in the run, with
+what failed in it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from workspaces.demo.clients import StepFailed
 from workspaces.errors import WorkspacesError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = "performance.md"
 # In this order: memory first, while the servers are fresh.
-FIGURES: dict[str, Figure] = {
+SESSIONS: dict[str, Figure] = {
     "idle": sessions.idle,
     "true": figures.true,
     "prompt": figures.prompt,
@@ -35,10 +37,14 @@ FIGURES: dict[str, Figure] = {
     "sftp": figures.sftp,
     "crowd": sessions.crowd,
     "bulk": figures.bulk,
+}
+VERSIONS: dict[str, Figure] = {
     "snapshot": versions.snapshot,
     "versions": versions.versions,
     "freeze": versions.freeze,
 }
+PARTS = {"sessions": SESSIONS, "versions": VERSIONS}
+FIGURES = SESSIONS | VERSIONS
 
 
 def measure(on: World, names: tuple[str, ...], size: figures.Size) -> Results:
@@ -70,23 +76,30 @@ def main(names: tuple[str, ...], quick: bool, docs: Path | None) -> None:
     """Measure the gateway against what people would use instead."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
-    into = docs or (DOCS if not names and not quick else None)
-    page = into / "performance.md" if into else None
+    names = names or tuple(FIGURES)
+    into = docs or (None if quick else DOCS)
+    whole = [part for part, its in PARTS.items() if into and set(its) <= set(names)]
+    found: dict[str, Results] = {}
     begun = time.monotonic()
     try:
-        if page:
-            report.place(page)
+        for part in whole:
+            assert into
+            report.place(into / PAGE, part)
         with world(click.echo) as on:
-            results = measure(on, names or tuple(FIGURES), QUICK if quick else FULL)
+            for part, its in PARTS.items():
+                wanted = tuple(name for name in its if name in names)
+                found[part] = measure(on, wanted, QUICK if quick else FULL)
     except (WorkspacesError, StepFailed, OSError, SubprocessError) as problem:
         raise click.ClickException(str(problem)) from problem
     for peer, reason in LEFT_OUT.items():
         click.echo(f"  {peer} is left out: {reason}.")
     click.echo(f"{time.monotonic() - begun:.0f} s. Nothing is left behind.")
-    if into and page:
-        report.write(page, results, [path.stem for path in plots.draw(into / "bench", results)])
-        click.echo(f"Written: {page} and {into}/bench/")
-    sys.exit(1 if results.failures else 0)
+    if into:
+        for part in whole:
+            drawn = plots.draw(into / "bench", found[part]) if part == "sessions" else []
+            report.write(into / PAGE, part, found[part], [path.stem for path in drawn])
+            click.echo(f"Written: {part} in {into / PAGE}")
+    sys.exit(1 if any(results.failures for results in found.values()) else 0)
 
 
 if __name__ == "__main__":

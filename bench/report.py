@@ -1,6 +1,6 @@
-"""What a run says: on the terminal while it goes, and as a page of docs with the table between two marks.
+"""What a run says: on the terminal while it goes, and as a page of docs with each part's table between two marks.
 
-The page's other text is kept: only what stands between BEGIN and END is written anew.
+The page's other text is kept: only what stands between a part's BEGIN and END is written anew.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from bench.peers import COLUMNS, EXEC, FORCED, HAND, LEFT_OUT, VERSIONS
 from bench.rows import Goal, Results, Row
 from workspaces.errors import HostError
 
-BEGIN = "<!-- what `make bench` found: begin -->"
-END = "<!-- what `make bench` found: end -->"
+BEGIN = "<!-- what `make bench` found, {part}: begin -->"
+END = "<!-- what `make bench` found, {part}: end -->"
 PROGRAMS = ("dockerd", "docker")
-TABLES = ((COLUMNS, (FORCED, EXEC)), ((VERSIONS, HAND), (HAND,)))  # columns, and what the ratios are to
+TABLES = {"sessions": (COLUMNS, (FORCED, EXEC)), "versions": ((VERSIONS, HAND), (HAND,))}  # columns; ratios to these
 PLOTS = {
     "ratios": "The gateway, docker exec and bare sshd, as times relative to sshd + docker exec",
     "bulk": "Throughput with each cipher",
@@ -56,19 +56,18 @@ def lines(rows: list[Row]) -> list[str]:
     return said
 
 
-def table(results: Results, plots: list[str]) -> str:
-    """The markdown of one run: machine, table, the plots of these names, what is missing and why."""
-    text = [f"{machine()}.", ""]
-    for columns, others in TABLES:
-        text += _part([row for row in results.rows if set(row.values) <= set(columns)], columns, others)
+def table(part: str, results: Results, plots: list[str]) -> str:
+    """The markdown of one part of a run: machine, table, the plots of these names, what is missing and why."""
+    text = [f"{machine()}.", "", *_rows(results.rows, *TABLES[part])]
     for name in plots:
         text += [f"![{PLOTS[name]}](bench/{name}.svg)", ""]
     text += [f"{figure} was not measured: {reason}" for figure, reason in results.failures.items()]
-    text += [f"{peer} is left out: {reason}." for peer, reason in LEFT_OUT.items()]
-    return "\n".join(text)
+    if part == "sessions":
+        text += [f"{peer} is left out: {reason}." for peer, reason in LEFT_OUT.items()]
+    return "\n".join(text).strip()
 
 
-def _part(rows: list[Row], columns: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
+def _rows(rows: list[Row], columns: tuple[str, ...], others: tuple[str, ...]) -> list[str]:
     """The lines of one table, with ratios to `others`, and an empty line; nothing without rows."""
     if not rows:
         return []
@@ -108,17 +107,18 @@ def _said(command: list[str]) -> str:
     return (done.stdout or done.stderr).strip()
 
 
-def place(page: Path) -> tuple[str, str]:
-    """What stands before and after the table in `page`. Raises HostError when it has no place for one."""
+def place(page: Path, part: str) -> tuple[str, str]:
+    """What stands up to and from the marks of a part in `page`. Raises HostError when it has no place for its table."""
+    begin, end = BEGIN.format(part=part), END.format(part=part)
     text = page.read_text(encoding="utf-8") if page.exists() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise HostError(f"{page} has no place for the table.", f"Put in two lines: {BEGIN} and {END}")
-    return before, after
+    before, found, rest = text.partition(begin)
+    _, ends, after = rest.partition(end)
+    if not found or not ends:
+        raise HostError(f"{page} has no place for the table.", f"Put in two lines: {begin} and {end}")
+    return before + begin, end + after
 
 
-def write(page: Path, results: Results, plots: list[str]) -> None:
+def write(page: Path, part: str, results: Results, plots: list[str]) -> None:
     """Put table and plots into their place in `page`, and keep the rest. Raises HostError when there is none."""
-    before, after = place(page)
-    page.write_text(f"{before}{BEGIN}\n{table(results, plots)}\n{END}{after}", encoding="utf-8")
+    before, after = place(page, part)
+    page.write_text(f"{before}\n{table(part, results, plots)}\n{after}", encoding="utf-8")

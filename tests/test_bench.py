@@ -58,7 +58,8 @@ def test_a_goal_is_a_ratio_in_one_run() -> None:
 def test_versions_have_a_table_of_their_own() -> None:
     row = Row("snapshot", "committed and archived", "s", {VERSIONS: 3.0, HAND: 4.0}, (Goal(1.5, HAND), Goal(2)))
     assert [row.reached(goal) for goal in row.goals] == [True, False]
-    text = report.table(Results([*results().rows, row]), [])
+    text = report.table("versions", Results([row]), [])
+    assert "left out" not in text
     assert "| figure | way | workspaces | by hand | ÷ by hand | goal |" in text
     assert (
         "| snapshot | committed and archived | 3 s | 4 s | 0.75 | ≤ 1.5 × by hand: reached; ≤ 2: **not reached** |"
@@ -134,12 +135,13 @@ def test_a_mark_in_the_command_line_makes_a_server(tmp_path: Path) -> None:
 
 def test_the_table_takes_its_place_and_the_rest_of_the_page_stays(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
-    page.write_text(f"# Before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.write(page, results(), ["ratios", "crowd"])
-    report.write(page, results(), ["ratios", "crowd"])
+    begin, end = (mark.format(part="sessions") for mark in (report.BEGIN, report.END))
+    page.write_text(f"# Before\n{begin}\nold\n{end}\nafter\n")
+    report.write(page, "sessions", results(), ["ratios", "crowd"])
+    report.write(page, "sessions", results(), ["ratios", "crowd"])
     text = page.read_text()
-    assert text.startswith(f"# Before\n{report.BEGIN}\n")
-    assert text.endswith(f"{report.END}\nafter\n")
+    assert text.startswith(f"# Before\n{begin}\n")
+    assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text
     assert "| ssh … true | pinned | 26 ms | 342 ms | 69.8 ms | 283 ms | 0.08 | 0.37 |" in text
     assert "≤ 0.8 × docker exec: reached; ≤ 0.05 × sshd + docker exec: **not reached**" in text
@@ -152,12 +154,13 @@ def test_a_page_without_a_place_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     page.write_text("# Before\n")
     with pytest.raises(HostError, match="no place for the table"):
-        report.write(page, results(), ["ratios", "crowd"])
+        report.write(page, "sessions", results(), ["ratios", "crowd"])
     assert page.read_text() == "# Before\n"
 
 
-def test_the_docs_have_a_place_for_the_table() -> None:
-    report.place(program.DOCS / "performance.md")
+@pytest.mark.parametrize("part", program.PARTS)
+def test_the_docs_have_a_place_for_each_table(part: str) -> None:
+    report.place(program.DOCS / program.PAGE, part)
 
 
 @pytest.mark.slow
