@@ -12,7 +12,7 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import admin, auth, display, errors, me, session
+from webadmin import admin, auth, display, errors, i18n, me, session
 from webadmin.context import Parts, attach, store
 from webadmin.security import harden, session_key
 from workspaces.settings import Settings
@@ -46,6 +46,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     session.install(app)
     errors.install(app)
     display.install(app)
+    i18n.install(app)
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),

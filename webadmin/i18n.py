@@ -1,0 +1,67 @@
+"""The words of the pages in the reader's language: gettext catalogues in `locale/`, else the English of the source.
+
+templates: {{ _("Signed in as %(name)s", name=name) }}, {% trans %}…{% endtrans %}     Python: _("…", name=name)
+    ─► catalogue of the first language of the browser that there is one for ─► else as written
+"""
+
+from __future__ import annotations
+
+import gettext
+from functools import cache
+from pathlib import Path
+
+from flask import Flask, g, has_request_context, request
+
+DOMAIN = "webadmin"
+LOCALE = Path(__file__).parent / "locale"
+
+
+def install(app: Flask) -> None:
+    """Let templates say `_`, `ngettext` and `trans`."""
+    app.jinja_env.add_extension("jinja2.ext.i18n")
+    app.jinja_env.install_gettext_callables(  # type: ignore[attr-defined]
+        lambda text: _catalogue().gettext(text), lambda one, many, n: _catalogue().ngettext(one, many, n), newstyle=True
+    )
+    app.jinja_env.globals["language"] = language
+
+
+def _(text: str, **values: object) -> str:
+    """`text` in the reader's language, with `values` for its %(name)s."""
+    said = _catalogue().gettext(text)
+    return said % values if values else said
+
+
+def ngettext(one: str, many: str, number: int, **values: object) -> str:
+    """The form for `number`, which is %(num)s in both."""
+    return _catalogue().ngettext(one, many, number) % {"num": number, **values}
+
+
+def languages() -> tuple[str, ...]:
+    """Those with a catalogue, and English."""
+    return _found(LOCALE)
+
+
+def language() -> str:
+    """The reader's, as a language tag."""
+    if not has_request_context():
+        return "en"
+    if "language" not in g:
+        g.language = request.accept_languages.best_match(languages()) or "en"
+    return str(g.language)
+
+
+def _catalogue() -> gettext.NullTranslations:
+    return _read(LOCALE, language())
+
+
+@cache
+def _read(place: Path, tag: str) -> gettext.NullTranslations:
+    return gettext.translation(DOMAIN, place, [tag.replace("-", "_")], fallback=True)
+
+
+@cache
+def _found(place: Path) -> tuple[str, ...]:
+    return (
+        "en",
+        *sorted(path.parent.parent.name.replace("_", "-") for path in place.glob(f"*/LC_MESSAGES/{DOMAIN}.mo")),
+    )
