@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from workspaces import accounts
+from workspaces import accounts, roster
 from workspaces.cli.common import (
     App,
     json_option,
@@ -16,7 +16,7 @@ from workspaces.cli.common import (
     read_password,
     when,
 )
-from workspaces.errors import UsageError
+from workspaces.errors import InvalidInput, UsageError
 from workspaces.model import Role
 
 
@@ -68,6 +68,31 @@ def user_list(app: App, as_json: bool) -> None:
         as_json,
         "No account yet.",
     )
+
+
+@user_command.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--challenge", default="", help="That of rows that name none.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@pass_app
+def user_import(app: App, file: Any, challenge: str, dry_run: bool) -> None:
+    """Add the people of a CSV file: a header with name and any of challenge, workspace, email, key.
+
+    All of it is done or nothing. Rows with the same workspace make a team. What is there already stays, so that a
+    longer list may be imported later. People without a key need a password (user passwd) or an invitation.
+    """
+    rows, problems = roster.parse(file.read(roster.MAX_BYTES + 1), challenge)
+    found = roster.plan(app.store, rows, problems)
+    for problem in found.problems:
+        click.echo(f"line {problem.line}{problem.column and ', '}{problem.column}: {problem.message}", err=True)
+    if found.problems:
+        raise InvalidInput("Nothing was done.", "Mend these lines and import it again.")
+    if not dry_run:
+        found = roster.enrol(app.store, rows, actor=app.actor)
+    for step in found.steps:
+        click.echo(f"{step.row.name} {step.row.ref}".strip() + f": {', '.join(step.does) or 'is there'}")
+    done = "would be made" if dry_run else "made"
+    click.echo(f"{found.count('account')} accounts and {found.count('workspace')} workspaces {done}.")
 
 
 @user_command.command("passwd")
