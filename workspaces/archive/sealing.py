@@ -22,8 +22,9 @@ from typing import Any
 
 import pyrage
 
-from workspaces.archive.storage import CHUNK, sync_directory
+from workspaces.archive.storage import CHUNK
 from workspaces.errors import ArchiveError, Corrupt, SettingsError
+from workspaces.files import put
 
 IDENTITY_FILE = "archive-identity.txt"
 HOST_FILE = "archive-host.txt"
@@ -131,19 +132,7 @@ class Seal:
         path = self._keys / HOST_FILE
         if not path.exists():
             made = f"# what this host needs to see which images it has archived\n{pyrage.x25519.Identity.generate()}\n"
-            temporary = path.with_name(f".{HOST_FILE}.{os.getpid()}.{threading.get_ident()}")
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(made)
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                path.hardlink_to(temporary)
-            except FileExistsError:
-                pass  # another process was first
-            finally:
-                temporary.unlink()
-            sync_directory(path.parent)
+            put(path, made.encode("ascii"), 0o600)
         [identity] = _read(path, True)
         return identity
 
