@@ -37,9 +37,11 @@ class Chunks(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """For io.BufferedReader."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        count = 0
+        for piece in self.pieces(len(buffer)):
+            buffer[count : count + len(piece)] = piece
+            count += len(piece)
+        return count
 
     def tell(self) -> int:
         return self._place

@@ -25,6 +25,7 @@ import pyrage
 from workspaces.archive.storage import CHUNK
 from workspaces.errors import ArchiveError, Corrupt, SettingsError
 from workspaces.files import put
+from workspaces.streams import Chunks
 
 IDENTITY_FILE = "archive-identity.txt"
 HOST_FILE = "archive-host.txt"
@@ -173,31 +174,17 @@ def _read(path: Path, wanted: bool) -> list[Any]:
         raise ArchiveError(f"{path} is no file of age identities: {exc}.") from exc
 
 
-class _Source(io.RawIOBase):
-    """An iterable of bytes as a file; keeps the exception that pyrage would turn into its own."""
+class _Source(Chunks):
+    """Keeps the exception that pyrage would turn into its own."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = memoryview(b"")
-        self.failed: BaseException | None = None
-
-    def readable(self) -> bool:
-        return True
+    failed: BaseException | None = None
 
     def readinto(self, buffer: Any) -> int:
         try:
-            while not self._rest:
-                chunk = next(self._chunks, None)
-                if chunk is None:
-                    return 0
-                self._rest = memoryview(chunk)
+            return super().readinto(buffer)
         except BaseException as exc:
             self.failed = exc
             raise
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
 
 
 class _Watched:
