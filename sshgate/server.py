@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -66,14 +66,16 @@ class Gate:
         self._changed = asyncio.Event()
         self._choices: Any = None
         self._arriving: dict[int, asyncio.Task[Any]] = {}
-        self._watching: asyncio.Task[None] | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._notice: int | None = None  # the last one that was there at the start, or that was told since
+        self._following: list[asyncio.Task[None]] = []
 
     async def open(self, keys: HostKeys) -> None:
         """Make ready for connections; `keys` are what the gateway shows them."""
         self._choices = await options(partial(Server, self), keys)
-        self._watching = asyncio.create_task(self._watch())
-        self._listening = asyncio.create_task(self._listen())
+        self._following = [
+            asyncio.create_task(self._follow(self._look, WATCH_SECONDS, "the store")),
+            asyncio.create_task(self._follow(self._listen, NOTICE_SECONDS, "notices")),
+        ]
 
     def take(self, sock: socket.socket, number: int) -> None:
         """Talk SSH on `sock`, which is non-blocking, connected, and this gate's own from now on."""
@@ -145,19 +147,20 @@ class Gate:
 
     # --- watching ---
 
-    async def _watch(self) -> None:
+    async def _follow(self, look: Callable[[], Awaitable[None]], seconds: float, what: str) -> None:
+        """Await `look` now and whenever the store has changed, `seconds` apart; again when it failed."""
         seen: object = None
         while True:
             try:
                 version = await self.in_store(self.store.data_version)
                 if version != seen:
-                    await self._look()
+                    await look()
                     seen = version
             except WorkspacesError as error:
-                log.error("the store could not be read: %s", error.message)
+                log.error("%s could not be read: %s", what, error.message)
             except Exception:
-                log.exception("watching failed")
-            await asyncio.sleep(WATCH_SECONDS)
+                log.exception("watching %s failed", what)
+            await asyncio.sleep(seconds)
 
     async def _look(self) -> None:
         """See who may be here no longer, and until when the others may."""
@@ -189,23 +192,12 @@ class Gate:
 
     async def _listen(self) -> None:
         """Tell those who have a terminal what the worker has to say about their workspace, once each."""
-        last: int | None = None
-        seen: object = None
-        while True:
-            try:
-                version = await self.in_store(self.store.data_version)
-                if last is None:
-                    last = await self.in_store(self.store.last_notice)
-                elif version != seen:
-                    for notice in await self.in_store(self.store.notices, last):
-                        last = notice.id
-                        self._announce(notice)
-                seen = version
-            except WorkspacesError as error:
-                log.error("notices could not be read: %s", error.message)
-            except Exception:
-                log.exception("telling notices failed")
-            await asyncio.sleep(NOTICE_SECONDS)
+        if self._notice is None:
+            self._notice = await self.in_store(self.store.last_notice)
+            return
+        for notice in await self.in_store(self.store.notices, self._notice):
+            self._notice = notice.id
+            self._announce(notice)
 
     def _announce(self, notice: Notice) -> None:
         here = [s for server in self.servers for s in server.sessions if s.carries(notice.workspace_id)]
@@ -256,10 +248,7 @@ class Gate:
     async def close(self) -> None:
         """Let go of everything at once. Containers stay as they are."""
         self.draining = True
-        for task in (self._watching, self._listening):
-            if task:
-                task.cancel()
-        for task in self._arriving.values():
+        for task in (*self._following, *self._arriving.values()):
             task.cancel()
         for server in tuple(self.servers):
             server.connection.abort()

@@ -9,18 +9,13 @@ import time
 
 import pytest
 
-from tests.support.stores import commit, empty, path, store
+from tests.support.stores import alice, commit, empty, path, store
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.jobkinds import AGEING_SECONDS
 from workspaces.jobtext import percent
 from workspaces.model import Job, JobKind, JobState, SnapshotState
 from workspaces.store import Store
 from workspaces.store.jobs import LOG_MAX
-
-
-@pytest.fixture
-def alice(store: Store) -> int:
-    return store.workspace("als/alice").id
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from workspaces.errors import ArchiveError
+from workspaces.files import sync_directory
 
 CHUNK = 1 << 20
 MAX_DOCUMENT = 64 << 20  # bytes of index.json: room for 100,000 versions
@@ -169,15 +170,6 @@ class Directory:
     def clean(self) -> None:
         for path in (self.local / ".tmp").glob("*"):
             path.unlink(missing_ok=True)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

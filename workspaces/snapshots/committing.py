@@ -35,6 +35,7 @@ from workspaces.snapshots.common import (
     LABEL_SOURCE,
     LABEL_SOURCE_NAME,
     LABEL_TEMPORARY,
+    LOCK_SECONDS,
     check_room,
     final_reference,
     snapshot_key,
@@ -54,7 +55,6 @@ DONE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
 UNDECIDED = (SnapshotState.APPROVED, SnapshotState.COMMITTING)  # a temporary image may be on its way
 PAUSED_SECONDS = 600.0  # how long an engine may take to end a commit whose caller died
 PAUSED_LOOK = 0.5
-LOCK_SECONDS = 300.0  # a start or restore of the same workspace may take minutes on a busy host
 
 
 def commit(

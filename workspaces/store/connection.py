@@ -142,6 +142,17 @@ class Connections:
             raise NotFound(missing)
         return row
 
+    def _newest(
+        self, select: str, table: str, workspace_id: int | None, states: Sequence[str] | None, limit: int | None
+    ) -> list[Row]:
+        """The rows of `select`, newest first; of one workspace, in some states, at most `limit` of them (None: all)."""
+        sql, params = f"{select} WHERE 1", list[object]()
+        if workspace_id is not None:
+            sql, params = f"{sql} AND {table}.workspace_id = ?", [workspace_id]
+        if states is not None:
+            sql, params = f"{sql} AND {table}.state IN ({', '.join('?' * len(states))})", [*params, *states]
+        return self._rows(f"{sql} ORDER BY {table}.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
+
     def _record(
         self,
         actor: str,

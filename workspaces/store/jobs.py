@@ -68,24 +68,14 @@ class Jobs(Workspaces, Events):
 
     def job(self, job_id: int) -> Job:
         """Raises NotFound."""
-        row = self._find(f"{_JOBS} WHERE j.id = ?", [job_id])
-        if row is None:
-            raise NotFound(f"There is no job {job_id}.")
-        return to_job(row)
+        return to_job(self._one(f"{_JOBS} WHERE j.id = ?", [job_id], f"There is no job {job_id}."))
 
     def jobs(
         self, states: Iterable[JobState] | None = None, workspace_id: int | None = None, limit: int | None = 100
     ) -> list[Job]:
         """Newest first; in some states, of one workspace, at most `limit` of them (None: all)."""
-        sql = f"{_JOBS} WHERE 1"
-        params: list[object] = []
-        if workspace_id is not None:
-            sql, params = f"{sql} AND j.workspace_id = ?", [workspace_id]
-        if states is not None:
-            wanted = [JobState(state) for state in states]
-            sql, params = f"{sql} AND j.state IN ({', '.join('?' * len(wanted))})", [*params, *wanted]
-        rows = self._rows(f"{sql} ORDER BY j.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
-        return [to_job(row) for row in rows]
+        wanted = None if states is None else [JobState(state) for state in states]
+        return [to_job(row) for row in self._newest(_JOBS, "j", workspace_id, wanted, limit)]
 
     def job_log(self, job_id: int, after: int = 0) -> list[LogLine]:
         """What it did, in order; only lines with a greater id than `after`. NotFound."""

@@ -185,10 +185,8 @@ class Snapshots(Jobs):
 
     def snapshot(self, snapshot_id: int) -> Snapshot:
         """Raises NotFound."""
-        row = self._find(f"{_SNAPSHOTS} WHERE s.id = ?", [snapshot_id])
-        if row is None:
-            raise NotFound(f"There is no snapshot {snapshot_id}.")
-        return to_snapshot(row)
+        missing = f"There is no snapshot {snapshot_id}."
+        return to_snapshot(self._one(f"{_SNAPSHOTS} WHERE s.id = ?", [snapshot_id], missing))
 
     def snapshots(
         self,
@@ -197,15 +195,8 @@ class Snapshots(Jobs):
         limit: int | None = None,
     ) -> list[Snapshot]:
         """Newest first; of one workspace, in some states, at most `limit` of them (None: all)."""
-        sql = f"{_SNAPSHOTS} WHERE 1"
-        params: list[object] = []
-        if workspace_id is not None:
-            sql, params = f"{sql} AND s.workspace_id = ?", [workspace_id]
-        if states is not None:
-            wanted = [SnapshotState(state) for state in states]
-            sql, params = f"{sql} AND s.state IN ({', '.join('?' * len(wanted))})", [*params, *wanted]
-        rows = self._rows(f"{sql} ORDER BY s.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
-        return [to_snapshot(row) for row in rows]
+        wanted = None if states is None else [SnapshotState(state) for state in states]
+        return [to_snapshot(row) for row in self._newest(_SNAPSHOTS, "s", workspace_id, wanted, limit)]
 
     def open_requests(self) -> list[Snapshot]:
         """The requests that wait for a decision, oldest first."""
