@@ -194,6 +194,16 @@ def test_the_layer_of_a_directory_is_that_of_the_saved_image(world: World, monke
     assert compare(stack(near), stack(far)) == []
 
 
+def test_a_restored_version_in_which_nothing_changed_adds_no_layer(world: World) -> None:
+    world.lifecycle.ensure_running(world.id)
+    sh(world, FIRST)
+    first = commit(world)
+    world.add_job(JobKind.RESTORE, first.id, {"discard": "yes"})
+    world.work()
+    second = commit(world)
+    assert (second.version, second.parent_id, second.diff_ids) == (2, first.id, first.diff_ids)
+
+
 def test_a_version_of_many_layers_is_merged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workspaces.snapshots.layering.FLATTEN_LAYERS", 3)
     world.lifecycle.ensure_running(world.id)

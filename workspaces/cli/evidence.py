@@ -110,6 +110,7 @@ def snapshot_push(app: App, id: int) -> None:
         )
     snapshot = _archived(app, id)
     check_kept(snapshot)
+    app.archive.check_readable(str(snapshot.manifest_digest))
     job = app.store.add_job(JobKind.PUSH, snapshot.workspace_id, actor=app.actor, snapshot_id=snapshot.id)
     click.echo(f"Job {job.id} pushes it.")
 
