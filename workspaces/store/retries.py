@@ -12,7 +12,7 @@ from workspaces.store.snapshots import APPROVED, AUTO, COMMITTING
 
 UNDONE = (APPROVED, COMMITTING)
 # Whether a job has been replaced: by one of its kind about the same, or, if it looks into the container or commits it,
-# by one for a later request. Those of a removed workspace have nothing left to work on.
+# by one for a later request.
 _NEWER = """
     SELECT 1 FROM jobs j JOIN jobs n ON n.workspace_id = j.workspace_id AND n.kind = j.kind AND n.id > j.id
     WHERE j.id = ? AND (n.snapshot_id IS j.snapshot_id OR j.kind IN ('inspect', 'commit'))"""
