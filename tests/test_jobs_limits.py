@@ -38,7 +38,7 @@ def test_a_cancelled_commit_ends_clean_and_can_be_retried(world: World) -> None:
         with gate.held():
             told = world.store.cancel_job(job.id, actor="bob")
             assert told.state is JobState.RUNNING
-            world.wait(lambda: worker._running[world.id].cancelled)
+            world.wait(lambda: worker._running[job.id].cancelled)
         world.wait(lambda: world.store.job(job.id).state is JobState.CANCELLED)
     failed = world.store.snapshot(snapshot.id)
     assert (failed.state, failed.reason) == (SnapshotState.FAILED, "Cancelled by bob.")
@@ -109,7 +109,7 @@ def test_a_job_that_takes_too_long_fails_at_its_next_word(world: World, monkeypa
     gate, worker, snapshot, job = commit_held(world)
     with world.working(worker):
         with gate.held():
-            world.wait(lambda: worker._running[world.id].overdue())
+            world.wait(lambda: worker._running[job.id].overdue())
         world.wait(lambda: world.store.job(job.id).state is JobState.FAILED)
     assert "took longer than" in str(world.store.job(job.id).error)
     assert world.store.snapshot(snapshot.id).state is SnapshotState.FAILED

@@ -109,13 +109,17 @@ def test_an_engine_that_is_away_is_tried_again(world: World, impatient: None) ->
     assert commit.attempts == 3
 
 
-def test_an_engine_that_stays_away_fails_the_snapshot_which_can_be_retried(world: World, impatient: None) -> None:
+def test_an_engine_that_stays_away_fails_the_snapshot_which_can_be_retried(
+    world: World, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "OUTAGE_SECONDS", 0.05)
     (world.rootfs / "root" / "one").write_text("1")
     snapshot = world.approved()
     gone = EngineUnavailable("The engine does not answer.", "Start it.")
-    work(world, engine=failing(world.engine, "commit", [gone] * jobs.MAX_ATTEMPTS))
+    work(world, engine=failing(world.engine, "commit", [gone] * 1000))
     failed = world.store.snapshot(snapshot.id)
-    assert (failed.state, failed.reason) == (SnapshotState.FAILED, "The engine does not answer.\nStart it.")
+    said = "The engine does not answer.\nStart it.\nIt has waited for the engine for 0 s."
+    assert (failed.state, failed.reason) == (SnapshotState.FAILED, said)
     world.store.retry_snapshot(snapshot.id, actor="chief")
     world.work()
     done = world.store.snapshot(snapshot.id)
@@ -162,7 +166,7 @@ def test_archiving_is_tried_again_while_the_archive_does_not_answer(world: World
     work(world, archive=failing(world.archive, "put", [gone, gone]))
     assert world.store.snapshot(snapshot.id).state is SnapshotState.ARCHIVED
     archived = next(job for job in world.store.jobs() if job.kind is JobKind.ARCHIVE)
-    assert (archived.state, archived.attempts) == (JobState.DONE, 3)
+    assert (archived.state, archived.attempts) == (JobState.DONE, 2)
 
 
 def test_a_busy_database_loses_nothing(world: World, impatient: None) -> None:

@@ -358,6 +358,36 @@ def test_a_job_without_news_is_stalled_and_one_that_waits_says_until_when(web: W
     assert said in chief.get("/admin/jobs").text
 
 
+def test_what_waits_for_an_outage_says_for_what(web: Web) -> None:
+    chief = web.browser("chief")
+    job = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")
+    web.store.claim_job()
+    web.store.fail_job(job.id, "It does not answer.", 600, "engine")
+    for path in ("/admin/jobs", f"/admin/jobs/{job.id}"):
+        page = chief.get(path).text
+        assert ">waiting<" in page
+        assert "waits for the engine since" in page
+    assert "Retry all that failed" not in chief.get("/admin/jobs").text
+
+
+def test_all_that_failed_is_retried_by_one_button(web: Web) -> None:
+    chief = web.browser("chief")
+    web.request("alice")
+    inspect = web.store.claim_job()
+    reset = web.store.add_job(JobKind.RESET, web.workspace_id("bob"), actor="chief")
+    assert inspect is not None
+    assert web.store.claim_job() is not None
+    for job in (inspect, reset):
+        web.store.fail_job(job.id, "no", None)
+    assert "Retry all that failed" in chief.get("/admin/jobs").text
+    chief.post("/admin/jobs/retry-failed")
+    assert web.store.job(inspect.id).state is JobState.QUEUED
+    assert web.store.job(reset.id).state is JobState.FAILED
+    page = chief.get("/admin/jobs").text
+    assert "1 failed jobs are queued again." in page
+    assert f"replace a container or cannot be retried: {reset.id}." in page
+
+
 def test_news_on_the_page_until_they_are_read(web: Web) -> None:
     alice, chief = web.browser("alice"), web.browser("chief")
     assert 'id="news"' not in alice.get("/me").text

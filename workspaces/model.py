@@ -364,6 +364,8 @@ class Job:
     bytes_done: int | None = None  # of what it is doing now, where that is known
     bytes_total: int | None = None
     expected_at: float | None = None  # when that will be done at the pace so far
+    waits_for: str | None = None  # engine, archive or registry, which did not answer when it was last tried
+    waits_since: float | None = None  # when one of them first did not answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,18 @@ def retry_job(job_id: int) -> Any:
     return back(url_for(".jobs"))
 
 
+@bp.post("/jobs/retry-failed")
+def retry_failed() -> Any:
+    retried, left = store().retry_failed(actor=actor())
+    flash(f"{len(retried)} failed jobs are queued again.")
+    if left:
+        flash(
+            f"{len(left)} are left as they are, since they would stop or replace a container or cannot be retried: "
+            f"{', '.join(str(job.id) for job, _ in left[:SHOWN])}."
+        )
+    return back(url_for(".jobs"))
+
+
 @bp.post("/jobs/<int:job_id>/cancel")
 def cancel_job(job_id: int) -> Any:
     job = store().cancel_job(job_id, actor=actor())

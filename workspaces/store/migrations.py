@@ -136,7 +136,11 @@ def m0001_tables(db: Database) -> None:
         CREATE INDEX jobs_state ON jobs (state);
         CREATE INDEX jobs_workspace ON jobs (workspace_id, state);
         CREATE INDEX jobs_snapshot ON jobs (snapshot_id);
-        CREATE UNIQUE INDEX jobs_running ON jobs (workspace_id) WHERE state = 'running';
+        -- What changes a container never runs beside another such job; nor do two steps of one snapshot.
+        CREATE UNIQUE INDEX jobs_running ON jobs (workspace_id)
+            WHERE state = 'running' AND kind NOT IN ('inspect', 'archive', 'push', 'sbom');
+        CREATE UNIQUE INDEX jobs_running_step ON jobs (snapshot_id)
+            WHERE state = 'running' AND kind IN ('inspect', 'commit', 'archive', 'push', 'sbom');
 
         -- Names as text, not as references: the record stays readable when what it tells of is gone.
         CREATE TABLE events (
@@ -330,6 +334,8 @@ def m0006_jobs(db: Database) -> None:
         ALTER TABLE jobs ADD COLUMN bytes_done INTEGER;
         ALTER TABLE jobs ADD COLUMN bytes_total INTEGER;
         ALTER TABLE jobs ADD COLUMN expected_at REAL;
+        ALTER TABLE jobs ADD COLUMN waits_for TEXT;
+        ALTER TABLE jobs ADD COLUMN waits_since REAL;
         CREATE INDEX jobs_begun ON jobs (workspace_id, kind, started_at);
 
         CREATE TABLE job_log (

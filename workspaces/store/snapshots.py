@@ -127,6 +127,12 @@ class Snapshots(Jobs):
                 raise Conflict(f"{workspace.ref} has another version v{version} than the archive.")
             return to_snapshot(known)
 
+    def is_adopted(self, snapshot_id: int) -> bool:
+        """Whether it was entered by `adopt_version`."""
+        return bool(
+            self._find("SELECT 1 FROM events WHERE kind = 'snapshot.adopted' AND snapshot_id = ?", [snapshot_id])
+        )
+
     def withdraw_snapshot(self, snapshot_id: int, *, actor: str) -> None:
         """Take back an undecided request. NotFound; Conflict once it is decided."""
         self._decide(snapshot_id, SnapshotState.WITHDRAWN, actor, None)
@@ -314,6 +320,16 @@ class Snapshots(Jobs):
             )
             for kind in then:
                 self._queue(kind, snapshot.workspace_id, snapshot.decided_by or SYSTEM, snapshot_id)
+            return self.snapshot(snapshot_id)
+
+    def set_statement(self, snapshot_id: int, statement: str, *, actor: str) -> Snapshot:
+        """Enter the signed statement about a version that was archived without. Conflict unless ARCHIVED."""
+        with self._write():
+            snapshot = self.snapshot(snapshot_id)
+            if snapshot.statement is not None:
+                return snapshot
+            self._move(snapshot, [ARCHIVED], {"statement": statement})
+            self._record(actor, "snapshot.signed", snapshot.workspace, snapshot_id)
             return self.snapshot(snapshot_id)
 
     def finish_push(self, snapshot_id: int, registry_ref: str) -> Snapshot:
