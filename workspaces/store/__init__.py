@@ -8,6 +8,7 @@
           ─ news.py        news for people       deliveries.py  mail and webhooks on their way
           ─ freezes.py     challenges that are committed as a whole
           ─ events.py      who did what          sessions.py  who is on, and was
+          ─ lists.py       parts of lists, searched and sorted   finding.py, searching.py  how
           ─ notices.py     lines for those who are on
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from workspaces.store.freezes import Freezes
+from workspaces.store.lists import Lists
 from workspaces.store.news import News
 from workspaces.store.notices import Notices
 from workspaces.store.sessions import Sessions
@@ -30,7 +32,7 @@ from workspaces.store.snapshots import check_kept
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Notices, Sessions):
+class Store(News, Freezes, Notices, Sessions, Lists):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

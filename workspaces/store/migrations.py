@@ -16,6 +16,7 @@ from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
+from workspaces.store.searching import forget, prepare
 
 
 def m0001_tables(db: Database) -> None:
@@ -419,6 +420,10 @@ def m0008_configurations(db: Database) -> None:
     )
 
 
+def m0009_lists(_db: Database) -> None:
+    """Lists are found by indexes and by words: `searching.prepare` makes them after the last step."""
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m0001_tables,
     m0002_ssh,
@@ -428,6 +433,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0006_jobs,
     m0007_provenance,
     m0008_configurations,
+    m0009_lists,
 )
 
 
@@ -461,7 +467,9 @@ def migrate(db: Database) -> None:
     """Apply what is missing. The caller holds a write transaction, with foreign keys off, and commits it."""
     if check_known(db):
         return
+    forget(db)
     _migrations().apply(db)
+    prepare(db)
     broken = db.execute("PRAGMA foreign_key_check").fetchall()
     if broken:
         raise StoreError(f"After the upgrade {len(broken)} row(s) would refer to nothing; nothing was changed.")

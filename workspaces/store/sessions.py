@@ -110,7 +110,8 @@ class Sessions(Workspaces):
         if user is not None:
             sql, params = f"{sql} AND {'' if ended else '+'}s.user = ?", [*params, user]
         # all that ever were: by id, which grows as they begin, so that the latest are read and not all sorted
-        order = "s.id DESC" if ended and not params else "s.started_at DESC, s.id DESC"
+        # the open ones: sorted, as there are few, instead of looked for among all in the order of their beginnings
+        order = "s.id DESC" if ended and not params else f"{'' if ended else '+'}s.started_at DESC, s.id DESC"
         rows = self._rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])
         return [Session(**row) for row in rows]
 
