@@ -12,9 +12,10 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import admin, auth, display, errors, i18n, me, session
+from webadmin import access, admin, auth, display, errors, i18n, me, session
 from webadmin.context import Parts, attach, store
 from webadmin.security import harden, session_key
+from workspaces.rights import Right
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -50,6 +51,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
+        may=access.may,
         waiting=_waiting,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
@@ -67,7 +69,7 @@ def _start() -> Any:
     account = session.account()
     if account is None:
         return redirect(url_for("auth.login"))
-    return redirect(url_for("admin.queue" if account.is_admin else "me.page"))
+    return redirect(url_for("admin.queue" if account.rights.is_staff else "me.page"))
 
 
 def _healthz() -> Response:
@@ -87,8 +89,8 @@ def _asset(folder: Path) -> Callable[[str], str]:
 
 
 def _waiting() -> int:
-    """How many requests wait for an administrator."""
-    return len(store().open_requests())
+    """How many requests wait for a decision that the signed-in person may make."""
+    return len(store().open_requests(access.scope(Right.DECIDE)))
 
 
 def _unread() -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from functools import cached_property
 from typing import cast
 
 from flask import Flask, current_app, session
@@ -19,6 +20,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_fresh, logi
 from webadmin.context import store
 from workspaces.errors import Refused
 from workspaces.model import Role, User
+from workspaces.rights import Rights
 
 MAX_AGE = 12 * 3600  # seconds
 
@@ -36,7 +38,12 @@ class Account(UserMixin):  # type: ignore[misc]
 
     @property
     def is_admin(self) -> bool:
+        """Whether of the host, with every right."""
         return self.user.role is Role.ADMIN
+
+    @cached_property
+    def rights(self) -> Rights:
+        return store().rights_of(self.name)
 
     def get_id(self) -> str:
         return f"{self.name}:{self.fingerprint}"

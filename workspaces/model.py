@@ -12,6 +12,7 @@ from enum import StrEnum
 
 class Role(StrEnum):
     PARTICIPANT = "participant"
+    REVIEWER = "reviewer"  # decides on requests; what each may do is in rights.py
     ADMIN = "admin"
 
 

@@ -1,6 +1,6 @@
 """The store: everything that must survive, in one SQLite file of the state directory.
 
-    Store ─ users.py       accounts, keys
+    Store ─ users.py       accounts, keys  roles.py        roles in challenges
           ─ challenges.py  challenges     authorities.py  whose certificates are believed
           ─ workspaces.py  workspaces, members
           ─ snapshots.py   requests, decisions, versions   contents.py  change reports, configurations

@@ -22,8 +22,9 @@ from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.jobkinds import AGEING_SECONDS, KINDS, PRIORITY_MAX, UNORDERED
 from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, LogLine
 from workspaces.store.events import Events
+from workspaces.store.roles import Roles
 from workspaces.store.rows import to_job
-from workspaces.store.workspaces import Workspaces
+from workspaces.store.workspaces import in_challenges
 
 _JOBS = (
     "SELECT j.id, j.kind, j.state, j.workspace_id, c.slug || '/' || w.name AS workspace, j.snapshot_id, "
@@ -40,7 +41,7 @@ LOG_MAX = 200  # lines kept of one job, the latest
 SYSTEM = "worker"  # the actor of what no person does
 
 
-class Jobs(Workspaces, Events):
+class Jobs(Roles, Events):
     def add_job(
         self,
         kind: JobKind,
@@ -74,13 +75,17 @@ class Jobs(Workspaces, Events):
         return to_job(row)
 
     def jobs(
-        self, states: Iterable[JobState] | None = None, workspace_id: int | None = None, limit: int | None = 100
+        self,
+        states: Iterable[JobState] | None = None,
+        workspace_id: int | None = None,
+        limit: int | None = 100,
+        challenges: Collection[str] | None = None,
     ) -> list[Job]:
-        """Newest first; in some states, of one workspace, at most `limit` of them (None: all)."""
-        sql = f"{_JOBS} WHERE 1"
-        params: list[object] = []
+        """Newest first; in some states, of one workspace, of some challenges, at most `limit` of them (None: all)."""
+        sql = f"{_JOBS} WHERE 1{in_challenges(challenges)}"
+        params: list[object] = [*(challenges or ())]
         if workspace_id is not None:
-            sql, params = f"{sql} AND j.workspace_id = ?", [workspace_id]
+            sql, params = f"{sql} AND j.workspace_id = ?", [*params, workspace_id]
         if states is not None:
             wanted = [JobState(state) for state in states]
             sql, params = f"{sql} AND j.state IN ({', '.join('?' * len(wanted))})", [*params, *wanted]

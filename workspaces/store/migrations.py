@@ -16,6 +16,7 @@ from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
+from workspaces.store.accesssteps import m0010_rights
 
 
 def m0001_tables(db: Database) -> None:
@@ -422,6 +423,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0006_jobs,
     m0007_provenance,
     m0008_configurations,
+    m0010_rights,
 )
 
 

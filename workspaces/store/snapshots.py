@@ -21,6 +21,7 @@ from workspaces.names import check_message
 from workspaces.store.connection import Row
 from workspaces.store.jobs import SYSTEM, Jobs
 from workspaces.store.rows import command_json, to_snapshot
+from workspaces.store.workspaces import in_challenges
 
 REQUESTED, APPROVED, COMMITTING = SnapshotState.REQUESTED, SnapshotState.APPROVED, SnapshotState.COMMITTING
 COMMITTED, ARCHIVED, FAILED = SnapshotState.COMMITTED, SnapshotState.ARCHIVED, SnapshotState.FAILED
@@ -195,21 +196,23 @@ class Snapshots(Jobs):
         workspace_id: int | None = None,
         states: Iterable[SnapshotState] | None = None,
         limit: int | None = None,
+        challenges: Collection[str] | None = None,
     ) -> list[Snapshot]:
-        """Newest first; of one workspace, in some states, at most `limit` of them (None: all)."""
-        sql = f"{_SNAPSHOTS} WHERE 1"
-        params: list[object] = []
+        """Newest first; of one workspace, in some states, of some challenges, at most `limit` of them (None: all)."""
+        sql = f"{_SNAPSHOTS} WHERE 1{in_challenges(challenges)}"
+        params: list[object] = [*(challenges or ())]
         if workspace_id is not None:
-            sql, params = f"{sql} AND s.workspace_id = ?", [workspace_id]
+            sql, params = f"{sql} AND s.workspace_id = ?", [*params, workspace_id]
         if states is not None:
             wanted = [SnapshotState(state) for state in states]
             sql, params = f"{sql} AND s.state IN ({', '.join('?' * len(wanted))})", [*params, *wanted]
         rows = self._rows(f"{sql} ORDER BY s.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
         return [to_snapshot(row) for row in rows]
 
-    def open_requests(self) -> list[Snapshot]:
-        """The requests that wait for a decision, oldest first."""
-        return [to_snapshot(row) for row in self._rows(f"{_SNAPSHOTS} WHERE s.state = 'requested' ORDER BY s.id")]
+    def open_requests(self, challenges: Collection[str] | None = None) -> list[Snapshot]:
+        """The requests that wait for a decision, oldest first; of some challenges only, if not None."""
+        sql = f"{_SNAPSHOTS} WHERE s.state = 'requested'{in_challenges(challenges)} ORDER BY s.id"
+        return [to_snapshot(row) for row in self._rows(sql, [*(challenges or ())])]
 
     def version(self, workspace_id: int, number: int) -> Snapshot:
         """The committed version `v<number>` of a workspace. NotFound, also for one whose commit failed or goes on,
