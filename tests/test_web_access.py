@@ -50,6 +50,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     web.store.approve_snapshot(failed, actor="chief")
     web.store.fail_snapshot(failed, "no space")
     web.request("requested")
+    web.store.begin_sign_in("alice", "digest", via="password", address="192.0.2.1", browser="laptop")
     queued = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")
     stopped = web.store.add_job(JobKind.STOP, web.workspace_id("bob"), actor="chief")
     web.store.cancel_job(stopped.id, actor="chief")
@@ -92,6 +93,7 @@ def _url(web: Web, endpoint: str, row: Row) -> str:
         "name": "bob",
         "slug": "als",
         "job_id": job,
+        "sign_in_id": next(one.id for one in web.store.sign_ins("alice") if one.browser == "laptop"),
         "up_to": 10**6,
         "action": "disable" if endpoint == "admin.set_disabled" else "restart",
     }

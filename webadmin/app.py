@@ -12,7 +12,7 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import access, admin, auth, display, errors, i18n, me, session
+from webadmin import access, account, admin, auth, display, errors, i18n, me, session
 from webadmin.context import Parts, attach, store
 from webadmin.security import harden, session_key
 from workspaces.rights import Right
@@ -44,7 +44,6 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     attach(app, Parts(settings, store))
     CSRFProtect(app)
-    session.install(app)
     errors.install(app)
     display.install(app)
     i18n.install(app)
@@ -57,7 +56,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         asset=_asset(Path(app.static_folder or "")),
     )
     app.after_request(harden)
-    for blueprint in (auth.bp, me.bp, admin.bp):
+    for blueprint in (auth.bp, account.bp, me.bp, admin.bp):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
     app.add_url_rule("/healthz", "healthz", _healthz)

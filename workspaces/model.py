@@ -161,6 +161,23 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """A browser that is signed in to the pages; `via` is how: password, passkey, oidc or invitation.
+
+    `seen_at` is when the person last did something, `proven_at` when he last proved who he is.
+    """
+
+    id: int
+    user: str
+    via: str
+    address: str
+    browser: str
+    created_at: float
+    seen_at: float
+    proven_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one container may use: cores (fractions allowed), bytes of memory, processes."""
 

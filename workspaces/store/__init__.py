@@ -8,6 +8,7 @@
           ─ news.py        news for people       deliveries.py  mail and webhooks on their way
           ─ freezes.py     challenges that are committed as a whole
           ─ events.py      who did what          sessions.py  who is on, and was
+          ─ signins.py     browsers that are signed in
           ─ notices.py     lines for those who are on
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
@@ -25,12 +26,13 @@ from workspaces.store.freezes import Freezes
 from workspaces.store.news import News
 from workspaces.store.notices import Notices
 from workspaces.store.sessions import Sessions
+from workspaces.store.signins import SignIns
 from workspaces.store.snapshots import check_kept
 
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Notices, Sessions):
+class Store(News, Freezes, Notices, Sessions, SignIns):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

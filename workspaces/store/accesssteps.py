@@ -39,3 +39,24 @@ def m0010_rights(db: Database) -> None:
         """
     )
     db.execute("CREATE INDEX challenge_roles_challenge ON challenge_roles (challenge_id)")
+
+
+def m0031_sign_ins(db: Database) -> None:
+    """Who is signed in to the pages. Kept is a digest of what the browser shows, not that itself."""
+    db.execute(
+        """
+        CREATE TABLE sign_ins (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            token_hash TEXT NOT NULL UNIQUE,
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            via TEXT NOT NULL,
+            address TEXT NOT NULL,
+            browser TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            seen_at REAL NOT NULL,
+            proven_at REAL NOT NULL
+        ) STRICT
+        """
+    )
+    db.execute("CREATE INDEX sign_ins_user ON sign_ins (user_id, seen_at)")
+    db.execute("CREATE INDEX sign_ins_seen ON sign_ins (seen_at)")

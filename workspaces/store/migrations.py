@@ -16,7 +16,7 @@ from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
-from workspaces.store.accesssteps import m0010_rights
+from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins
 
 
 def m0001_tables(db: Database) -> None:
@@ -424,6 +424,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0007_provenance,
     m0008_configurations,
     m0010_rights,
+    m0031_sign_ins,
 )
 
 
