@@ -12,9 +12,10 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import admin, auth, display, errors, i18n, me, session
+from webadmin import access, account, admin, auth, display, errors, i18n, me, session
 from webadmin.context import Parts, attach, store
 from webadmin.security import harden, session_key
+from workspaces.rights import Right
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -43,19 +44,19 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     attach(app, Parts(settings, store))
     CSRFProtect(app)
-    session.install(app)
     errors.install(app)
     display.install(app)
     i18n.install(app)
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
+        may=access.may,
         waiting=_waiting,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
     )
     app.after_request(harden)
-    for blueprint in (auth.bp, me.bp, admin.bp):
+    for blueprint in (auth.bp, account.bp, me.bp, admin.bp):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
     app.add_url_rule("/healthz", "healthz", _healthz)
@@ -67,7 +68,7 @@ def _start() -> Any:
     account = session.account()
     if account is None:
         return redirect(url_for("auth.login"))
-    return redirect(url_for("admin.queue" if account.is_admin else "me.page"))
+    return redirect(url_for("admin.queue" if account.rights.is_staff else "me.page"))
 
 
 def _healthz() -> Response:
@@ -87,8 +88,8 @@ def _asset(folder: Path) -> Callable[[str], str]:
 
 
 def _waiting() -> int:
-    """How many requests wait for an administrator."""
-    return len(store().open_requests())
+    """How many requests wait for a decision that the signed-in person may make."""
+    return len(store().open_requests(access.scope(Right.DECIDE)))
 
 
 def _unread() -> int:

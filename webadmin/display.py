@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 
@@ -21,6 +22,16 @@ _UNITS = (
     (365 * 86400, 30 * 86400, "month", "months"),
     (float("inf"), 365 * 86400, "year", "years"),
 )
+_BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
+_SYSTEMS = (
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Macintosh", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
 SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
 
@@ -28,6 +39,16 @@ def install(app: Flask) -> None:
     for function in (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again):
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
+    app.jinja_env.filters["browser"] = browser_name
+
+
+def browser_name(agent: str) -> str:
+    """`Firefox 140 on Linux`: what a browser says of itself, as far as that can be told; else its beginning."""
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    for mark, name in _BROWSERS:
+        if found := re.search(rf"(?<![A-Za-z]){mark}/([0-9]{{1,4}})", agent):
+            return f"{name} {found[1]} on {system}" if system else f"{name} {found[1]}"
+    return printable(agent, 60) or "?"
 
 
 def _distance(seconds: float) -> str:

@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 class Role(StrEnum):
     PARTICIPANT = "participant"
+    REVIEWER = "reviewer"  # decides on requests; what each may do is in rights.py
     ADMIN = "admin"
 
 
@@ -160,6 +161,23 @@ class Session:
     started_at: float
     ended_at: float | None
     process: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A browser that is signed in to the pages; `via` is how: password, passkey, oidc or invitation.
+
+    `seen_at` is when the person last did something, `proven_at` when he last proved who he is.
+    """
+
+    id: int
+    user: str
+    via: str
+    address: str
+    browser: str
+    created_at: float
+    seen_at: float
+    proven_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,10 @@ TABLE: tuple[tuple[str, str, str | int | tuple[str, ...], str], ...] = (
         ("worker", kind.value, rule.at_once, "at once of this kind; 0: no bound of its own")
         for kind, rule in KINDS.items()
     ),
+    ("access", "idle", 12, "hours without a click after which a participant is signed out of the pages"),
+    ("access", "longest", 168, "hours after which a participant signs in again in any case"),
+    ("access", "staff_idle", 2, "the same for reviewers and administrators"),
+    ("access", "staff_longest", 12, "the same for reviewers and administrators"),
     ("mail", "server", "", "HOST:PORT of the mail server that takes news for people; empty: none are mailed"),
     ("mail", "security", "starttls", "starttls, tls, or none for a relay on this host"),
     ("mail", "user", "", "account there; its password is the one line of keys/smtp-password"),
@@ -90,6 +94,16 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """How long a sign-in to the pages lasts, in seconds: without a click, and at most."""
+
+    idle: float = 12 * 3600.0
+    longest: float = 168 * 3600.0
+    staff_idle: float = 2 * 3600.0
+    staff_longest: float = 12 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one state directory. Values are those of TABLE's rows, checked."""
 
@@ -107,6 +121,7 @@ class Settings:
     worker_at_once: Mapping[JobKind, int] = field(default_factory=dict)
     mail: Mail | None = None
     registry_url: str = ""
+    access: Access = Access()
 
     @property
     def database(self) -> Path:
@@ -209,6 +224,7 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         archive_bucket=bucket,
         archive_recipients=values["archive", "recipients"],
         registry_url=_registry(path, values["registry", "url"]),
+        access=_access(path, values),
     )
 
 
@@ -224,6 +240,14 @@ def _bucket(path: Path, values: dict[tuple[str, str], Any]) -> Bucket:
         raise SettingsError(f"{path}: [archive] addressing must be auto or path, not {addressing!r}.")
     prefix = (found[2] or "").strip("/")
     return Bucket(found[1], prefix, endpoint, values["archive", "region"], addressing == "path")
+
+
+def _access(path: Path, values: dict[tuple[str, str], Any]) -> Access:
+    hours = {name: values["access", name] for name in ("idle", "longest", "staff_idle", "staff_longest")}
+    for name, value in hours.items():
+        if not value:
+            raise SettingsError(f"{path}: [access] {name} must be an hour or more.")
+    return Access(**{name: value * 3600.0 for name, value in hours.items()})
 
 
 def _mail(path: Path, values: dict[tuple[str, str], Any]) -> Mail | None:

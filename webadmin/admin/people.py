@@ -6,10 +6,12 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
+from webadmin import access
 from webadmin.admin.base import actor, bp
 from webadmin.context import store
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, WorkspacesError
+from workspaces.rights import Right
 
 
 def _list(error: WorkspacesError | None = None) -> Any:
@@ -29,11 +31,13 @@ def _list(error: WorkspacesError | None = None) -> Any:
 
 
 @bp.get("/users")
+@access.require(Right.USERS)
 def users() -> Any:
     return _list()
 
 
 @bp.post("/users")
+@access.require(Right.USERS)
 def add_user() -> Any:
     """Add a participant with a workspace in a challenge, and a password, a key, or both."""
     form = request.form
@@ -70,11 +74,13 @@ def _page(name: str, error: WorkspacesError | None = None) -> Any:
 
 
 @bp.get("/users/<name>")
+@access.require(Right.USERS)
 def user(name: str) -> Any:
     return _page(name)
 
 
 @bp.post("/users/<name>/password")
+@access.require(Right.USERS)
 def set_password(name: str) -> Any:
     found = store().user(name)
     try:
@@ -87,6 +93,7 @@ def set_password(name: str) -> Any:
 
 
 @bp.post("/users/<name>/<any(disable,enable):action>")
+@access.require(Right.USERS)
 def set_disabled(name: str, action: str) -> Any:
     found = store().user(name)
     if action == "disable" and found.name == actor():

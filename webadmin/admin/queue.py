@@ -7,11 +7,13 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
+from webadmin import access
 from webadmin.admin.base import actor, back, bp
 from webadmin.context import store
 from webadmin.live import fragment
 from workspaces.errors import Conflict, InvalidInput, WorkspacesError
 from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState
+from workspaces.rights import Right
 from workspaces.snapshots.tree import Row, fold
 from workspaces.store import check_kept
 
@@ -62,9 +64,11 @@ def _request(snapshot: Snapshot, with_report: bool = True) -> Request:
 
 
 def _queue() -> dict[str, Any]:
+    mine = access.scope(Right.DECIDE)
+    decided = store().snapshots(states=DECIDED, limit=RECENT, challenges=mine)
     return {
-        "items": [_request(s) for s in store().open_requests()],
-        "decided": [_request(s, with_report=False) for s in store().snapshots(states=DECIDED, limit=RECENT)],
+        "items": [_request(s) for s in store().open_requests(mine)],
+        "decided": [_request(s, with_report=False) for s in decided],
         "form": None,
         "error": None,
         "typed": {},
@@ -72,11 +76,13 @@ def _queue() -> dict[str, Any]:
 
 
 @bp.get("/")
+@access.require(Right.DECIDE)
 def queue() -> Any:
     return render_template("admin/queue.html", **_queue())
 
 
 @bp.get("/live")
+@access.require(Right.DECIDE)
 def live_queue() -> Any:
     return fragment(lambda: render_template("admin/_queue.html", **_queue()))
 
@@ -90,11 +96,13 @@ def _page(snapshot_id: int, error: WorkspacesError | None = None) -> Any:
 
 
 @bp.get("/snapshots/<int:snapshot_id>")
+@access.require(Right.SEE)
 def snapshot(snapshot_id: int) -> Any:
     return _page(snapshot_id)
 
 
 @bp.get("/snapshots/<int:snapshot_id>/live")
+@access.require(Right.SEE)
 def live_snapshot(snapshot_id: int) -> Any:
     def render() -> str:
         found = _request(store().snapshot(snapshot_id))
@@ -104,6 +112,7 @@ def live_snapshot(snapshot_id: int) -> Any:
 
 
 @bp.post("/snapshots/<int:snapshot_id>/approve")
+@access.require(Right.DECIDE)
 def approve(snapshot_id: int) -> Any:
     store().approve_snapshot(snapshot_id, actor=actor())
     flash("Approved. The worker commits it now.")
@@ -111,6 +120,7 @@ def approve(snapshot_id: int) -> Any:
 
 
 @bp.post("/snapshots/<int:snapshot_id>/reject")
+@access.require(Right.DECIDE)
 def reject(snapshot_id: int) -> Any:
     reason = request.form.get("reason", "").replace("\r\n", "\n").strip()
     try:
@@ -124,6 +134,7 @@ def reject(snapshot_id: int) -> Any:
 
 
 @bp.post("/snapshots/<int:snapshot_id>/inspect")
+@access.require(Right.DECIDE)
 def inspect(snapshot_id: int) -> Any:
     """List again what the snapshot would capture now."""
     found = store().snapshot(snapshot_id)
@@ -134,6 +145,7 @@ def inspect(snapshot_id: int) -> Any:
 
 
 @bp.post("/snapshots/<int:snapshot_id>/retry")
+@access.require(Right.DECIDE)
 def retry(snapshot_id: int) -> Any:
     store().retry_snapshot(snapshot_id, actor=actor())
     flash("It is tried again.")
@@ -141,6 +153,7 @@ def retry(snapshot_id: int) -> Any:
 
 
 @bp.route("/snapshots/<int:snapshot_id>/restore", methods=["GET", "POST"])
+@access.require(Right.WORKSPACES)
 def restore(snapshot_id: int) -> Any:
     """Say what restoring this version loses (GET); have the worker do it (POST)."""
     version = store().snapshot(snapshot_id)

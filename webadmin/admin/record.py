@@ -6,27 +6,31 @@ from typing import Any
 
 from flask import flash, render_template, url_for
 
+from webadmin import access
 from webadmin.admin.base import MOVING, actor, back, bp
 from webadmin.context import parts, store
 from webadmin.live import fragment
 from workspaces import heartbeat
 from workspaces.model import JobState
+from workspaces.rights import Right
 
 SHOWN = 100
 
 
 def _jobs() -> dict[str, Any]:
-    jobs = store().jobs(limit=SHOWN)
+    jobs = store().jobs(limit=SHOWN, challenges=access.scope(Right.SEE))
     waits = any(j.state in MOVING for j in jobs)
     return {"jobs": jobs, "limit": SHOWN, "trouble": heartbeat.trouble(parts().settings.locks) if waits else None}
 
 
 @bp.get("/jobs")
+@access.require(Right.SEE)
 def jobs() -> Any:
     return render_template("admin/jobs.html", **_jobs())
 
 
 @bp.get("/jobs/live")
+@access.require(Right.SEE)
 def live_jobs() -> Any:
     return fragment(lambda: render_template("admin/_jobs.html", **_jobs()))
 
@@ -36,16 +40,19 @@ def _job(job_id: int) -> dict[str, Any]:
 
 
 @bp.get("/jobs/<int:job_id>")
+@access.require(Right.SEE)
 def job(job_id: int) -> Any:
     return render_template("admin/job.html", **_job(job_id))
 
 
 @bp.get("/jobs/<int:job_id>/live")
+@access.require(Right.SEE)
 def live_job(job_id: int) -> Any:
     return fragment(lambda: render_template("admin/_job.html", **_job(job_id)))
 
 
 @bp.post("/jobs/<int:job_id>/retry")
+@access.require(Right.WORKSPACES)
 def retry_job(job_id: int) -> Any:
     store().retry_job(job_id, actor=actor())
     flash(f"Job {job_id} is queued again.")
@@ -65,6 +72,7 @@ def retry_failed() -> Any:
 
 
 @bp.post("/jobs/<int:job_id>/cancel")
+@access.require(Right.WORKSPACES)
 def cancel_job(job_id: int) -> Any:
     job = store().cancel_job(job_id, actor=actor())
     flash(f"Job {job_id} is {'told to end' if job.state is JobState.RUNNING else 'cancelled'}.")
@@ -72,5 +80,6 @@ def cancel_job(job_id: int) -> Any:
 
 
 @bp.get("/events")
+@access.require(Right.AUDIT)
 def events() -> Any:
     return render_template("admin/events.html", events=store().events(SHOWN), limit=SHOWN)

@@ -6,25 +6,29 @@ from typing import Any
 
 from flask import flash, redirect, render_template, request, url_for
 
+from webadmin import access
 from webadmin.admin.base import actor, back, bp, moving_jobs
 from webadmin.context import ssh_line, store
 from webadmin.live import fragment
 from workspaces.model import JobKind
+from workspaces.rights import Right
 
 SHOWN = 12  # sessions, jobs and events on one workspace's page
 SAID = {"start": "is being started", "stop": "is being stopped", "restart": "is being restarted"}
 
 
 def _list() -> dict[str, Any]:
-    return {"workspaces": store().workspaces(), "jobs": moving_jobs()}
+    return {"workspaces": store().workspaces(challenges=access.scope(Right.SEE)), "jobs": moving_jobs()}
 
 
 @bp.get("/workspaces")
+@access.require(Right.SEE)
 def workspaces() -> Any:
     return render_template("admin/workspaces.html", **_list())
 
 
 @bp.get("/workspaces/live")
+@access.require(Right.SEE)
 def live_workspaces() -> Any:
     return fragment(lambda: render_template("admin/_workspaces.html", **_list()))
 
@@ -46,16 +50,19 @@ def _one(workspace_id: int) -> dict[str, Any]:
 
 
 @bp.get("/workspaces/<int:workspace_id>")
+@access.require(Right.SEE)
 def workspace(workspace_id: int) -> Any:
     return render_template("admin/workspace.html", **_one(workspace_id))
 
 
 @bp.get("/workspaces/<int:workspace_id>/live")
+@access.require(Right.SEE)
 def live_workspace(workspace_id: int) -> Any:
     return fragment(lambda: render_template("admin/_workspace.html", **_one(workspace_id)))
 
 
 @bp.post("/workspaces/<int:workspace_id>/<any(start,stop,restart):action>")
+@access.require(Right.WORKSPACES)
 def act(workspace_id: int, action: str) -> Any:
     found = store().workspace(workspace_id)
     store().add_job(JobKind(action), found.id, actor=actor())
@@ -64,6 +71,7 @@ def act(workspace_id: int, action: str) -> Any:
 
 
 @bp.route("/workspaces/<int:workspace_id>/reset", methods=["GET", "POST"])
+@access.require(Right.WORKSPACES)
 def reset(workspace_id: int) -> Any:
     """Say what a reset loses (GET); have the worker do it (POST)."""
     found = store().workspace(workspace_id)

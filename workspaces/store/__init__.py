@@ -1,6 +1,6 @@
 """The store: everything that must survive, in one SQLite file of the state directory.
 
-    Store ─ users.py       accounts, keys
+    Store ─ users.py       accounts, keys  roles.py        roles in challenges
           ─ challenges.py  challenges     authorities.py  whose certificates are believed
           ─ workspaces.py  workspaces, members
           ─ snapshots.py   requests, decisions, versions   contents.py  change reports, configurations
@@ -9,6 +9,7 @@
           ─ freezes.py     challenges that are committed as a whole
           ─ events.py      who did what          sessions.py  who is on, and was
           ─ lists.py       parts of lists, searched and sorted   finding.py, searching.py  how
+          ─ signins.py     browsers that are signed in
           ─ notices.py     lines for those who are on
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
@@ -27,12 +28,13 @@ from workspaces.store.lists import Lists
 from workspaces.store.news import News
 from workspaces.store.notices import Notices
 from workspaces.store.sessions import Sessions
+from workspaces.store.signins import SignIns
 from workspaces.store.snapshots import check_kept
 
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Notices, Sessions, Lists):
+class Store(News, Freezes, Notices, Sessions, SignIns, Lists):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

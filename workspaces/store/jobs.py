@@ -23,8 +23,8 @@ from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.jobkinds import AGEING_SECONDS, DELETING, KINDS, ORDERED, PRIORITY_MAX, STEPS
 from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, LogLine
 from workspaces.store.events import Events
+from workspaces.store.roles import Roles
 from workspaces.store.rows import to_job
-from workspaces.store.workspaces import Workspaces
 
 _JOBS = (
     "SELECT j.id, j.kind, j.state, j.workspace_id, c.slug || '/' || w.name AS workspace, j.snapshot_id, "
@@ -51,7 +51,7 @@ LOG_MAX = 200  # lines kept of one job, the latest
 SYSTEM = "worker"  # the actor of what no person does
 
 
-class Jobs(Workspaces, Events):
+class Jobs(Roles, Events):
     def add_job(
         self,
         kind: JobKind,
@@ -82,11 +82,15 @@ class Jobs(Workspaces, Events):
         return to_job(self._one(f"{_JOBS} WHERE j.id = ?", [job_id], f"There is no job {job_id}."))
 
     def jobs(
-        self, states: Iterable[JobState] | None = None, workspace_id: int | None = None, limit: int | None = 100
+        self,
+        states: Iterable[JobState] | None = None,
+        workspace_id: int | None = None,
+        limit: int | None = 100,
+        challenges: Collection[str] | None = None,
     ) -> list[Job]:
-        """Newest first; in some states, of one workspace, at most `limit` of them (None: all)."""
+        """Newest first; in some states, of one workspace, of some challenges, at most `limit` of them (None: all)."""
         wanted = None if states is None else [JobState(state) for state in states]
-        return [to_job(row) for row in self._newest(_JOBS, "j", workspace_id, wanted, limit)]
+        return [to_job(row) for row in self._newest(_JOBS, "j", workspace_id, wanted, limit, challenges)]
 
     def job_log(self, job_id: int, after: int = 0) -> list[LogLine]:
         """What it did, in order; only lines with a greater id than `after`. NotFound."""

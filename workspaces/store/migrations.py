@@ -16,6 +16,7 @@ from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
+from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins
 from workspaces.store.searching import forget, prepare
 
 
@@ -434,6 +435,8 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0007_provenance,
     m0008_configurations,
     m0009_lists,
+    m0010_rights,
+    m0031_sign_ins,
 )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.model import Command, Job, JobKind, Snapshot, SnapshotState
 from workspaces.names import check_message
-from workspaces.store.connection import Row
+from workspaces.store.connection import Row, in_challenges
 from workspaces.store.jobs import SYSTEM, Jobs
 from workspaces.store.rows import command_json, to_snapshot
 
@@ -199,14 +199,16 @@ class Snapshots(Jobs):
         workspace_id: int | None = None,
         states: Iterable[SnapshotState] | None = None,
         limit: int | None = None,
+        challenges: Collection[str] | None = None,
     ) -> list[Snapshot]:
-        """Newest first; of one workspace, in some states, at most `limit` of them (None: all)."""
+        """Newest first; of one workspace, in some states, of some challenges, at most `limit` of them (None: all)."""
         wanted = None if states is None else [SnapshotState(state) for state in states]
-        return [to_snapshot(row) for row in self._newest(_SNAPSHOTS, "s", workspace_id, wanted, limit)]
+        return [to_snapshot(row) for row in self._newest(_SNAPSHOTS, "s", workspace_id, wanted, limit, challenges)]
 
-    def open_requests(self) -> list[Snapshot]:
-        """The requests that wait for a decision, oldest first."""
-        return [to_snapshot(row) for row in self._rows(f"{_SNAPSHOTS} WHERE s.state = 'requested' ORDER BY s.id")]
+    def open_requests(self, challenges: Collection[str] | None = None) -> list[Snapshot]:
+        """The requests that wait for a decision, oldest first; of some challenges only, if not None."""
+        sql = f"{_SNAPSHOTS} WHERE s.state = 'requested'{in_challenges(challenges)} ORDER BY s.id"
+        return [to_snapshot(row) for row in self._rows(sql, [*(challenges or ())])]
 
     def version(self, workspace_id: int, number: int) -> Snapshot:
         """The committed version `v<number>` of a workspace. NotFound, also for one whose commit failed or goes on,
