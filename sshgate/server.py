@@ -28,8 +28,10 @@ from sshgate.hangups import Hangups
 from sshgate.hostkey import HostKeys
 from sshgate.keeper import Shared
 from sshgate.places import Place
+from sshgate.recorder import Recorder
 from sshgate.records import Record, Records
 from sshgate.start import Starter
+from sshgate.tape import Tape
 from sshgate.unread import Unread
 from workspaces.errors import WorkspacesError
 from workspaces.lifecycle import Lifecycle
@@ -49,9 +51,12 @@ _T = TypeVar("_T")
 
 
 class Gate:
-    """What all connections of this process share. Made and used on the event loop."""
+    """What all connections of this process share. Made and used on the event loop.
 
-    def __init__(self, store: Store, lifecycle: Lifecycle, shared: Shared) -> None:
+    Without `recorder` nothing is recorded, whatever a challenge says.
+    """
+
+    def __init__(self, store: Store, lifecycle: Lifecycle, shared: Shared, recorder: Recorder | None = None) -> None:
         self.store = store
         self.starter = Starter(lifecycle)
         self.shared = shared
@@ -63,6 +68,7 @@ class Gate:
         self._lookups = ThreadPoolExecutor(STORE_THREADS, "store")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
         self.records = Records(store)
+        self.recorder = recorder
         self._changed = asyncio.Event()
         self._choices: Any = None
         self._arriving: dict[int, asyncio.Task[Any]] = {}
@@ -131,11 +137,21 @@ class Gate:
 
         self.records.add(write)
 
-    def note_session(self, place: Place, kind: str, address: str) -> Record:
+    def note_session(self, place: Place, kind: str, address: str, tape: Tape | None = None) -> Record:
         """Write down that a session (`shell`, `exec` or `sftp`) begins; its end is told to `records`."""
-        record = Record(place.user, place.workspace.id, kind, address)
+        recording = (tape.name, tape.began_at) if tape else None
+        record = Record(place.user, place.workspace.id, kind, address, recording)
         self.records.begin(record)
         return record
+
+    def note_recording(self, record: Record, size: int, seconds: float, left_out: int) -> None:
+        """Write down what a recording has come to: bytes, seconds, and bytes that are missing. From any thread."""
+
+        def write() -> None:
+            if record.id is not None:
+                self.store.end_recording(record.id, size, seconds, left_out)
+
+        self.records.add(write)
 
     def note_forward(self, place: Place) -> None:
         """Write down that somebody came for a forwarded connection alone."""
@@ -256,6 +272,8 @@ class Gate:
         self.starter.close()
         self.hangups.close()
         self.unread.close()
+        if self.recorder:
+            self.recorder.close()
         self.records.close()
         for pool in (self._lookups, self._passwords):
             pool.shutdown(wait=False, cancel_futures=True)

@@ -75,8 +75,8 @@ OUTAGES = {EngineUnavailable: "engine", ArchiveUnavailable: "archive", RegistryU
 class Worker:
     """Runs jobs until told to stop: `places` at once, of a kind no more than `at_once` says (0: all places).
 
-    `revive` starts an engine that died, if that is this program's to do; `deliver` runs in a thread until it is told
-    to stop; `signer` signs what is archived, which then goes to `registry`, if there is one.
+    `revive` starts an engine that died, if that is this program's to do; `deliver` and `keep_recordings` each run in a
+    thread until they are told to stop; `signer` signs what is archived, which then goes to `registry`, if there is one.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Worker:
         places: int = PLACES,
         at_once: Mapping[JobKind, int] | None = None,
         deliver: Callable[[threading.Event], None] | None = None,
+        keep_recordings: Callable[[threading.Event], None] | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -104,6 +105,7 @@ class Worker:
         self._places = places
         self._at_once = {kind: rule.at_once for kind, rule in KINDS.items()} | dict(at_once or {})
         self._deliver = deliver
+        self._keep_recordings = keep_recordings
         self._signer = signer
         self._registry = registry
         self._lock: IO[bytes]
@@ -141,6 +143,7 @@ class Worker:
                 "housekeeping": self._keep_house,
                 "sampler": Sampler(self._store, self._engine, self._lifecycle).run,
                 **({"deliveries": self._deliver} if self._deliver else {}),
+                **({"recordings": self._keep_recordings} if self._keep_recordings else {}),
             }
             threads = [
                 threading.Thread(target=run, args=(stop,), name=name, daemon=True) for name, run in beside.items()
@@ -444,6 +447,7 @@ class Worker:
         """Clear what killed workers left, once; keep engine, filters, and the store's sightings of containers right."""
         chores: dict[str, Callable[[], None]] = {
             "challenges that have closed cannot be frozen": self._freeze_closed,
+            "announcements cannot be told": self._announce,
             "the engine cannot be started again": self._look_after_engine,
             "what killed workers left cannot be cleared": self._sweep,
             "network filters cannot be looked at": self._engine.prepare,
@@ -466,6 +470,9 @@ class Worker:
     def _freeze_closed(self) -> None:
         for begun in self._store.begin_due_freezes(time.time()):
             log.info("challenge %s has closed and is being frozen", begun.challenge)
+
+    def _announce(self) -> None:
+        self._store.tell_announcements()
 
     def _look_after_engine(self) -> None:
         try:

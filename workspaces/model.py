@@ -41,6 +41,21 @@ class Sbom(StrEnum):
     CYCLONEDX = "cyclonedx"
 
 
+class Recorded(StrEnum):
+    """Which sessions of a challenge are recorded."""
+
+    NONE = "none"
+    TERMINALS = "terminals"  # what terminals show; never what is typed where it is not shown
+
+
+class Severity(StrEnum):
+    """Of an announcement."""
+
+    INFO = "info"
+    WARNING = "warning"
+    URGENT = "urgent"
+
+
 class WorkspaceState(StrEnum):
     """What is known of a workspace's container; the engine is the truth, the store its last sighting."""
 
@@ -181,6 +196,50 @@ class SignIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Recording:
+    """What a session's terminal showed: `file` is its name in recordings/, `size` its bytes, `seconds` its length.
+
+    `ended_at` is None while it is written; size and length are known then. `left_out` counts bytes that came too fast,
+    or that the disk did not take.
+    """
+
+    session_id: int
+    file: str
+    began_at: float
+    ended_at: float | None
+    size: int
+    seconds: float
+    left_out: int
+    removed_at: float | None  # since then there is only the record
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Somebody looked at another's session, from `at` to `last_at`; `how` is watch, replay or export."""
+
+    id: int
+    session_id: int
+    actor: str
+    how: str
+    at: float
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A text for everybody, or for those of `challenge`, from `from_at` until `until_at` (None: until it is ended)."""
+
+    id: int
+    text: str
+    severity: Severity
+    challenge: str | None
+    from_at: float
+    until_at: float | None
+    created_by: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one container may use: cores (fractions allowed), bytes of memory, processes."""
 
@@ -219,6 +278,7 @@ class Challenge:
     downloads: bool = False  # whether members may download their versions
     frozen: FreezeMode | None = None  # since somebody, or its closing time, froze it
     sbom: Sbom = Sbom.NONE
+    record: Recorded = Recorded.NONE
 
 
 @dataclass(frozen=True, slots=True)

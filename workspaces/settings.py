@@ -11,6 +11,7 @@ State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
     archive/            committed images, unless [archive] url says elsewhere
     engine/             the private engine: data, sockets, pid files, logs
     locks/              one lock file per workspace, one for the worker, one per live gateway worker
+    recordings/         what terminals showed, where a challenge has them recorded; one file for each session
     layers/             what is in the layers of versions, kept so that each is read once; may be deleted
     log/                logs of the processes under `serve`
 """
@@ -30,10 +31,11 @@ from urllib.parse import unquote, urlsplit
 from workspaces.errors import InvalidInput, SettingsError
 from workspaces.jobkinds import KINDS
 from workspaces.model import JobKind
-from workspaces.names import check_address
+from workspaces.names import check_address, parse_size
 
 DEFAULT_HOME = "/var/lib/workspaces"
-PROCESSES_MAX = 256
+NUMBER_MAX = {"days": 3650}  # of settings that are numbers; of others 256
+RECORDING_MIN = 1 << 20
 SECURITIES = ("starttls", "tls", "none")
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
@@ -63,6 +65,9 @@ TABLE: tuple[tuple[str, str, str | int | tuple[str, ...], str], ...] = (
     ("mail", "security", "starttls", "starttls, tls, or none for a relay on this host"),
     ("mail", "user", "", "account there; its password is the one line of keys/smtp-password"),
     ("mail", "from", "", "address of the sender"),
+    ("recordings", "days", 30, "for which recordings of terminals are kept; 0: no bound of its own"),
+    ("recordings", "size", "64m", "bytes of one recording; what comes after is left out"),
+    ("recordings", "total", "20g", "bytes of all; who has most of them loses the oldest first"),
     ("registry", "url", "", "https://host/prefix of a registry that archived versions are pushed to; empty: none"),
 )
 
@@ -122,6 +127,9 @@ class Settings:
     mail: Mail | None = None
     registry_url: str = ""
     access: Access = Access()
+    recording_days: int = 30
+    recording_size: int = 64 << 20
+    recording_total: int = 20 << 30
 
     @property
     def database(self) -> Path:
@@ -146,6 +154,10 @@ class Settings:
     @property
     def layers(self) -> Path:
         return self.home / "layers"
+
+    @property
+    def recordings(self) -> Path:
+        return self.home / "recordings"
 
     @property
     def logs(self) -> Path:
@@ -193,8 +205,9 @@ def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
                 values[section, name] = tuple(value)
                 continue
             number = isinstance(known[section, name], int)
-            if number and not (type(value) is int and 0 <= value <= PROCESSES_MAX):
-                raise SettingsError(f"{path}: [{section}] {name} must be 0 to {PROCESSES_MAX}, not {value!r}.")
+            most = NUMBER_MAX.get(name, 256)
+            if number and not (type(value) is int and 0 <= value <= most):
+                raise SettingsError(f"{path}: [{section}] {name} must be 0 to {most}, not {value!r}.")
             if not number and not isinstance(value, str):
                 raise SettingsError(f"{path}: [{section}] {name} must be text in quotes, not {value!r}.")
             values[section, name] = value
@@ -225,7 +238,20 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         archive_recipients=values["archive", "recipients"],
         registry_url=_registry(path, values["registry", "url"]),
         access=_access(path, values),
+        recording_days=values["recordings", "days"],
+        recording_size=_size(path, "size", values),
+        recording_total=_size(path, "total", values),
     )
+
+
+def _size(path: Path, name: str, values: dict[tuple[str, str], Any]) -> int:
+    try:
+        size = parse_size(values["recordings", name])
+    except InvalidInput as exc:
+        raise SettingsError(f"{path}: [recordings] {name}: {exc.message}", exc.hint) from exc
+    if size < RECORDING_MIN:
+        raise SettingsError(f"{path}: [recordings] {name} must be 1m or more.")
+    return size
 
 
 def _bucket(path: Path, values: dict[tuple[str, str], Any]) -> Bucket:

@@ -42,6 +42,7 @@ COMMANDS = {
     "workspaces.cli.identity": ("authority", "hostkey"),
     "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members"),
     "workspaces.cli.sessions": ("session",),
+    "workspaces.cli.announcements": ("announcement", "message"),
     "workspaces.cli.snapshots": ("snapshot",),
     "workspaces.cli.archive": ("archive",),
     "workspaces.cli.jobs": ("job", "audit"),

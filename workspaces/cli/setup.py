@@ -112,6 +112,7 @@ def worker_command(app: App, ready_fd: int | None) -> None:
     """Run the worker that commits, archives and restores."""
     from workspaces.deliveries import Deliverer
     from workspaces.jobs import main
+    from workspaces.recordings import Keeper
 
     _log("worker")
     worker = make_worker(
@@ -120,6 +121,7 @@ def worker_command(app: App, ready_fd: int | None) -> None:
         places=app.settings.worker_jobs,
         at_once=app.settings.worker_at_once,
         deliver=Deliverer(app.store, app.settings.keys, app.settings.mail, app.settings.web_url).run,
+        keep_recordings=Keeper(app.store, app.settings).run,
     )
     main(worker, lambda: supervisor.report_ready(ready_fd))
 

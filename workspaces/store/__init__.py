@@ -10,7 +10,8 @@
           ─ events.py      who did what          sessions.py  who is on, and was
           ─ lists.py       parts of lists, searched and sorted   finding.py, searching.py  how
           ─ signins.py     browsers that are signed in
-          ─ notices.py     lines for those who are on
+          ─ notices.py     lines for those who are on   announcements.py  for all, for a time
+          ─ recordings.py  of terminals, and who looked at them
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
@@ -23,18 +24,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from workspaces.store.announcements import Announcements
 from workspaces.store.freezes import Freezes
 from workspaces.store.lists import Lists
 from workspaces.store.news import News
-from workspaces.store.notices import Notices
-from workspaces.store.sessions import Sessions
+from workspaces.store.recordings import Recordings
 from workspaces.store.signins import SignIns
 from workspaces.store.snapshots import check_kept
 
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Notices, Sessions, SignIns, Lists):
+class Store(News, Freezes, Announcements, Recordings, SignIns, Lists):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

@@ -425,6 +425,60 @@ def m0009_lists(_db: Database) -> None:
     """Lists are found by indexes and by words: `searching.prepare` makes them after the last step."""
 
 
+def m0012_recordings(db: Database) -> None:
+    """Recordings of terminals, who looked at them, and announcements."""
+    db.executescript(
+        """
+        ALTER TABLE challenges ADD COLUMN record TEXT NOT NULL DEFAULT 'none' CHECK (record IN ('none', 'terminals'));
+
+        CREATE TABLE recordings (
+            session_id INTEGER PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
+            file TEXT NOT NULL UNIQUE,
+            began_at REAL NOT NULL,
+            ended_at REAL,
+            size INTEGER NOT NULL DEFAULT 0,
+            seconds REAL NOT NULL DEFAULT 0,
+            left_out INTEGER NOT NULL DEFAULT 0,
+            removed_at REAL
+        ) STRICT;
+        CREATE INDEX recordings_open ON recordings (session_id) WHERE ended_at IS NULL;
+        CREATE INDEX recordings_kept ON recordings (began_at) WHERE removed_at IS NULL;
+
+        -- Beside the events, which are for administrators: the person may see who looked.
+        CREATE TABLE looks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            session_id INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+            actor TEXT NOT NULL,
+            how TEXT NOT NULL CHECK (how IN ('watch', 'replay', 'export')),
+            at REAL NOT NULL,
+            last_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX looks_session ON looks (session_id, id);
+
+        CREATE TABLE announcements (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            text TEXT NOT NULL,
+            severity TEXT NOT NULL CHECK (severity IN ('info', 'warning', 'urgent')),
+            challenge_id INTEGER REFERENCES challenges (id) ON DELETE CASCADE,
+            from_at REAL NOT NULL,
+            until_at REAL,
+            created_by TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            told_at REAL
+        ) STRICT;
+        CREATE INDEX announcements_until ON announcements (coalesce(until_at, 9e999));
+        CREATE INDEX announcements_untold ON announcements (from_at) WHERE told_at IS NULL;
+        CREATE INDEX announcements_challenge ON announcements (challenge_id);
+        CREATE TABLE dismissals (
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            announcement_id INTEGER NOT NULL REFERENCES announcements (id) ON DELETE CASCADE,
+            PRIMARY KEY (user_id, announcement_id)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX dismissals_announcement ON dismissals (announcement_id);
+        """
+    )
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m0001_tables,
     m0002_ssh,
@@ -437,6 +491,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0009_lists,
     m0010_rights,
     m0031_sign_ins,
+    m0012_recordings,
 )
 
 
