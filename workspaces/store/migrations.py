@@ -413,6 +413,46 @@ def m0008_configurations(db: Database) -> None:
     )
 
 
+def m0011_usage(db: Database) -> None:
+    """What workspaces and the host use, by the minute, hour and day."""
+    db.executescript(
+        """
+        -- All of one minute lie together, so that writing them touches few pages, and forgetting them is one range.
+        CREATE TABLE usage (
+            step INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            workspace_id INTEGER NOT NULL,
+            samples INTEGER NOT NULL,
+            cpus REAL NOT NULL,
+            cpus_most REAL NOT NULL,
+            memory REAL NOT NULL,
+            memory_most INTEGER NOT NULL,
+            pids_most INTEGER NOT NULL,
+            disk INTEGER,
+            received INTEGER NOT NULL,
+            sent INTEGER NOT NULL,
+            PRIMARY KEY (step, at, workspace_id)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE host_usage (
+            step INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            samples INTEGER NOT NULL,
+            cpus REAL NOT NULL,
+            cpus_most REAL NOT NULL,
+            cores INTEGER NOT NULL,
+            memory REAL NOT NULL,
+            memory_most INTEGER NOT NULL,
+            memory_total INTEGER NOT NULL,
+            disk INTEGER NOT NULL,
+            disk_total INTEGER NOT NULL,
+            load REAL NOT NULL,
+            PRIMARY KEY (step, at)
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m0001_tables,
     m0002_ssh,
@@ -422,6 +462,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0006_jobs,
     m0007_provenance,
     m0008_configurations,
+    m0011_usage,
 )
 
 
