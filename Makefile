@@ -40,4 +40,4 @@ bench:
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv .cache build dist *.egg-info workspaces/guest/bin
+	rm -rf .venv .cache build dist *.egg-info workspaces/guest/bin webadmin/assets/node_modules webadmin/static/vendor

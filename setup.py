@@ -1,6 +1,7 @@
-"""Compiles the guest agent, and what the sftp-server beside it needs; the rest of the package is in setup.cfg.
+"""Compiles the guest agent, and what the sftp-server beside it needs, and puts scripts of others into a wheel.
 
-`python setup.py build_agent` compiles it in place, as an editable installation does.
+The rest of the package is in setup.cfg. `python setup.py build_agent` compiles the agent in place, as an editable
+installation does; `python -m workspaces.assets` brings the scripts in place.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import ClassVar
 
 from setuptools import Command, Distribution, setup
 from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
+
+sys.path.insert(0, str(Path(__file__).parent))  # a build from elsewhere does not have it
+from workspaces import assets
 
 SOURCES = Path("workspaces/guest/agent")
 PRELOAD = "workspaces/guest/preload/passwd.c"
@@ -70,6 +75,12 @@ class BuildWithAgent(build_py):
     def run(self) -> None:
         super().run()
         compile_agent(PROGRAM if self.editable_mode else Path(self.build_lib) / PROGRAM)
+        if self.editable_mode:
+            return
+        try:
+            assets.install(Path("webadmin"), Path(self.build_lib) / "webadmin/static/vendor", tests=False)
+        except assets.Unavailable as problem:
+            self.warn(f"the web terminal, the player and the plots are not in this wheel. {problem}")
 
 
 class PlatformDistribution(Distribution):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workspaces import heartbeat, mail, prerequisites
+from workspaces import assets, heartbeat, mail, prerequisites
 from workspaces.archive import open_archive
 from workspaces.archive.sealing import IDENTITY_FILE
 from workspaces.engine import keyrings
@@ -54,6 +54,8 @@ def host() -> Iterator[Finding]:
             yield Finding("bad", item.name, f"absent; it {item.why}", f"apt-get install {' '.join(item.packages)}")
         else:
             yield Finding("ok", item.name, f"it {item.why}")
+    if lacking := assets.missing():
+        yield Finding("warn", "scripts", f"the web application lacks {', '.join(lacking)}", "make install")
     if not any(Path("/sys/fs/cgroup").glob("*/cgroup.procs")) and not Path("/sys/fs/cgroup/cgroup.procs").exists():
         yield Finding("bad", "cgroups", "none is mounted; limits need them", "apt-get install cgroupfs-mount")
     else:

@@ -4,7 +4,9 @@ It runs before anything is installed (`python3 workspaces/prerequisites.py insta
 library only. `install` first finds everything that is wrong, then installs the packages that are absent in one
 apt transaction, then makes the virtual environment; what fails leaves nothing half-installed behind.
 
-    install [--tests | --bench]   →  check host  →  apt-get (absent packages)  →  .venv  →  pip  →  ready
+    install [--tests | --bench]   →  check host  →  apt-get (absent packages)  →  .venv  →  pip  →  npm  →  ready
+
+Only npm may fail: then the web application says what it lacks.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ TABLE = (
     Prerequisite("mmdebstrap", "builds base images from the mirror", ("mmdebstrap",), _program("mmdebstrap")),
     Prerequisite("ssh", "is the client in the demonstration", ("openssh-client",), _program("ssh", "ssh-keygen")),
     Prerequisite("sftp", "is lent to containers whose image has none", ("openssh-sftp-server",), _sftp_server),
+    Prerequisite("npm", "brings the scripts of the web terminal, the player and the plots", ("nodejs", "npm"),
+                 _program("node", "npm")),
     Prerequisite("clang", "fuzzes the guest agent's parser", ("clang", "libclang-rt-dev"),
                  lambda: _program("clang")() and _sanitizers(), "test"),
     Prerequisite("chromium", "is the browser that the tests drive", ("chromium",), _program("chromium"), "test"),
@@ -251,6 +255,19 @@ def install_environment(extra: str) -> None:
     mark.write_text(state.hexdigest(), encoding="ascii")
 
 
+def install_assets() -> None:
+    """Bring the web application's third-party scripts; say what is missing when they cannot be had."""
+    done = subprocess.run(
+        [str(ROOT / ".venv/bin/python"), "-m", "workspaces.assets"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        print(f"  The web terminal, the player and the plots are missing. {done.stderr.strip()}", file=sys.stderr)
+
+
 def main(arguments: list[str]) -> int:
     """`install [--tests | --bench]`: prepare this checkout. Ends with 1 and a sentence when the host is not fit."""
     if arguments[:1] != ["install"] or tuple(arguments[1:]) not in PURPOSES:
@@ -265,6 +282,7 @@ def main(arguments: list[str]) -> int:
             print("Installing from the distribution, because they are absent:", flush=True)
             install_packages(missing)
         install_environment(extra)
+        install_assets()
     except Unfit as unfit:
         print(f"\n{unfit}", file=sys.stderr)
         return 1
