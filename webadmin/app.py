@@ -14,8 +14,9 @@ from werkzeug.local import LocalProxy
 
 from webadmin import access, account, admin, auth, display, errors, i18n, me, session
 from webadmin.context import Parts, attach, store
+from webadmin.navigation import navigation
+from webadmin.paging import query
 from webadmin.security import harden, session_key
-from workspaces.rights import Right
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -51,7 +52,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
         may=access.may,
-        waiting=_waiting,
+        navigation=navigation,
+        query=query,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
     )
@@ -87,11 +89,6 @@ def _asset(folder: Path) -> Callable[[str], str]:
         return url_for("static", filename=name, v=hashes.get(name, "0") if name.startswith("vendor/") else hashes[name])
 
     return asset
-
-
-def _waiting() -> int:
-    """How many requests wait for a decision that the signed-in person may make."""
-    return len(store().open_requests(access.scope(Right.DECIDE)))
 
 
 def _unread() -> int:

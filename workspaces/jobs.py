@@ -4,7 +4,7 @@
     beside them: mail and webhooks leave (deliveries.py)
     every 5 s: challenges that closed are frozen if they ask for it; an engine that died is started again, network
                filters are put back, what the engine shows ─► store
-    now and then: how much disk a workspace uses (sampling.py)
+    now and then: how much disk a workspace uses (sampling.py); each minute: what all of them use (metering.py)
 
 A kill at any moment loses nothing: the lock on the state directory goes with the process, the next worker queues again
 what was running, and every handler can be repeated without harm to what people did since the first attempt. What a
@@ -47,6 +47,7 @@ from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
 from workspaces.jobkinds import KINDS, OUTAGE_SECONDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
 from workspaces.lifecycle import Lifecycle
+from workspaces.metering import Metering
 from workspaces.model import OF_VERSIONS, Job, JobKind, SnapshotState
 from workspaces.names import span
 from workspaces.provenance import Signer
@@ -142,6 +143,7 @@ class Worker:
             beside = {
                 "housekeeping": self._keep_house,
                 "sampler": Sampler(self._store, self._engine, self._lifecycle).run,
+                "metering": Metering(self._store, self._engine, self._lifecycle).run,
                 **({"deliveries": self._deliver} if self._deliver else {}),
                 **({"recordings": self._keep_recordings} if self._keep_recordings else {}),
             }

@@ -12,6 +12,7 @@
           ─ signins.py     browsers that are signed in
           ─ notices.py     lines for those who are on   announcements.py  for all, for a time
           ─ recordings.py  of terminals, and who looked at them
+          ─ usage.py       what workspaces and the host used
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
@@ -31,11 +32,12 @@ from workspaces.store.news import News
 from workspaces.store.recordings import Recordings
 from workspaces.store.signins import SignIns
 from workspaces.store.snapshots import check_kept
+from workspaces.store.usage import UsageTables
 
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Announcements, Recordings, SignIns, Lists):
+class Store(News, Freezes, Announcements, Recordings, SignIns, UsageTables, Lists):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

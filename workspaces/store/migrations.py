@@ -475,6 +475,42 @@ def m0012_recordings(db: Database) -> None:
             PRIMARY KEY (user_id, announcement_id)
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX dismissals_announcement ON dismissals (announcement_id);
+def m0011_usage(db: Database) -> None:
+    """What workspaces and the host use, by the minute, hour and day."""
+    db.executescript(
+        """
+        -- All of one minute lie together, so that writing them touches few pages, and forgetting them is one range.
+        CREATE TABLE usage (
+            step INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            workspace_id INTEGER NOT NULL,
+            samples INTEGER NOT NULL,
+            cpus REAL NOT NULL,
+            cpus_most REAL NOT NULL,
+            memory REAL NOT NULL,
+            memory_most INTEGER NOT NULL,
+            pids_most INTEGER NOT NULL,
+            disk INTEGER,
+            received INTEGER NOT NULL,
+            sent INTEGER NOT NULL,
+            PRIMARY KEY (step, at, workspace_id)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE host_usage (
+            step INTEGER NOT NULL,
+            at INTEGER NOT NULL,
+            samples INTEGER NOT NULL,
+            cpus REAL NOT NULL,
+            cpus_most REAL NOT NULL,
+            cores INTEGER NOT NULL,
+            memory REAL NOT NULL,
+            memory_most INTEGER NOT NULL,
+            memory_total INTEGER NOT NULL,
+            disk INTEGER NOT NULL,
+            disk_total INTEGER NOT NULL,
+            load REAL NOT NULL,
+            PRIMARY KEY (step, at)
+        ) STRICT, WITHOUT ROWID;
         """
     )
 
@@ -492,6 +528,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0010_rights,
     m0031_sign_ins,
     m0012_recordings,
+    m0011_usage,
 )
 
 
