@@ -475,6 +475,10 @@ def m0012_recordings(db: Database) -> None:
             PRIMARY KEY (user_id, announcement_id)
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX dismissals_announcement ON dismissals (announcement_id);
+        """
+    )
+
+
 def m0011_usage(db: Database) -> None:
     """What workspaces and the host use, by the minute, hour and day."""
     db.executescript(
@@ -526,9 +530,9 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0008_configurations,
     m0009_lists,
     m0010_rights,
-    m0031_sign_ins,
-    m0012_recordings,
     m0011_usage,
+    m0012_recordings,
+    m0031_sign_ins,
 )
 
 
