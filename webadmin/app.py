@@ -14,6 +14,8 @@ from werkzeug.local import LocalProxy
 
 from webadmin import admin, auth, display, errors, i18n, me, session
 from webadmin.context import Parts, attach, store
+from webadmin.navigation import navigation
+from webadmin.paging import query
 from webadmin.security import harden, session_key
 from workspaces.settings import Settings
 from workspaces.store import Store
@@ -50,7 +52,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
-        waiting=_waiting,
+        navigation=navigation,
+        query=query,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
     )
@@ -84,11 +87,6 @@ def _asset(folder: Path) -> Callable[[str], str]:
         return url_for("static", filename=name, v=hashes[name])
 
     return asset
-
-
-def _waiting() -> int:
-    """How many requests wait for an administrator."""
-    return len(store().open_requests())
 
 
 def _unread() -> int:

@@ -1,10 +1,8 @@
-// Enhances pages that work without it: live regions, copy buttons, no double submits.
+// Enhances pages that work without it: live regions.
 //
 // A live region is an element with data-live, the address of its own markup. It is fetched again and again, quickly
 // while something in it is [data-moving], and patched in place: typed text, focus and opened details stay.
 "use strict";
-
-document.documentElement.classList.add("js");
 
 const QUICK = 1500, CALM = 5000, SLOWEST = 60000; // milliseconds
 const offline = document.getElementById("offline");
@@ -77,7 +75,7 @@ function follow(region) {
       });
       if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
         region.removeAttribute("data-live");
-        say(answer.status === 401 ? "You are signed out. Reload the page to sign in again." : "This is not here any more. Reload the page.");
+        say(answer.status === 401 ? offline.dataset.signedOut : offline.dataset.gone);
         return;
       }
       if (answer.status !== 304) {
@@ -87,10 +85,14 @@ function follow(region) {
       }
       tag = answer.headers.get("ETag") || "";
       failures = 0;
+      region.classList.remove("is-stale");
       say("");
     } catch {
       failures += 1;
-      if (failures > 1) say("The server does not answer. Trying again…");
+      if (failures > 1) {
+        region.classList.add("is-stale");
+        say(offline.dataset.silent);
+      }
     } finally {
       busy = false;
       next();
@@ -111,32 +113,4 @@ function follow(region) {
   next();
 }
 
-async function copy(button) {
-  const source = document.getElementById(button.dataset.copy);
-  try {
-    await navigator.clipboard.writeText(source.textContent);
-  } catch {
-    // No clipboard without https: leave it selected, and try the old way.
-    getSelection().selectAllChildren(source);
-    if (!document.execCommand("copy")) return;
-  }
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = "Copy"; }, 2000);
-}
-
 document.querySelectorAll("[data-live]").forEach(follow);
-
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-copy]");
-  if (button) copy(button);
-});
-
-document.addEventListener("submit", (event) => {
-  if (event.target.dataset.sent) event.preventDefault();
-  event.target.dataset.sent = "1";
-});
-
-// Back from the next page by the browser's cache: the forms may be sent again.
-addEventListener("pageshow", () => {
-  document.querySelectorAll("form[data-sent]").forEach((form) => form.removeAttribute("data-sent"));
-});
