@@ -116,7 +116,7 @@ def count(number: int) -> str:
 
 
 def plural(number: int, one: str, many: str = "") -> str:
-    """`1 file`, `2 files`, in English only: use ngettext."""
+    """`1 file`, `2 files`, in English only; pages use ngettext."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
