@@ -71,7 +71,7 @@ def test_request_approve_commit_restore(web: Web) -> None:
 
     page = chief.get(f"/admin/snapshots/{request.id}/restore")
     assert "What is lost" in page.text
-    page = chief.post(f"/admin/snapshots/{request.id}/restore", follow_redirects=True)
+    page = chief.post(f"/admin/snapshots/{request.id}/restore", {"typed": "als/alice"}, follow_redirects=True)
     assert "als/alice is being restored to v1." in page.text
     [restore] = [j for j in web.store.jobs() if j.kind is JobKind.RESTORE]
     assert (restore.snapshot_id, restore.requested_by, restore.state) == (request.id, "chief", JobState.QUEUED)
@@ -223,7 +223,11 @@ def test_actions_on_a_workspace_are_jobs(web: Web) -> None:
         assert page.location == "/admin/workspaces"
     assert chief.post(f"/admin/workspaces/{space}/remove").status_code == 404
     assert "What is lost" in chief.get(f"/admin/workspaces/{space}/reset").text
-    chief.post(f"/admin/workspaces/{space}/reset")
+    for typed in ("", "alice", "als/bob", "x" * 1000, "<b>"):
+        page = chief.post(f"/admin/workspaces/{space}/reset", {"typed": typed})
+        assert page.status_code == 400
+        assert "Type als/alice; nothing was done yet." in page.text
+    chief.post(f"/admin/workspaces/{space}/reset", {"typed": " als/alice "})
     jobs = [(j.kind, j.requested_by) for j in web.store.jobs()]
     assert jobs == [(k, "chief") for k in (JobKind.RESET, JobKind.RESTART, JobKind.STOP, JobKind.START)]
 

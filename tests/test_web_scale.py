@@ -8,7 +8,6 @@ an index, none sorts many rows, and no page makes a statement for each of its li
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from flask import Flask

@@ -18,6 +18,7 @@ from flask import current_app, flash, redirect, request, url_for
 
 from webadmin import errors, live, session
 from webadmin.context import store
+from webadmin.i18n import _
 from webadmin.security import came_from
 from workspaces.errors import NotFound, Refused
 from workspaces.model import Snapshot, Workspace
@@ -39,7 +40,7 @@ WORDS = frozenset({"action", "form", "format", "kind", "member"})  # those that 
 
 def require_login() -> Any:
     """Let the signed-in pass; lead others to the sign-in page, and back from there."""
-    return None if session.account() else _sign_in("Please sign in.")
+    return None if session.account() else _sign_in(_("Please sign in."))
 
 
 def require(right: Right) -> Callable[[View], View]:
@@ -59,16 +60,16 @@ def guard() -> Any:
     """
     account = session.account()
     if account is None:
-        return _sign_in("Please sign in.")
+        return _sign_in(_("Please sign in."))
     if not account.is_admin:
         if not account.rights.is_staff:
-            raise Refused("Only administrators may do that.")
+            raise Refused(_("Only administrators may do that."))
         right: Right | None = getattr(current_app.view_functions.get(request.endpoint or ""), "right", None)
         if right is None:
-            raise Refused("Only administrators of this host may do that.")
+            raise Refused(_("Only administrators of this host may do that."))
         check(right, _challenge())
     if request.method not in ("GET", "HEAD") and not session.is_fresh():
-        return _sign_in("Your address or browser has changed. Please sign in again; nothing was done yet.")
+        return _sign_in(_("Your address or browser has changed. Please sign in again; nothing was done yet."))
     return None
 
 
@@ -113,7 +114,7 @@ def _challenge() -> str | None:
 
 def _sign_in(why: str) -> Any:
     if live.wanted():
-        return errors.answer(401, "You are not signed in any more.", "Reload the page to sign in.")
+        return errors.answer(401, _("You are not signed in any more."), _("Reload the page to sign in."))
     flash(why)
     back = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else came_from()
     return redirect(url_for("auth.login", next=back))
@@ -124,7 +125,7 @@ def own_workspace(workspace_id: int) -> Workspace:
     for workspace in store().workspaces_of(session.me().name):
         if workspace.id == workspace_id:
             return workspace
-    raise NotFound("You have no such workspace.")
+    raise NotFound(_("You have no such workspace."))
 
 
 def own_snapshot(snapshot_id: int) -> Snapshot:
@@ -133,5 +134,5 @@ def own_snapshot(snapshot_id: int) -> Snapshot:
         snapshot = store().snapshot(snapshot_id)
         own_workspace(snapshot.workspace_id)
     except NotFound:
-        raise NotFound("You have no such snapshot.") from None
+        raise NotFound(_("You have no such snapshot.")) from None
     return snapshot

@@ -9,6 +9,7 @@ from flask import flash, make_response, redirect, render_template, request, url_
 from webadmin import access
 from webadmin.admin.base import actor, bp
 from webadmin.context import store
+from webadmin.i18n import _
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, WorkspacesError
 from workspaces.rights import Right
@@ -45,7 +46,7 @@ def add_user() -> Any:
     try:
         password, key = form.get("password", ""), form.get("key", "").strip()
         if not password and not key and not store().authorities():
-            raise InvalidInput("Nobody could sign in to this account.", "Give a password, an ssh key, or both.")
+            raise InvalidInput(_("Nobody could sign in to this account."), _("Give a password, an ssh key, or both."))
         accounts.create_participant(
             store(),
             name,
@@ -56,7 +57,7 @@ def add_user() -> Any:
         )
     except (InvalidInput, Conflict, NotFound) as error:
         return _list(error)
-    flash(f"{name} is added and can sign in now.")
+    flash(_("%(name)s is added and can sign in now.", name=name))
     return redirect(url_for(".user", name=name))
 
 
@@ -88,7 +89,7 @@ def set_password(name: str) -> Any:
     except InvalidInput as error:
         return _page(found.name, error)
     store().set_password_hash(found.name, hashed, actor=actor())
-    flash(f"{found.name} has a new password and is signed out of this site.")
+    flash(_("%(name)s has a new password and is signed out of this site.", name=found.name))
     return redirect(url_for(".user", name=found.name))
 
 
@@ -97,7 +98,10 @@ def set_password(name: str) -> Any:
 def set_disabled(name: str, action: str) -> Any:
     found = store().user(name)
     if action == "disable" and found.name == actor():
-        raise Conflict("You cannot disable your own account.", "Another administrator can.")
+        raise Conflict(_("You cannot disable your own account."), _("Another administrator can."))
     store().set_disabled(found.name, action == "disable", actor=actor())
-    flash(f"{found.name} is {'disabled; new logins are refused' if action == 'disable' else 'enabled again'}.")
+    if action == "disable":
+        flash(_("%(name)s is disabled; new logins are refused.", name=found.name))
+    else:
+        flash(_("%(name)s is enabled again.", name=found.name))
     return redirect(url_for(".user", name=found.name))

@@ -7,12 +7,13 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
-from webadmin import access
+from webadmin import access, danger
 from webadmin.admin.base import actor, back, bp
 from webadmin.context import store
+from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces.errors import Conflict, InvalidInput, WorkspacesError
-from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState
+from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState, Workspace
 from workspaces.rights import Right
 from workspaces.snapshots.tree import Row, fold
 from workspaces.store import check_kept
@@ -115,7 +116,7 @@ def live_snapshot(snapshot_id: int) -> Any:
 @access.require(Right.DECIDE)
 def approve(snapshot_id: int) -> Any:
     store().approve_snapshot(snapshot_id, actor=actor())
-    flash("Approved. The worker commits it now.")
+    flash(_("Approved. The worker commits it now."))
     return back(url_for(".queue"))
 
 
@@ -125,11 +126,13 @@ def reject(snapshot_id: int) -> Any:
     reason = request.form.get("reason", "").replace("\r\n", "\n").strip()
     try:
         if not reason:
-            raise InvalidInput("A rejection needs a reason.", "Say what should be different; the participant reads it.")
+            raise InvalidInput(
+                _("A rejection needs a reason."), _("Say what should be different; the participant reads it.")
+            )
         store().reject_snapshot(snapshot_id, reason, actor=actor())
     except InvalidInput as error:
         return _page(snapshot_id, error)
-    flash("Rejected. The participant sees your reason.")
+    flash(_("Rejected. The participant sees your reason."))
     return redirect(url_for(".queue"))
 
 
@@ -139,7 +142,7 @@ def inspect(snapshot_id: int) -> Any:
     """List again what the snapshot would capture now."""
     found = store().snapshot(snapshot_id)
     if found.state is not SnapshotState.REQUESTED:
-        raise Conflict("This request is decided already.")
+        raise Conflict(_("This request is decided already."))
     store().add_job(JobKind.INSPECT, found.workspace_id, actor=actor(), snapshot_id=found.id)
     return back(url_for(".snapshot", snapshot_id=found.id))
 
@@ -148,7 +151,7 @@ def inspect(snapshot_id: int) -> Any:
 @access.require(Right.DECIDE)
 def retry(snapshot_id: int) -> Any:
     store().retry_snapshot(snapshot_id, actor=actor())
-    flash("It is tried again.")
+    flash(_("It is tried again."))
     return back(url_for(".snapshot", snapshot_id=snapshot_id))
 
 
@@ -158,12 +161,30 @@ def restore(snapshot_id: int) -> Any:
     """Say what restoring this version loses (GET); have the worker do it (POST)."""
     version = store().snapshot(snapshot_id)
     if version.state not in RESTORABLE:
-        raise Conflict("Only a committed version can be restored.")
+        raise Conflict(_("Only a committed version can be restored."))
     check_kept(version)
     workspace = store().workspace(version.workspace_id)
     if request.method == "GET":
-        return render_template("admin/restore.html", version=version, workspace=workspace)
-    arguments = {"discard": "yes"} if request.form.get("discard") == "yes" else {}
+        return _restore(version, workspace)
+    discard = request.form.get("discard") == "yes"
+    try:
+        danger.check(workspace.ref)
+    except InvalidInput as error:
+        return _restore(version, workspace, error, discard), error.http_status
+    arguments = {"discard": "yes"} if discard else {}
     store().add_job(JobKind.RESTORE, workspace.id, actor=actor(), snapshot_id=version.id, arguments=arguments)
-    flash(f"{workspace.ref} is being restored to v{version.version}.")
+    flash(_("%(workspace)s is being restored to v%(version)s.", workspace=workspace.ref, version=version.version))
     return redirect(url_for(".workspace", workspace_id=workspace.id))
+
+
+def _restore(
+    version: Snapshot, workspace: Workspace, error: WorkspacesError | None = None, discard: bool = False
+) -> str:
+    return render_template(
+        "admin/restore.html",
+        version=version,
+        workspace=workspace,
+        typed=danger.typed(),
+        error=error,
+        discard=discard,
+    )

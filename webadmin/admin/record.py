@@ -9,6 +9,7 @@ from flask import flash, render_template, url_for
 from webadmin import access
 from webadmin.admin.base import MOVING, actor, back, bp
 from webadmin.context import parts, store
+from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces import heartbeat
 from workspaces.model import JobState
@@ -55,7 +56,7 @@ def live_job(job_id: int) -> Any:
 @access.require(Right.WORKSPACES)
 def retry_job(job_id: int) -> Any:
     store().retry_job(job_id, actor=actor())
-    flash(f"Job {job_id} is queued again.")
+    flash(_("Job %(id)s is queued again.", id=job_id))
     return back(url_for(".jobs"))
 
 
@@ -75,7 +76,10 @@ def retry_failed() -> Any:
 @access.require(Right.WORKSPACES)
 def cancel_job(job_id: int) -> Any:
     job = store().cancel_job(job_id, actor=actor())
-    flash(f"Job {job_id} is {'told to end' if job.state is JobState.RUNNING else 'cancelled'}.")
+    if job.state is JobState.RUNNING:
+        flash(_("Job %(id)s is told to end.", id=job_id))
+    else:
+        flash(_("Job %(id)s is cancelled.", id=job_id))
     return back(url_for(".jobs"))
 
 
