@@ -9,7 +9,7 @@ from flask import flash, render_template, url_for
 from webadmin import access
 from webadmin.admin.base import MOVING, actor, back, bp
 from webadmin.context import parts, store
-from webadmin.i18n import _
+from webadmin.i18n import _, ngettext
 from webadmin.live import fragment
 from workspaces import heartbeat
 from workspaces.model import JobState
@@ -63,11 +63,13 @@ def retry_job(job_id: int) -> Any:
 @bp.post("/jobs/retry-failed")
 def retry_failed() -> Any:
     retried, left = store().retry_failed(actor=actor())
-    flash(f"{len(retried)} failed jobs are queued again.")
+    flash(ngettext("%(num)s failed job is queued again.", "%(num)s failed jobs are queued again.", len(retried)))
     if left:
         flash(
-            f"{len(left)} are left as they are, since they would stop or replace a container or cannot be retried: "
-            f"{', '.join(str(job.id) for job, _ in left[:SHOWN])}."
+            _(
+                "Left as they are, since they would stop or replace a container or cannot be retried: %(jobs)s.",
+                jobs=", ".join(str(job.id) for job, _why in left[:SHOWN]),
+            )
         )
     return back(url_for(".jobs"))
 
