@@ -66,9 +66,7 @@ def _request(snapshot: Snapshot) -> Request:
 
 def _queue() -> dict[str, Any]:
     mine = access.scope(Right.DECIDE)
-    asked = listing.found(
-        store().find_snapshots, size=WAITING, always="state:requested", sort="requested", within=mine
-    )
+    asked = listing.found(store().find_snapshots, size=WAITING, always="state:requested", sort="requested", within=mine)
     decided = store().find_snapshots(f"state:{','.join(DECIDED)}", size=RECENT, within=mine).items
     return {
         "asked": asked,
