@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup, escape
 
-from webadmin.i18n import N_, _, ngettext
+from webadmin.i18n import _, ngettext
+from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
 from workspaces.jobtext import again, condition, pace, percent
 from workspaces.model import Change
@@ -27,24 +28,6 @@ _SYSTEMS = (
     ("Linux", "Linux"),
 )
 SIGNS = {"added": "+", "changed": "~", "removed": "−"}
-MONTHS = (
-    *(N_("January"), N_("February"), N_("March"), N_("April"), N_("May"), N_("June")),
-    *(N_("July"), N_("August"), N_("September"), N_("October"), N_("November"), N_("December")),
-)
-WORDS = frozenset(
-    (
-        # of workspaces, snapshots, jobs and accounts
-        *(N_("absent"), N_("starting"), N_("running"), N_("stopped"), N_("failed"), N_("disabled")),
-        *(N_("requested"), N_("approved"), N_("committing"), N_("committed"), N_("archived")),
-        *(N_("rejected"), N_("withdrawn"), N_("queued"), N_("done"), N_("cancelled"), N_("cancelling"), N_("stalled")),
-        N_("waiting"),
-        # kinds of jobs
-        *(N_("inspect"), N_("commit"), N_("archive"), N_("push"), N_("sbom"), N_("restore"), N_("start"), N_("stop")),
-        *(N_("restart"), N_("reset"), N_("remove"), N_("freeze"), N_("thaw")),
-        # roles, what changed
-        *(N_("participant"), N_("reviewer"), N_("admin"), N_("added"), N_("changed"), N_("removed")),
-    )
-)
 
 
 def install(app: Flask) -> None:
@@ -125,11 +108,6 @@ def exact(at: float) -> str:
         year=moment.year,
         time=f"{moment:%H:%M:%S}",
     )
-
-
-def word(name: str) -> str:
-    """A state, role or kind of job in the reader's language; anything else as it is."""
-    return _(name) if name in WORDS else name
 
 
 def count(number: int) -> str:
