@@ -15,6 +15,8 @@ WORDS = frozenset(
         *(N_("requested"), N_("approved"), N_("committing"), N_("committed"), N_("archived")),
         *(N_("rejected"), N_("withdrawn"), N_("queued"), N_("done"), N_("cancelled"), N_("cancelling"), N_("stalled")),
         *(N_("waiting"), N_("sent"), N_("dead"), N_("unchanged"), N_("never started")),
+        # what jobs wait for
+        *(N_("engine"), N_("registry")),
         # kinds of jobs
         *(N_("inspect"), N_("commit"), N_("archive"), N_("push"), N_("sbom"), N_("restore"), N_("start"), N_("stop")),
         *(N_("restart"), N_("reset"), N_("remove"), N_("freeze"), N_("thaw")),
