@@ -1,6 +1,6 @@
 """The sections of the site and who sees them; one is shown only where its page exists.
 
-account, endpoints ─► navigation() ─► groups of entries, the current one marked ─► base.html
+    account, endpoints ─► navigation() ─► groups of entries, the current one marked ─► base.html
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def navigation() -> list[list[Section]]:
 
 def _own() -> list[Section]:
     unread = 0 if request.endpoint == "me.page" else store().unread_news(session.me().name)
-    return [Section(_("My workspace"), ("me.page",), badge=unread, badge_title=_("unread news"))]
+    return [
+        Section(_("My workspace"), ("me.page",), badge=unread, badge_title=_("unread news")),
+        Section(_("My account"), ("account.page",)),
+    ]
 
 
 def _now() -> list[Section]:
