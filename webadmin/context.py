@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request
 
 from webadmin.taking import Downloads
-from webadmin.throttle import Throttle
+from webadmin.throttle import Once, Throttle
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -21,6 +21,7 @@ class Parts:
     settings: Settings
     store: Store
     throttle: Throttle = field(default_factory=Throttle)
+    once: Once = field(default_factory=Once)
     downloads: Downloads = field(default_factory=Downloads)
 
 
