@@ -8,7 +8,7 @@
           ─ news.py        news for people       deliveries.py  mail and webhooks on their way
           ─ freezes.py     challenges that are committed as a whole
           ─ events.py      who did what          sessions.py  who is on, and was
-          ─ notices.py     lines for those who are on
+          ─ notices.py     lines for those who are on    topics.py     whether what a page shows has changed
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
@@ -26,11 +26,12 @@ from workspaces.store.news import News
 from workspaces.store.notices import Notices
 from workspaces.store.sessions import Sessions
 from workspaces.store.snapshots import check_kept
+from workspaces.store.topics import Topics
 
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Notices, Sessions):
+class Store(News, Freezes, Notices, Sessions, Topics):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

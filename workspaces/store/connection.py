@@ -128,7 +128,7 @@ class Connections:
                 db.rollback()
                 raise
 
-    def _rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+    def _rows(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         with self._errors():
             return list(self._db().query(sql, params))
 

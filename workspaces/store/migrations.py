@@ -413,6 +413,18 @@ def m0008_configurations(db: Database) -> None:
     )
 
 
+def m0009_live(db: Database) -> None:
+    """What pages are kept up to date by: the latest changes of workspaces, and who is on in each."""
+    db.executescript(
+        """
+        CREATE INDEX sessions_live ON sessions (workspace_id) WHERE ended_at IS NULL;
+        CREATE INDEX workspaces_state_at ON workspaces (state_at);
+        CREATE INDEX workspaces_disk_at ON workspaces (disk_at);
+        CREATE INDEX workspaces_login_at ON workspaces (last_login_at);
+        """
+    )
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m0001_tables,
     m0002_ssh,
@@ -422,6 +434,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0006_jobs,
     m0007_provenance,
     m0008_configurations,
+    m0009_live,
 )
 
 
