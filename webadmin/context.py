@@ -10,6 +10,7 @@ from flask import Flask, current_app, request
 
 from webadmin.taking import Downloads
 from webadmin.throttle import Once, Throttle
+from webadmin.watching import Watching
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -23,6 +24,10 @@ class Parts:
     throttle: Throttle = field(default_factory=Throttle)
     once: Once = field(default_factory=Once)
     downloads: Downloads = field(default_factory=Downloads)
+    watching: Watching = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "watching", Watching(self.store))
 
 
 def attach(app: Flask, parts: Parts) -> None:

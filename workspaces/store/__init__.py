@@ -14,6 +14,7 @@
           ─ notices.py     lines for those who are on   announcements.py  for all, for a time
           ─ recordings.py  of terminals, and who looked at them
           ─ usage.py       what workspaces and the host used
+          ─ topics.py      whether what a page shows has changed
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
@@ -35,12 +36,13 @@ from workspaces.store.news import News
 from workspaces.store.recordings import Recordings
 from workspaces.store.signins import SignIns
 from workspaces.store.snapshots import check_kept
+from workspaces.store.topics import Topics
 from workspaces.store.usage import UsageTables
 
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Announcements, Recordings, SignIns, Factors, Identities, UsageTables, Lists):
+class Store(News, Freezes, Announcements, Recordings, SignIns, Factors, Identities, UsageTables, Topics, Lists):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

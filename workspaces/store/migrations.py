@@ -519,6 +519,18 @@ def m0011_usage(db: Database) -> None:
     )
 
 
+def m0009_live(db: Database) -> None:
+    """What pages are kept up to date by: the latest changes of workspaces, and who is on in each."""
+    db.executescript(
+        """
+        CREATE INDEX sessions_live ON sessions (workspace_id) WHERE ended_at IS NULL;
+        CREATE INDEX workspaces_state_at ON workspaces (state_at);
+        CREATE INDEX workspaces_disk_at ON workspaces (disk_at);
+        CREATE INDEX workspaces_login_at ON workspaces (last_login_at);
+        """
+    )
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m0001_tables,
     m0002_ssh,
@@ -528,6 +540,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0006_jobs,
     m0007_provenance,
     m0008_configurations,
+    m0009_live,
     m0009_lists,
     m0010_rights,
     m0011_usage,
