@@ -86,6 +86,7 @@ MATRIX = {
     "GET admin.job": admin_sees(),
     "GET admin.live_job": admin_sees(),
     "POST admin.retry_job": admin_does(),
+    "POST admin.retry_failed": admin_does(),
     "POST admin.cancel_job": admin_does(),
     "GET admin.events": admin_sees(),
 }
