@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import engines
-from tests.support.engines import CONFIG, TINY, delete, guest_dir, private_engine, spec, tiny_image, tiny_tar, write
+from tests.support.engines import (
+    CONFIG,
+    TINY,
+    delete,
+    guest_dir,
+    private_engine,
+    spec,
+    tiny_image,
+    tiny_tar,
+    until,
+    write,
+)
 from tests.support.savetar import pack
 from workspaces.engine import guestsocket, imagetar
 from workspaces.engine.base import GUEST_MOUNT, Earlier, Engine, ImageInfo
 from workspaces.engine.memory import MemoryEngine
 from workspaces.errors import Conflict, EngineError, NotFound
+from workspaces.guest.client import GuestClient, SpawnRequest
 from workspaces.layers import read, stack
 
 __all__ = ["guest_dir", "private_engine", "tiny_image", "tiny_tar"]
@@ -45,6 +59,20 @@ def started(engine: Engine, name: str = NAME, **changes: Any) -> str:
     engine.ensure_container(spec(name, **changes))
     engine.start(name)
     return name
+
+
+@contextmanager
+def busy(engine: Engine, name: str) -> Iterator[None]:
+    """A program in the container that computes for nothing."""
+    request = SpawnRequest((b"/bin/sh", b"-c", b"while :; do :; done"))
+    with asyncio.Runner() as runner, Path(os.devnull).open("r+b") as nothing:
+        client = GuestClient(engine.guest_socket(name))
+        process = runner.run(client.spawn(request, [nothing.fileno()] * 3))
+        try:
+            yield
+        finally:
+            process.signal("KILL")
+            runner.run(process.wait())
 
 
 def document(image: ImageInfo, **values: Any) -> dict[str, Any]:
@@ -136,6 +164,28 @@ def test_disk_use_is_what_was_written_over_the_image(engine: Engine) -> None:
     engine.remove(name)
     with pytest.raises(NotFound):
         engine.disk_use(name)
+
+
+def test_usage_is_counted_while_it_runs(engine: Engine) -> None:
+    assert engine.usage(engine.ensure_container(spec(NAME)).name) is None
+    started(engine)
+    idle = engine.usage(NAME)
+    assert idle is not None
+    assert idle.pids == 1
+    assert 0 < idle.memory < 64 << 20
+    with busy(engine, NAME):
+        until(lambda: (engine.usage(NAME) or idle).cpu_seconds > idle.cpu_seconds + 0.1)
+        now = engine.usage(NAME)
+        assert now is not None
+        assert now.pids > 1
+    engine.stop(NAME)
+    assert engine.usage(NAME) is None
+    engine.start(NAME)
+    again = engine.usage(NAME)
+    assert again is not None
+    assert again.cpu_seconds < now.cpu_seconds
+    with pytest.raises(NotFound):
+        engine.usage("ws-test.nobody")
 
 
 def test_many_at_once_make_one_container(engine: Engine) -> None:

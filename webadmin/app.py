@@ -12,8 +12,10 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import admin, auth, display, errors, i18n, me, session
+from webadmin import access, account, admin, auth, display, errors, following, i18n, me, session
 from webadmin.context import Parts, attach, store
+from webadmin.navigation import navigation
+from webadmin.paging import query
 from webadmin.security import harden, session_key
 from workspaces.settings import Settings
 from workspaces.store import Store
@@ -43,19 +45,22 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     attach(app, Parts(settings, store))
     CSRFProtect(app)
-    session.install(app)
     errors.install(app)
     display.install(app)
     i18n.install(app)
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
-        waiting=_waiting,
+        may=access.may,
+        navigation=navigation,
+        query=query,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
+        store_version=following.version,
     )
+    app.before_request(following.note_version)
     app.after_request(harden)
-    for blueprint in (auth.bp, me.bp, admin.bp):
+    for blueprint in (auth.bp, account.bp, me.bp, admin.bp, following.bp):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
     app.add_url_rule("/healthz", "healthz", _healthz)
@@ -67,7 +72,7 @@ def _start() -> Any:
     account = session.account()
     if account is None:
         return redirect(url_for("auth.login"))
-    return redirect(url_for("admin.queue" if account.is_admin else "me.page"))
+    return redirect(url_for("admin.queue" if account.rights.is_staff else "me.page"))
 
 
 def _healthz() -> Response:
@@ -86,11 +91,6 @@ def _asset(folder: Path) -> Callable[[str], str]:
         return url_for("static", filename=name, v=hashes.get(name, "0") if name.startswith("vendor/") else hashes[name])
 
     return asset
-
-
-def _waiting() -> int:
-    """How many requests wait for an administrator."""
-    return len(store().open_requests())
 
 
 def _unread() -> int:

@@ -31,6 +31,11 @@ def _(text: str, **values: object) -> str:
     return said % values if values else said
 
 
+def N_(text: str) -> str:
+    """`text` as it is: marked here, translated where it is shown."""
+    return text
+
+
 def ngettext(one: str, many: str, number: int, **values: object) -> str:
     """The form for `number`, which is %(num)s in both."""
     return _catalogue().ngettext(one, many, number) % {"num": number, **values}

@@ -9,6 +9,7 @@ from flask import Blueprint, flash, make_response, redirect, render_template, re
 
 from webadmin import access, auth, downloads, session
 from webadmin.context import ssh_line, store
+from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces import accounts
 from workspaces.commands import named_command
@@ -128,9 +129,9 @@ def request_snapshot(workspace_id: int) -> Any:
     except (InvalidInput, Conflict) as error:
         return _page(f"snapshot-{workspace.id}", error)
     if asked.state is SnapshotState.APPROVED:
-        flash("Your request is approved by the challenge's own rule, and the snapshot is taken now.")
+        flash(_("Your request is approved by the challenge's own rule, and the snapshot is taken now."))
     else:
-        flash("Your request is in the queue. An administrator decides on it.")
+        flash(_("Your request is in the queue. An administrator decides on it."))
     return redirect(url_for(".page"))
 
 
@@ -138,7 +139,7 @@ def request_snapshot(workspace_id: int) -> Any:
 def withdraw(snapshot_id: int) -> Any:
     snapshot = access.own_snapshot(snapshot_id)
     store().withdraw_snapshot(snapshot.id, actor=session.me().name)
-    flash("The request is withdrawn.")
+    flash(_("The request is withdrawn."))
     return redirect(url_for(".page"))
 
 
@@ -147,9 +148,9 @@ def download(snapshot_id: int) -> Any:
     """A version of one's own as a tar for `docker load`, from the archive."""
     snapshot = access.own_snapshot(snapshot_id)
     if not store().challenge(snapshot.workspace.partition("/")[0]).downloads:
-        raise Refused("This challenge does not let versions be downloaded.", "The organisers can change that.")
+        raise Refused(_("This challenge does not let versions be downloaded."), _("The organisers can change that."))
     if snapshot.state is not SnapshotState.ARCHIVED or snapshot.manifest_digest is None:
-        raise Conflict("Only an archived version can be downloaded.", "Try again when it is archived.")
+        raise Conflict(_("Only an archived version can be downloaded."), _("Try again when it is archived."))
     check_kept(snapshot)
     return downloads.answer(session.me().name, snapshot)
 
@@ -161,7 +162,7 @@ def add_key() -> Any:
         store().add_key(name, *accounts.parse_key_line(request.form.get("key", "").strip()), actor=name)
     except (InvalidInput, Conflict) as error:
         return _page("key", error)
-    flash("The key is added. It works from now on.")
+    flash(_("The key is added. It works from now on."))
     return redirect(url_for(".page", _anchor="keys"))
 
 
@@ -170,9 +171,9 @@ def remove_key(key_id: int) -> Any:
     name = session.me().name
     key = next((k for k in store().keys(name) if k.id == key_id), None)
     if key is None:
-        raise NotFound("You have no such key.")
+        raise NotFound(_("You have no such key."))
     store().remove_key(name, key.fingerprint, actor=name)
-    flash("The key is removed. Sessions that it opened go on; new ones need another.")
+    flash(_("The key is removed. Sessions that it opened go on; new ones need another."))
     return redirect(url_for(".page", _anchor="keys"))
 
 
@@ -182,13 +183,13 @@ def change_password() -> Any:
     new = request.form.get("new", "")
     try:
         if new != request.form.get("again", ""):
-            raise InvalidInput("The two new passwords differ.")
+            raise InvalidInput(_("The two new passwords differ."))
         hashed = accounts.hash_password(new)
         if auth.verify(user.name, request.form.get("current", "")) is None:
-            raise Refused("The current password is wrong.")
+            raise Refused(_("The current password is wrong."))
     except (InvalidInput, Refused) as error:
         return _page("password", error)
     store().set_password_hash(user.name, hashed, actor=user.name)
     session.begin(store().user(user.name))
-    flash("Your password is changed. You are signed out everywhere else.")
+    flash(_("Your password is changed. You are signed out everywhere else."))
     return redirect(url_for(".page", _anchor="password"))

@@ -1,12 +1,10 @@
-// Enhances pages that work without it: live regions, copy buttons, no double submits.
+// Enhances pages that work without it: live regions.
 //
 // A live region is an element with data-live, the address of its own markup. It is fetched again and again, quickly
 // while something in it is [data-moving], and patched in place: typed text, focus and opened details stay.
 "use strict";
 
-document.documentElement.classList.add("js");
-
-const QUICK = 1500, CALM = 5000, SLOWEST = 60000; // milliseconds
+const QUICK = 1500, CALM = 5000, SLOWEST = 60000, APART = 800; // milliseconds
 const offline = document.getElementById("offline");
 
 /** Make `from` equal to `to`, changing only what differs. Elements with an id are matched by it. */
@@ -64,12 +62,21 @@ function say(text) {
   offline.hidden = !text;
 }
 
+const regions = []; // each with its topics, for live.js
+let streaming = false; // while live.js is told what changes, nobody looks for it
+
 /** Keep one live region up to date while the page is visible. */
 function follow(region) {
-  let tag = "", failures = 0, timer = 0, busy = false;
+  const topics = (region.dataset.topic || "").split(" ").filter(Boolean);
+  let tag = "", failures = 0, timer = 0, busy = false, again = false, last = 0;
 
   async function look() {
+    clearTimeout(timer);
+    if (!region.dataset.live) return;
+    if (busy) { again = true; return; }
     busy = true;
+    again = false;
+    last = Date.now();
     try {
       const answer = await fetch(region.dataset.live, {
         headers: tag ? { "X-Fragment": "1", "If-None-Match": tag } : { "X-Fragment": "1" },
@@ -77,7 +84,7 @@ function follow(region) {
       });
       if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
         region.removeAttribute("data-live");
-        say(answer.status === 401 ? "You are signed out. Reload the page to sign in again." : "This is not here any more. Reload the page.");
+        say(answer.status === 401 ? offline.dataset.signedOut : offline.dataset.gone);
         return;
       }
       if (answer.status !== 304) {
@@ -87,56 +94,42 @@ function follow(region) {
       }
       tag = answer.headers.get("ETag") || "";
       failures = 0;
+      region.classList.remove("is-stale");
       say("");
     } catch {
       failures += 1;
-      if (failures > 1) say("The server does not answer. Trying again…");
+      if (failures > 1) {
+        region.classList.add("is-stale");
+        say(offline.dataset.silent);
+      }
     } finally {
       busy = false;
-      next();
+      if (again) soon();
+      else next();
     }
   }
 
-  function next() {
+  /** Look now, or a moment after the last time. */
+  function soon() {
     clearTimeout(timer);
     if (document.hidden || !region.dataset.live) return;
+    timer = setTimeout(look, Math.max(0, last + APART - Date.now()));
+  }
+
+  /** Look again after a while, unless the stream tells when. */
+  function next() {
+    clearTimeout(timer);
+    if (document.hidden || !region.dataset.live || (streaming && topics.length && !failures)) return;
     const pace = region.querySelector("[data-moving]") ? QUICK : CALM;
-    timer = setTimeout(look, Math.min(SLOWEST, pace * 2 ** failures));
+    timer = setTimeout(look, Math.min(SLOWEST, pace * 2 ** failures) * (0.8 + 0.4 * Math.random()));
   }
 
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
-    if (!document.hidden && !busy && region.dataset.live) look();
+    if (!document.hidden && !busy) look();
   });
+  regions.push({ topics, soon, next });
   next();
 }
 
-async function copy(button) {
-  const source = document.getElementById(button.dataset.copy);
-  try {
-    await navigator.clipboard.writeText(source.textContent);
-  } catch {
-    // No clipboard without https: leave it selected, and try the old way.
-    getSelection().selectAllChildren(source);
-    if (!document.execCommand("copy")) return;
-  }
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = "Copy"; }, 2000);
-}
-
 document.querySelectorAll("[data-live]").forEach(follow);
-
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-copy]");
-  if (button) copy(button);
-});
-
-document.addEventListener("submit", (event) => {
-  if (event.target.dataset.sent) event.preventDefault();
-  event.target.dataset.sent = "1";
-});
-
-// Back from the next page by the browser's cache: the forms may be sent again.
-addEventListener("pageshow", () => {
-  document.querySelectorAll("form[data-sent]").forEach((form) => form.removeAttribute("data-sent"));
-});

@@ -124,6 +124,20 @@ class RunResult:
     stderr: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a running container uses: seconds of CPU and bytes over its network since its start, the rest now.
+
+    `memory` is in bytes and leaves out the page cache that the kernel would give up first, as Docker's own figure does.
+    """
+
+    cpu_seconds: float
+    memory: int
+    pids: int
+    received: int
+    sent: int
+
+
 class Files(Protocol):
     """A container's regular files as they are on the host, opened unbuffered for reading, never through a link.
 
@@ -197,6 +211,9 @@ class Engine(Protocol):
 
     def disk_use(self, name: str) -> int:
         """Bytes that the container has written over its image. The engine walks its files: many take long."""
+
+    def usage(self, name: str) -> Use | None:
+        """What it uses; None when it does not run, or its counters are not on this host. Costs next to nothing."""
 
     def commit(self, name: str, reference: str, labels: Mapping[str, str]) -> ImageInfo:
         """Commit as `reference`, paused meanwhile, with `labels` added. Its configuration is still the container's."""

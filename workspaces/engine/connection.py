@@ -109,6 +109,7 @@ class DockerConnection:
         self._quick: docker.APIClient | None = None
         self._bulk: docker.APIClient | None = None
         self._facts: dict[str, Any] | None = None
+        self._first_processes: dict[str, tuple[str, int]] = {}  # by name: a container's id and its process 1
 
     def quick(self) -> docker.APIClient:
         """The client for calls that answer at once."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from docker.types import DriverConfig, LogConfig, Mount
 from docker.utils import parse_repository_tag, version_lt
 
-from workspaces.engine import changes, guestsocket, imagetar
+from workspaces.engine import changes, guestsocket, imagetar, usage
 from workspaces.engine.base import (
     AGENT_COMMAND,
     AGENT_SOCKET,
@@ -31,6 +31,7 @@ from workspaces.engine.base import (
     Earlier,
     ImageInfo,
     RunResult,
+    Use,
 )
 from workspaces.engine.connection import BULK_SECONDS, CALL_SECONDS, docker_errors
 from workspaces.engine.dockerimages import DockerImages
@@ -330,6 +331,21 @@ class DockerContainers(DockerImages):
         with docker_errors("measure a container"):
             sizes = self.bulk().containers(all=True, size=True, filters={"id": container_id})
         return int(sizes[0].get("SizeRw") or 0) if sizes else -1
+
+    def usage(self, name: str) -> Use | None:
+        """What it uses; None when it does not run, or its counters are not on this host."""
+        known = self._first_processes.get(name)
+        found = usage.read(*known) if known else None
+        if found is None:  # not looked at before, or started again
+            self._first_processes.pop(name, None)
+            with docker_errors(f"look at the container {name}"):
+                details = self.quick().inspect_container(name)
+            if pid := int(details["State"].get("Pid") or 0):
+                known = str(details["Id"]), pid
+                found = usage.read(*known)
+        if known and found:
+            self._first_processes[name] = known
+        return found
 
     def commit(self, name: str, reference: str, labels: Mapping[str, str]) -> ImageInfo:
         """Commit as `reference`, paused meanwhile, with `labels` added. Its configuration is still the container's."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from workspaces.engine import guestsocket, layers
+from workspaces.engine import guestsocket, layers, usage
 from workspaces.engine.base import (
     AGENT_SOCKET,
     GUEST_MOUNT,
@@ -33,6 +33,7 @@ from workspaces.engine.base import (
     EngineInfo,
     ImageInfo,
     RunResult,
+    Use,
 )
 from workspaces.engine.memoryimages import MemoryImages
 from workspaces.engine.since import put_back, since_earlier
@@ -211,6 +212,12 @@ class MemoryEngine(MemoryImages):
 
     def disk_use(self, name: str) -> int:
         return self.changes(name).bytes
+
+    def usage(self, name: str) -> Use | None:
+        with self._lock:
+            found = self._get(name)
+            pid = found.process.pid if found.process and self._running(found) else None
+        return usage.of_processes(pid) if pid else None
 
     def commit(self, name: str, reference: str, labels: Mapping[str, str]) -> ImageInfo:
         with self._lock:
