@@ -12,7 +12,22 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import access, account, admin, auth, confirm, display, errors, i18n, invite, me, oidc, passkeys, session
+from webadmin import (
+    access,
+    account,
+    admin,
+    auth,
+    confirm,
+    display,
+    errors,
+    following,
+    i18n,
+    invite,
+    me,
+    oidc,
+    passkeys,
+    session,
+)
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
@@ -56,7 +71,9 @@ def create_app(settings: Settings, store: Store) -> Flask:
         query=query,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
+        store_version=following.version,
     )
+    app.before_request(following.note_version)
     app.after_request(harden)
     for blueprint in (
         auth.bp,
@@ -69,6 +86,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         account.bp,
         me.bp,
         admin.bp,
+        following.bp,
     ):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)

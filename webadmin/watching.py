@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -32,6 +33,8 @@ SPREAD_MAX = 5.0
 EACH_MAX = 24  # followers of one person
 ALL_MAX = 2000
 
+PROCESS = secrets.token_hex(4)  # the store's versions of another process are another count
+
 Key = tuple[str, str]  # topic, and whose it is when that matters
 
 
@@ -45,7 +48,7 @@ class Follower:
     ask: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def keys(self) -> Iterable[Key]:
+    def pairs(self) -> Iterable[Key]:
         return ((topic, self.name if split_topic(topic)[0] in PERSONAL else "") for topic in self.topics)
 
     async def news(self, seconds: float) -> tuple[set[str], bool]:
@@ -84,8 +87,9 @@ class Watching:
         """Whether there are as many as there may be, of that person or in all. From any thread."""
         return self._people[name] >= EACH_MAX or self._people.total() >= ALL_MAX
 
-    def version(self) -> int:
-        return self._store.data_version()
+    def version(self) -> str:
+        """Names the state of the store, in this process: another one after any change."""
+        return f"{PROCESS}-{self._store.data_version()}"
 
     async def follow(self, name: str, topics: Iterable[str]) -> Follower:
         """A follower, to be given back to `leave`; what changes from now on is told."""
@@ -93,7 +97,7 @@ class Watching:
         self._people[name] += 1
         self._followers[follower] = time.monotonic()
         try:
-            new = [key for key in follower.keys() if key not in self._tokens]
+            new = [key for key in follower.pairs() if key not in self._tokens]
             for key, token in (await self._in_thread(new)).items():
                 self._tokens.setdefault(key, token)
         except BaseException:
@@ -135,7 +139,7 @@ class Watching:
         """Look at every topic, and tell the followers of those that have changed."""
         tokens = await self._in_thread(self._by_key())
         before, followed = self._tokens, self._by_key()  # some may have come meanwhile
-        self._tokens = {key: tokens.get(key, before.get(key, "")) for key in followed}
+        self._tokens = {key: token for key, token in {**before, **tokens}.items() if key in followed}
         loop = asyncio.get_running_loop()
         for key, followers in followed.items():
             if key not in tokens or before.get(key, tokens[key]) == tokens[key]:
@@ -147,7 +151,7 @@ class Watching:
     def _by_key(self) -> dict[Key, list[Follower]]:
         found: dict[Key, list[Follower]] = {}
         for follower in self._followers:
-            for key in follower.keys():
+            for key in follower.pairs():
                 found.setdefault(key, []).append(follower)
         return found
 

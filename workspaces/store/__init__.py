@@ -13,8 +13,7 @@
           ─ identities.py  OpenID accounts, invitations
           ─ notices.py     lines for those who are on   announcements.py  for all, for a time
           ─ recordings.py  of terminals, and who looked at them
-          ─ usage.py       what workspaces and the host used
-          ─ topics.py      whether what a page shows has changed
+          ─ usage.py       what workspaces and the host used   topics.py  whether what a page shows has changed
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change

@@ -519,7 +519,7 @@ def m0011_usage(db: Database) -> None:
     )
 
 
-def m0009_live(db: Database) -> None:
+def m0013_live(db: Database) -> None:
     """What pages are kept up to date by: the latest changes of workspaces, and who is on in each."""
     db.executescript(
         """
@@ -540,11 +540,11 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0006_jobs,
     m0007_provenance,
     m0008_configurations,
-    m0009_live,
     m0009_lists,
     m0010_rights,
     m0011_usage,
     m0012_recordings,
+    m0013_live,
     m0031_sign_ins,
     m0032_factors,
     m0033_identities,

@@ -5,10 +5,12 @@
     jobs, job:ID  the worker's queue, one job with its log            sessions       who is on
     overview      anything that the record tells, jobs, sessions      account        whether somebody may still be here
 
-A token is made of ids and times of change, by one statement that reads indexes and the rows of what is moving: it is
-asked for again and again, for every topic that somebody looks at. It may change without need, and must not stay the same
-after a change of what the pages show. Whoever adds something to a page adds it here.
+A token is made of ids and times of change, by statements that read indexes and the rows of what is moving: it is asked
+for again and again, for every topic somebody looks at. It may change without need, and must not stay the same after
+a change of what the pages show. Whoever adds something to a page adds it here.
 """
+
+# ruff: noqa: S608 -- every part of a statement is one of the constants below
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ _PLACE = "JOIN challenges c ON c.id = w.challenge_id"
 TOPICS: dict[str, tuple[str, ...]] = {
     "account": (
         "SELECT id, created_at, role, disabled, password_hash, totp_secret FROM users WHERE name = :who",
-        "SELECT group_concat(workspace_id) FROM members WHERE user_id = (SELECT id FROM users WHERE name = :who)",
+        "SELECT (SELECT group_concat(workspace_id) FROM members WHERE user_id = u.id), "
+        "(SELECT group_concat(challenge_id || role) FROM challenge_roles WHERE user_id = u.id), "
+        "(SELECT group_concat(id) FROM sign_ins WHERE user_id = u.id) FROM users u WHERE u.name = :who",
     ),
     "me": (
         f"{_SPACE} FROM users u JOIN members x ON x.user_id = u.id JOIN workspaces w ON w.id = x.workspace_id {_PLACE} "
