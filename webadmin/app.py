@@ -12,7 +12,22 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import access, account, admin, auth, confirm, display, errors, i18n, invite, me, oidc, passkeys, session
+from webadmin import (
+    access,
+    account,
+    admin,
+    announcements,
+    auth,
+    confirm,
+    display,
+    errors,
+    i18n,
+    invite,
+    me,
+    oidc,
+    passkeys,
+    session,
+)
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
@@ -51,6 +66,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
+        announced=announcements.announced,
         may=access.may,
         navigation=navigation,
         query=query,
@@ -67,6 +83,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         passkeys.own,
         confirm.bp,
         account.bp,
+        announcements.bp,
         me.bp,
         admin.bp,
     ):
