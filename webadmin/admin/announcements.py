@@ -48,16 +48,12 @@ def _page(draft: announcing.Draft | None = None, error: WorkspacesError | None =
     return make_response(html, error.http_status if error else 200)
 
 
-@bp.get("/announcements")
+@bp.route("/announcements", methods=["GET", "POST"])
 @access.require(Right.TELL)
 def announcements() -> Any:
-    return _page()
-
-
-@bp.post("/announcements")
-@access.require(Right.TELL)
-def announce() -> Any:
-    """Show what it would look like, or make it."""
+    """The list and the form (GET); what it would look like, or making it (POST)."""
+    if request.method == "GET":
+        return _page()
     _check(request.form.get("challenge") or None)
     try:
         draft = announcing.draft(request.form)
