@@ -59,6 +59,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stopped = web.store.add_job(JobKind.STOP, web.workspace_id("bob"), actor="chief")
     web.store.cancel_job(stopped.id, actor="chief")
     assert queued.id != stopped.id
+    number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", 1.0)
+    web.store.begin_recording(number, "a.cast", 1.0)
+    web.store.add_announcement("text", challenge="als", actor="chief")
     web.store.close()
     return home
 
@@ -106,7 +109,11 @@ def _url(web: Web, endpoint: str, row: Row) -> str:
         "identity_id": web.store.identities("alice")[0].id,
         "token": TOKEN,
         "up_to": 10**6,
-        "action": "disable" if endpoint == "admin.set_disabled" else "restart",
+        "session_id": web.store.sessions()[0].id,
+        "announcement_id": 1,
+        "action": {"admin.set_disabled": "disable", "admin.look": "watch", "admin.screen": "watch"}.get(
+            endpoint, "restart"
+        ),
     }
     with web.app.test_request_context():
         return web.app.url_for(endpoint, **{k: v for k, v in values.items() if k in rule.arguments})

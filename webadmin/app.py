@@ -16,6 +16,7 @@ from webadmin import (
     access,
     account,
     admin,
+    announcements,
     auth,
     confirm,
     display,
@@ -66,6 +67,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
+        announced=announcements.announced,
         may=access.may,
         navigation=navigation,
         query=query,
@@ -84,6 +86,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         passkeys.own,
         confirm.bp,
         account.bp,
+        announcements.bp,
         me.bp,
         admin.bp,
         following.bp,

@@ -14,7 +14,7 @@ from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
 from workspaces.jobtext import condition, measures, percent
 from workspaces.model import Change, Job
-from workspaces.names import amount, printable
+from workspaces.names import amount, printable, span
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
@@ -34,6 +34,8 @@ def install(app: Flask) -> None:
     for function in (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again, word):
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
+    app.jinja_env.filters["lasting"] = span
+    app.jinja_env.filters["lines"] = lines
     app.jinja_env.filters["browser"] = browser_name
     app.jinja_env.globals["ago_words"] = ago_words
 
@@ -148,6 +150,11 @@ def plural(number: int, one: str, many: str = "") -> str:
 def shown(text: str, limit: int = 400) -> str:
     """A file name or comment from a container, with what could disguise it written out."""
     return printable(text, limit)
+
+
+def lines(text: str) -> str:
+    """A text of several lines, each made safe, for an element that keeps line breaks."""
+    return "\n".join(printable(line.replace("\t", "    "), 1000) for line in text.split("\n"))
 
 
 def sign(change: Change) -> Markup:

@@ -22,6 +22,8 @@ WORDS = frozenset(
         *(N_("restart"), N_("reset"), N_("remove"), N_("freeze"), N_("thaw")),
         # kinds of sessions
         *(N_("shell"), N_("exec"), N_("sftp"), N_("forward")),
+        # how sessions and announcements are
+        *(N_("on"), N_("ended"), N_("info"), N_("warning"), N_("urgent")),
         # roles, and what accounts are
         *(N_("participant"), N_("reviewer"), N_("admin"), N_("disabled")),
         # networks, forwarding, freezes, lists of packages

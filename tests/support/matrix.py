@@ -80,6 +80,11 @@ def host_admins(result: object) -> Row:
     return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, result)
 
 
+def tellers(result: object) -> Row:
+    """A page for all who may tell something to the people of any challenge."""
+    return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, result, result, result)
+
+
 everyone = partial(same, visitor=OK)
 
 MATRIX: dict[str, Row] = {
@@ -167,4 +172,20 @@ MATRIX: dict[str, Row] = {
     "POST admin.retry_job": challenge_admins(DONE).on(job="cancelled"),
     "POST admin.cancel_job": challenge_admins(DONE),
     "GET admin.events": listing(host=True),
+    "GET admin.sessions": listing(),
+    "GET admin.live_sessions": listing(),
+    "GET admin.session": reviewers(OK),
+    "GET admin.live_session": reviewers(OK),
+    "GET admin.end_session": challenge_admins(OK),
+    "POST admin.end_session": challenge_admins(DONE),
+    "POST admin.look": challenge_admins(DONE),
+    "GET admin.screen": challenge_admins(DONE),  # not before the look is in the record
+    "GET admin.cast": challenge_admins(FORBIDDEN),
+    "GET admin.stream_session": challenge_admins(FORBIDDEN),
+    "GET admin.recording": challenge_admins(FORBIDDEN),
+    "POST admin.export_session": challenge_admins(CONFLICT),  # not while it goes on
+    "GET admin.announcements": tellers(OK),
+    "POST admin.announcements": replace(challenge_admins(DONE), data={"text": "x", "challenge": "als", "do": "announce"}),
+    "POST admin.end_announcement": replace(challenge_admins(DONE), data={"announcement": "1"}),
+    "POST announcements.dismiss": same(DONE),
 }

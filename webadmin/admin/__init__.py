@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from webadmin.admin import bulk, deciding, overview, people, queue, record, rosters, spaces
+from webadmin.admin import announcements, bulk, deciding, overview, people, queue, record, rosters, sessions, spaces
 from webadmin.admin.base import bp
 
-__all__ = ["bp", "bulk", "deciding", "overview", "people", "queue", "record", "rosters", "spaces"]
+__all__ = [
+    "announcements",
+    "bp",
+    "bulk",
+    "deciding",
+    "overview",
+    "people",
+    "queue",
+    "record",
+    "rosters",
+    "sessions",
+    "spaces",
+]
