@@ -38,6 +38,7 @@ class Row:
 everyone = partial(Row, OK, OK, OK, OK)
 signed_in = partial(Row, SIGN_IN, OK, OK, OK)
 own = partial(Row, SIGN_IN, MISSING, DONE, MISSING)
+owned = partial(Row, SIGN_IN, MISSING, OK, MISSING)
 admin_sees = partial(Row, SIGN_IN, FORBIDDEN, FORBIDDEN, OK)
 admin_does = partial(Row, SIGN_IN, FORBIDDEN, FORBIDDEN, DONE)
 NEW_PASSWORD = {"current": PASSWORD, "new": "another long one", "again": "another long one"}
@@ -52,6 +53,14 @@ MATRIX = {
     "POST auth.logout": Row(DONE, DONE, DONE, DONE),
     "GET me.page": signed_in(),
     "GET me.live_spaces": signed_in(),
+    "GET me.workspace": owned(),
+    "GET me.live_space": owned(),
+    "GET me.usage_of": owned(),
+    "POST me.act": own(),
+    "GET me.reset": owned(),
+    "POST me.reset": own({"typed": "als/alice"}),
+    "GET me.sessions": signed_in(),
+    "POST me.end_session": own(),
     "POST me.request_snapshot": own({"message": "first"}),
     "POST me.withdraw": own(),
     "POST me.read_news": Row(SIGN_IN, DONE, DONE, DONE),
@@ -108,10 +117,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     web.store.approve_snapshot(failed, actor="chief")
     web.store.fail_snapshot(failed, "no space")
     web.request("requested")
-    queued = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")
+    queued = web.store.add_job(JobKind.START, web.workspace_id("requested"), actor="chief")
     stopped = web.store.add_job(JobKind.STOP, web.workspace_id("bob"), actor="chief")
     web.store.cancel_job(stopped.id, actor="chief")
     assert queued.id != stopped.id
+    web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.7", "p", 1_800_000_000.0)
     web.store.close()
     return home
 
@@ -144,6 +154,7 @@ def _url(web: Web, endpoint: str) -> str:
         "name": "bob",
         "job_id": job,
         "up_to": 10**6,
+        "session_id": 1,
         "action": "disable" if endpoint == "admin.set_disabled" else "restart",
     }
     rule = next(r for r in web.app.url_map.iter_rules() if r.endpoint == endpoint)
