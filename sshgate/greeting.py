@@ -5,13 +5,15 @@
     Last login 2026-11-23 09:14 UTC from 192.0.2.7
     Also here: bob, carol
     News: als/alice v2 is committed and archived.
+    Warning: the host is restarted at 18:00 UTC.
 
-At most LINES lines of WIDTH columns, and NEWS more for what the person has not been told yet; what is not known is
-left out. Names are the store's, which are letters, digits and hyphens.
+At most LINES lines of WIDTH columns, NEWS more for what the person has not been told yet, and TOLD announcements of up
+to TOLD_LINES lines; what is not known is left out. Names are the store's, which are letters, digits and hyphens.
 """
 
 from __future__ import annotations
 
+import textwrap
 import time
 from dataclasses import dataclass
 
@@ -19,9 +21,12 @@ from sshgate.places import Place
 from sshgate.texts import when
 from workspaces.names import amount, printable, span
 from workspaces.store import Store
+from workspaces.store.announcements import line
 
 LINES = 4
 NEWS = 2
+TOLD = 3
+TOLD_LINES = 4
 WIDTH = 80
 
 
@@ -45,6 +50,7 @@ def greeting(store: Store, place: Place) -> Greeting:
     if company.others:
         lines.append(_also_here(company.others))
     told = [*lines[:LINES], *_news([text for _, text in company.news])]
+    told += _announced([line(severity, text) for severity, text in company.announced])
     return Greeting([line[:WIDTH] for line in told], company.news[0][0] if company.news else None)
 
 
@@ -54,6 +60,16 @@ def _news(texts: list[str]) -> list[str]:
     lines = [f"News: {printable(text, WIDTH - 7)}" for text in shown]
     if len(texts) > len(shown):
         lines.append(f"News: {len(texts) - len(shown)} more, on your page")
+    return lines
+
+
+def _announced(announcements: list[str]) -> list[str]:
+    """The most urgent ones, and how many more there are."""
+    lines = []
+    for one in announcements[:TOLD]:
+        lines += textwrap.wrap(one, WIDTH, max_lines=TOLD_LINES, placeholder=" … (more on your page)")
+    if len(announcements) > TOLD:
+        lines.append(f"{len(announcements) - TOLD} more announcements on your page")
     return lines
 
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -24,6 +23,7 @@ import asyncssh
 from asyncssh.public_key import CERT_TYPE_HOST, SSHOpenSSHCertificate
 
 from workspaces.errors import Conflict, HostError, NotFound
+from workspaces.files import put, sync_directory
 from workspaces.names import printable
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def activate_host_key(keys: Path) -> str:
         for mine, theirs in zip(_beside(following), _beside(current), strict=True):
             if mine.exists():
                 mine.replace(theirs)
-        _sync(keys)
+        sync_directory(keys)
     load_host_key(keys)
     return fingerprint
 
@@ -147,14 +147,14 @@ def _load(path: Path, *, make: bool = False) -> asyncssh.SSHKey:
         if make and not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             made = asyncssh.generate_private_key("ssh-ed25519", comment="workspaces gateway")
-            _put(path, made.export_private_key(), 0o600)
+            put(path, made.export_private_key(), 0o600)
         if path.stat().st_mode & 0o077:
             raise HostError(f"Others can read the host key {path}.", f"Make it yours alone: chmod 600 {path}")
         key = asyncssh.read_private_key(path)
         public = _beside(path)[0]
         text = key.export_public_key()
         if not public.exists() or public.read_bytes().split()[:2] != text.split()[:2]:  # of the key before this one
-            _put(public, text, 0o644, over=True)
+            put(public, text, 0o644, over=True)
     return key
 
 
@@ -196,30 +196,3 @@ def _told(path: Path) -> Iterator[None]:
         raise HostError(f"The host key {path} is damaged: {exc}.", "Put back the copy from a backup.") from exc
     except OSError as exc:
         raise HostError(f"The host key {path} cannot be used: {exc.strerror}.") from exc
-
-
-def _put(path: Path, content: bytes, mode: int, *, over: bool = False) -> None:
-    """Write a whole file; one that is there already, perhaps since just now, stays unless it is written `over`."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if over:
-            draft.rename(path)
-        else:
-            with suppress(FileExistsError):
-                os.link(draft, path)
-        _sync(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -33,13 +33,19 @@ _PREFIX = "gateway-"
 
 
 class Record:
-    """One session as it is written down. `id` is that of its row, once there is one; it is the thread's business."""
+    """One session as it is written down. `id` is that of its row, once there is one; it is the thread's business.
 
-    def __init__(self, user: str, workspace_id: int, kind: str, address: str) -> None:
+    `recording` is the name of its file, and when that began.
+    """
+
+    def __init__(
+        self, user: str, workspace_id: int, kind: str, address: str, recording: tuple[str, float] | None = None
+    ) -> None:
         self.user = user
         self.workspace_id = workspace_id
         self.kind = kind
         self.address = address
+        self.recording = recording
         self.started_at = time.time()
         self.id: int | None = None
         self.ended = False
@@ -78,6 +84,8 @@ class Records:
             record.id = self._store.begin_session(
                 record.user, record.workspace_id, record.kind, record.address, self.process, record.started_at
             )
+            if record.recording is not None:
+                self._store.begin_recording(record.id, *record.recording)
 
         def done() -> None:
             if not record.ended:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -28,8 +28,10 @@ from sshgate.hangups import Hangups
 from sshgate.hostkey import HostKeys
 from sshgate.keeper import Shared
 from sshgate.places import Place
+from sshgate.recorder import Recorder
 from sshgate.records import Record, Records
 from sshgate.start import Starter
+from sshgate.tape import Tape
 from sshgate.unread import Unread
 from workspaces.errors import WorkspacesError
 from workspaces.lifecycle import Lifecycle
@@ -49,9 +51,12 @@ _T = TypeVar("_T")
 
 
 class Gate:
-    """What all connections of this process share. Made and used on the event loop."""
+    """What all connections of this process share. Made and used on the event loop.
 
-    def __init__(self, store: Store, lifecycle: Lifecycle, shared: Shared) -> None:
+    Without `recorder` nothing is recorded, whatever a challenge says.
+    """
+
+    def __init__(self, store: Store, lifecycle: Lifecycle, shared: Shared, recorder: Recorder | None = None) -> None:
         self.store = store
         self.starter = Starter(lifecycle)
         self.shared = shared
@@ -63,17 +68,20 @@ class Gate:
         self._lookups = ThreadPoolExecutor(STORE_THREADS, "store")
         self._passwords = ThreadPoolExecutor(PASSWORD_THREADS, "password")
         self.records = Records(store)
+        self.recorder = recorder
         self._changed = asyncio.Event()
         self._choices: Any = None
         self._arriving: dict[int, asyncio.Task[Any]] = {}
-        self._watching: asyncio.Task[None] | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._notice: int | None = None  # the last one that was there at the start, or that was told since
+        self._following: list[asyncio.Task[None]] = []
 
     async def open(self, keys: HostKeys) -> None:
         """Make ready for connections; `keys` are what the gateway shows them."""
         self._choices = await options(partial(Server, self), keys)
-        self._watching = asyncio.create_task(self._watch())
-        self._listening = asyncio.create_task(self._listen())
+        self._following = [
+            asyncio.create_task(self._follow(self._look, WATCH_SECONDS, "the store")),
+            asyncio.create_task(self._follow(self._listen, NOTICE_SECONDS, "notices")),
+        ]
 
     def take(self, sock: socket.socket, number: int) -> None:
         """Talk SSH on `sock`, which is non-blocking, connected, and this gate's own from now on."""
@@ -129,11 +137,21 @@ class Gate:
 
         self.records.add(write)
 
-    def note_session(self, place: Place, kind: str, address: str) -> Record:
+    def note_session(self, place: Place, kind: str, address: str, tape: Tape | None = None) -> Record:
         """Write down that a session (`shell`, `exec` or `sftp`) begins; its end is told to `records`."""
-        record = Record(place.user, place.workspace.id, kind, address)
+        recording = (tape.name, tape.began_at) if tape else None
+        record = Record(place.user, place.workspace.id, kind, address, recording)
         self.records.begin(record)
         return record
+
+    def note_recording(self, record: Record, size: int, seconds: float, left_out: int) -> None:
+        """Write down what a recording has come to: bytes, seconds, and bytes that are missing. From any thread."""
+
+        def write() -> None:
+            if record.id is not None:
+                self.store.end_recording(record.id, size, seconds, left_out)
+
+        self.records.add(write)
 
     def note_forward(self, place: Place) -> None:
         """Write down that somebody came for a forwarded connection alone."""
@@ -145,19 +163,20 @@ class Gate:
 
     # --- watching ---
 
-    async def _watch(self) -> None:
+    async def _follow(self, look: Callable[[], Awaitable[None]], seconds: float, what: str) -> None:
+        """Await `look` now and whenever the store has changed, `seconds` apart; again when it failed."""
         seen: object = None
         while True:
             try:
                 version = await self.in_store(self.store.data_version)
                 if version != seen:
-                    await self._look()
+                    await look()
                     seen = version
             except WorkspacesError as error:
-                log.error("the store could not be read: %s", error.message)
+                log.error("%s could not be read: %s", what, error.message)
             except Exception:
-                log.exception("watching failed")
-            await asyncio.sleep(WATCH_SECONDS)
+                log.exception("watching %s failed", what)
+            await asyncio.sleep(seconds)
 
     async def _look(self) -> None:
         """See who may be here no longer, and until when the others may."""
@@ -189,23 +208,12 @@ class Gate:
 
     async def _listen(self) -> None:
         """Tell those who have a terminal what the worker has to say about their workspace, once each."""
-        last: int | None = None
-        seen: object = None
-        while True:
-            try:
-                version = await self.in_store(self.store.data_version)
-                if last is None:
-                    last = await self.in_store(self.store.last_notice)
-                elif version != seen:
-                    for notice in await self.in_store(self.store.notices, last):
-                        last = notice.id
-                        self._announce(notice)
-                seen = version
-            except WorkspacesError as error:
-                log.error("notices could not be read: %s", error.message)
-            except Exception:
-                log.exception("telling notices failed")
-            await asyncio.sleep(NOTICE_SECONDS)
+        if self._notice is None:
+            self._notice = await self.in_store(self.store.last_notice)
+            return
+        for notice in await self.in_store(self.store.notices, self._notice):
+            self._notice = notice.id
+            self._announce(notice)
 
     def _announce(self, notice: Notice) -> None:
         here = [s for server in self.servers for s in server.sessions if s.carries(notice.workspace_id)]
@@ -256,10 +264,7 @@ class Gate:
     async def close(self) -> None:
         """Let go of everything at once. Containers stay as they are."""
         self.draining = True
-        for task in (self._watching, self._listening):
-            if task:
-                task.cancel()
-        for task in self._arriving.values():
+        for task in (*self._following, *self._arriving.values()):
             task.cancel()
         for server in tuple(self.servers):
             server.connection.abort()
@@ -267,6 +272,8 @@ class Gate:
         self.starter.close()
         self.hangups.close()
         self.unread.close()
+        if self.recorder:
+            self.recorder.close()
         self.records.close()
         for pool in (self._lookups, self._passwords):
             pool.shutdown(wait=False, cancel_futures=True)

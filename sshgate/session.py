@@ -32,10 +32,12 @@ from sshgate.places import Place, find
 from sshgate.pump import READ_SIZE, Input, Output, pipe
 from sshgate.reach import ANSWER_SECONDS, ended, reach
 from sshgate.records import Record
+from sshgate.tape import Tape
 from sshgate.unread import reading_end
 from workspaces.engine.guestsocket import accepts
 from workspaces.errors import GuestUnavailable, WorkspacesError
 from workspaces.guest.client import ExitStatus, GuestClient, Process, SpawnRequest, TermSize
+from workspaces.model import Recorded
 from workspaces.names import printable
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._given: list[int] = []  # ends of pipes that the process gets
         self._resize: asyncio.TimerHandle | None = None
         self._told_starting = False
+        self._tape: Tape | None = None  # of a terminal that is recorded
         self._copied = 0  # bytes of output that went into the channel
         self._taken = 0  # bytes of input that came out of it
         self._paused = False
@@ -154,6 +157,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._resize = None
         if self._process and self._pty:
             self._process.resize(self._pty)
+            if self._tape:
+                self._tape.resize(self._pty.columns, self._pty.rows)
 
     def signal_received(self, signal: str) -> None:
         if self._process:
@@ -191,6 +196,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _write(self, data: bytes, datatype: int | None = None) -> None:
         self._copied += len(data)
+        if self._tape:
+            self._tape.output(data)
         if not self.channel.is_closing():
             self.channel.write(data, datatype)
 
@@ -246,6 +253,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         assert grant is not None
         place = await self.gate.in_store(find, self.gate.store, self.server.user, wanted, grant.challenges)
         self.place = place
+        self._record_terminal(place)
         if self._shell and self._pty:
             greeted = await self.gate.in_store(greeting, self.gate.store, place)
             for line in greeted.lines:
@@ -271,9 +279,16 @@ class Session(asyncssh.SSHServerSession[bytes]):
             raise await ended(self.gate, place)  # the agent listens no more: it ended the process
         return status
 
+    def _record_terminal(self, place: Place) -> None:
+        """Record what this terminal shows from now on, if the challenge wants that; the person reads so first."""
+        if self._pty and self.gate.recorder and place.challenge.record is Recorded.TERMINALS:
+            title = f"{place.user} in {place.workspace.ref}"
+            self._tape = self.gate.recorder.begin(self._pty.columns, self._pty.rows, self._term, title)
+            self._tell(texts.RECORDED)
+
     def _begin(self, place: Place) -> None:
         kind = "shell" if self._shell else "sftp" if self._request and self._request.argv else "exec"
-        self.record = self.gate.note_session(place, kind, self.server.address)
+        self.record = self.gate.note_session(place, kind, self.server.address, self._tape)
         idle, longest = place.challenge.idle_seconds, place.challenge.session_seconds
         self.clocks = Clocks(self._loop, self._moved, self.announce, self.end, idle=idle, longest=longest)
         self.clocks.closes(place.challenge.closes_at, place.challenge.slug)
@@ -351,8 +366,14 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _tell(self, text: str) -> None:
         """A line on the terminal; nothing without one, so that programs read what programs wrote."""
-        if self._pty and not self.channel.is_closing():
-            self.channel.write(f"{text}\r\n".encode())
+        if self._pty:
+            self._show(f"{text}\r\n".encode())
+
+    def _show(self, data: bytes) -> None:
+        if self._tape:
+            self._tape.output(data)
+        if not self.channel.is_closing():
+            self.channel.write(data)
 
     def _complain(self, text: str) -> None:
         """The same, and on standard error without a terminal."""
@@ -380,7 +401,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
             return
         text = texts.failure(error)
         if self._pty:
-            self.channel.write(text.replace("\n", "\r\n").encode())
+            self._show(text.replace("\n", "\r\n").encode())
         else:
             self.channel.write_stderr(text.encode())
         self.channel.exit(texts.GATEWAY_STATUS)
@@ -434,6 +455,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
         """Hang the process up if it runs, and close every descriptor. May be called again."""
         if self.clocks:
             self.clocks.stop()
+        if self._tape:
+            self._tape.close(partial(self.gate.note_recording, self.record) if self.record else None)
+            self._tape = None
         if self.record:
             self.gate.records.end(self.record)
             self.record = None

@@ -33,6 +33,7 @@ TOO_MANY_ALL_STREAMS = "The gateway carries too many forwarded connections; try 
 TOO_MANY_LISTENERS = "Too many ports are forwarded on this connection."
 NO_TEXT = "That is not a host name or path"
 NO_XAUTH = "X11 is not forwarded: the image has no xauth. Inside the workspace: apt-get install xauth"
+RECORDED = "This terminal is recorded: what it shows is kept for a time, and the organisers can watch and replay it."
 WAITING = "Still waiting for the container engine …"
 BUSY = "The workspace does not answer at once; a snapshot may be under way. Waiting …"
 SLOW_TO_ANSWER = "The workspace did not answer within {seconds:.0f} s."

@@ -27,6 +27,7 @@ import asyncssh
 
 from sshgate.hostkey import HostKeys
 from sshgate.link import Link, Message
+from sshgate.recorder import Bounds, Recorder
 from sshgate.records import show_alive
 from sshgate.remote import Remote, Row
 from sshgate.server import Gate
@@ -42,10 +43,12 @@ log = logging.getLogger("sshgate.worker")
 class Worker:
     """Carries out what the coordinator says, until it says to end."""
 
-    def __init__(self, sock: socket.socket, store: Store, lifecycle: Lifecycle, locks: Path) -> None:
+    def __init__(
+        self, sock: socket.socket, store: Store, lifecycle: Lifecycle, locks: Path, recorder: Recorder
+    ) -> None:
         self._link = Link(sock, self._heard, self._lost)
         self._remote = Remote(self._link)
-        self._gate = Gate(store, lifecycle, self._remote)
+        self._gate = Gate(store, lifecycle, self._remote, recorder)
         show_alive(locks, self._gate.records.process)
         self._ending: asyncio.Task[None] | None = None
         self._reporting: asyncio.Task[None] | None = None
@@ -146,7 +149,8 @@ def main(home: Path, descriptor: int, keys_descriptor: int) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, lambda: None)
-        await Worker(sock, store, Lifecycle(store, engine, found.locks), found.locks).run(keys)
+        recorder = Recorder(found.recordings, Bounds(found.recording_size))
+        await Worker(sock, store, Lifecycle(store, engine, found.locks), found.locks, recorder).run(keys)
 
     with ExitStack() as stack:
         try:

@@ -13,8 +13,9 @@ import pytest
 
 from tests.support import reference
 from tests.support.savetar import FakeImage, layer, named
+from workspaces import engine as engines
 from workspaces import guest
-from workspaces.cli import common, host
+from workspaces.cli import common, doctor, host
 from workspaces.engine.base import Engine, ImageConfig
 from workspaces.engine.memory import MemoryEngine
 from workspaces.engine.private import PrivateEngine
@@ -54,7 +55,8 @@ def engine(tmp_path: Path) -> Iterator[MemoryEngine]:
 def run(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Call the command as a person would, on a state directory of the test's own and the in-memory engine."""
     monkeypatch.setenv("WORKSPACES_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(common, "open_engine", lambda *_, **__: engine)
+    assert all("open_engine" in vars(module) for module in (doctor, host))  # imported before: these have the real one
+    monkeypatch.setattr(engines, "open_engine", lambda *_, **__: engine)
 
     def call(*arguments: str, typed: str = "") -> Ran:
         monkeypatch.setattr(sys, "argv", ["workspaces", *arguments])

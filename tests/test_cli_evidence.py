@@ -237,3 +237,44 @@ def test_doctor_says_that_a_sealed_archive_cannot_be_pushed(tmp_path: Path) -> N
     ]
     (tmp_path / "keys" / "archive-identity.txt").touch(0o600)
     assert [f for f in doctor.archive(found) if f.level == "bad"] == []
+
+
+def test_what_was_archived_before_versions_were_signed_is_signed_later(archived: Run, tmp_path: Path) -> None:
+    before = archived("snapshot", "statement", "1").out
+    change(tmp_path, "statement = NULL")
+    assert "workspaces snapshot sign 1" in archived("snapshot", "verify", "1").err
+    ran = archived("snapshot", "sign", "--all")
+    assert (ran.status, ran.out) == (0, "1 statements were signed.\n")
+    assert archived("snapshot", "statement", "1").out == before
+    assert archived("snapshot", "verify", "1").status == 0
+    assert "snapshot.signed" in archived("audit", "list").out
+    assert archived("snapshot", "sign", "--all").out == "0 statements were signed.\n"
+    assert archived("snapshot", "sign", "1").out == "There is a statement about als/alice:v1.\n"
+    for wrong in ([], ["1", "--all"]):
+        assert archived("snapshot", "sign", *wrong).status == 2
+
+
+def test_what_another_host_made_or_signed_is_not_signed(archived: Run, tmp_path: Path) -> None:
+    change(tmp_path, "statement = NULL")
+    home = tmp_path / "home"
+    for name in ("provenance", "provenance.pub"):
+        (home / "keys" / name).rename(tmp_path / name)
+    index = (home / "archive" / "index.json").read_bytes()
+    ran = archived("snapshot", "sign", "1")
+    assert ran.status == 1
+    assert "not signed with this host's key; it is not replaced" in ran.err
+    for name in ("provenance", "provenance.pub"):
+        (tmp_path / name).rename(home / "keys" / name)
+    with closing(sqlite3.connect(home / "workspaces.db")) as db, db:
+        db.execute("UPDATE events SET kind = 'snapshot.adopted' WHERE kind = 'snapshot.committed'")
+    ran = archived("snapshot", "sign", "--all")
+    assert (ran.status, ran.out) == (0, "0 statements were signed.\n")
+    assert "Not 1: als/alice:v1 was entered from an archive" in ran.err
+    assert (home / "archive" / "index.json").read_bytes() == index
+
+
+def test_another_image_than_was_committed_is_not_signed(archived: Run, tmp_path: Path) -> None:
+    change(tmp_path, f"statement = NULL, image_id = 'sha256:{'0' * 64}'")
+    ran = archived("snapshot", "sign", "1")
+    assert ran.status == 1
+    assert "another image as als/alice:v1 than was committed" in ran.err

@@ -8,14 +8,12 @@ import docker
 import pytest
 
 from tests.support.engines import guest_dir, private_engine, shell, tiny_tar
-from tests.support.worlds import World
+from tests.support.worlds import OPEN, World
 from tests.test_snapshots_docker import host, world
 from workspaces.commands import named_command
 from workspaces.model import FreezeMode, FrozenState, JobState, SnapshotState
 
 pytestmark = pytest.mark.docker
-
-OPEN = (JobState.QUEUED, JobState.RUNNING)
 
 
 def freeze(world: World, mode: FreezeMode, state: FrozenState = FrozenState.COMMITTED) -> None:

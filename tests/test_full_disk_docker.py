@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import guest_dir, shell, tiny_tar
-from tests.support.worlds import World
+from tests.support.worlds import OPEN, World
 from workspaces.engine.base import ImageConfig
 from workspaces.engine.dockerd import DockerEngine
 from workspaces.engine.private import PrivateEngine
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.docker
 
 IMAGE = "full-test/base:1"
 DISK = 96 << 20
-OPEN = (JobState.QUEUED, JobState.RUNNING)
 
 
 @pytest.fixture

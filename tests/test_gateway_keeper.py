@@ -16,6 +16,7 @@ from sshgate.accept import Acceptor, listen_on
 from sshgate.hostkey import load_host_keys
 from sshgate.keeper import Keeper
 from sshgate.link import Link, Message, pair
+from sshgate.recorder import Recorder
 from sshgate.remote import Remote
 from sshgate.worker import Worker
 from tests.support.gateway import memory_engine
@@ -387,7 +388,8 @@ def test_a_worker_that_is_not_ready_yet_says_so_to_no_coordinator(tmp_path: Path
     async def run(store: Store) -> None:
         ours, theirs = pair()
         far = Other(ours)
-        worker = Worker(theirs, store, Lifecycle(store, memory_engine(tmp_path), tmp_path), tmp_path)
+        lifecycle = Lifecycle(store, memory_engine(tmp_path), tmp_path)
+        worker = Worker(theirs, store, lifecycle, tmp_path, Recorder(tmp_path))
         far.link.send(do="report")
         far.link.send(do="retire")
         await far.link.flushed()

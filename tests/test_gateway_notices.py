@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sshgate.records import Record
 from tests.support.faults import Wrapped
 from tests.support.gateway import GatewayStage, Person, memory_stage, until
 from tests.support.terminal import Terminal
@@ -141,7 +142,9 @@ def test_what_was_said_before_a_gateway_began_is_not_said_again(alice: Person) -
         assert b"stale" not in terminal.expect(rb"fresh news\r\n")
 
 
-def test_a_frozen_workspace_is_entered_for_reading_past_the_closing_and_others_are_not(alice: Person) -> None:
+def test_a_frozen_workspace_is_entered_for_reading_past_the_closing_and_others_are_not(
+    alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = alice.stage
     assert alice.workspace
     other = stage.person(f"{alice.name}-other")
@@ -159,13 +162,13 @@ def test_a_frozen_workspace_is_entered_for_reading_past_the_closing_and_others_a
         stage.store.set_challenge("als", closes_at=time.time() - 1, actor="chief")
         with shell(alice) as terminal:
             looked = threading.Event()
-            look = stage.gateway.gate._look
+            killed = stage.gateway.gate.records.killed
 
-            async def watch() -> None:
-                await look()
+            def watched() -> list[Record]:  # what a look asks last
                 looked.set()
+                return killed()
 
-            stage.gateway.gate._look = watch  # type: ignore[method-assign]
+            monkeypatch.setattr(stage.gateway.gate.records, "killed", watched)
             stage.store.touch_login(alice.workspace.id)
             assert looked.wait(10)
             terminal.send("echo still $((40 + 2))\n")
@@ -174,6 +177,5 @@ def test_a_frozen_workspace_is_entered_for_reading_past_the_closing_and_others_a
             terminal.expect(rb"The challenge als has closed")
             assert terminal.wait() == 254
     finally:
-        stage.gateway.gate._look = look  # type: ignore[method-assign]
         stage.store.thaw("als", actor="chief")
         stage.store.set_challenge("als", closes_at=None, actor="chief")

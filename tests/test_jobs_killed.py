@@ -15,7 +15,7 @@ import pytest
 from tests.support.faults import Fuse, Killed, Wrapped
 from tests.support.registries import FakeRegistry, MemoryRegistry
 from tests.support.savetar import sha256
-from tests.support.worlds import IMAGE, World, memory_world
+from tests.support.worlds import IMAGE, OPEN, World, memory_world
 from workspaces import jobs, snapshots
 from workspaces.model import FreezeMode, Job, JobKind, JobState, Sbom, SnapshotState
 from workspaces.provenance import BOM_TYPES, SNAPSHOT_TYPE
@@ -47,7 +47,6 @@ ENGINE = frozenset(
         "remove",
     }
 )
-OPEN = (JobState.QUEUED, JobState.RUNNING)
 MOST = 120  # steps; far more than there are
 
 

@@ -194,6 +194,27 @@ def test_the_layer_of_a_directory_is_that_of_the_saved_image(world: World, monke
     assert compare(stack(near), stack(far)) == []
 
 
+@pytest.mark.parametrize(
+    ("act", "layers", "said"),
+    [
+        ("chmod 700 /root; chmod 755 /root", 0, "Nothing has changed since v1."),
+        ("touch /root/x; rm /root/x", 1, "Only times or modes of directories have changed since v1."),
+    ],
+)
+def test_a_restored_version_in_which_no_file_changed_says_so(world: World, act: str, layers: int, said: str) -> None:
+    world.lifecycle.ensure_running(world.id)
+    sh(world, FIRST + "chmod 755 /root")
+    first = commit(world)
+    world.add_job(JobKind.RESTORE, first.id, {"discard": "yes"})
+    world.work()
+    sh(world, act)
+    second = commit(world)
+    assert (second.version, second.parent_id) == (2, first.id)
+    assert len(second.diff_ids) == len(first.diff_ids) + layers
+    done = next(job for job in world.store.jobs() if job.kind is JobKind.COMMIT)
+    assert done.message.endswith(said)
+
+
 def test_a_version_of_many_layers_is_merged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workspaces.snapshots.layering.FLATTEN_LAYERS", 3)
     world.lifecycle.ensure_running(world.id)

@@ -4,15 +4,10 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import multiprocessing
 import os
 import signal
-import tarfile
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +15,17 @@ from typing import Any
 import pytest
 
 from tests.support.faults import Gate, Wrapped, failing
-from tests.support.stores import commit, empty, path, store
-from workspaces import guest, lifecycle
+from tests.support.lives import engine, life
+from tests.support.stores import alice, commit, empty, path, store
+from workspaces import lifecycle
 from workspaces.engine import guestsocket
-from workspaces.engine.base import LABEL_INSTANCE, LABEL_WORKSPACE, ContainerInfo, ContainerSpec, ImageConfig
+from workspaces.engine.base import LABEL_INSTANCE, LABEL_WORKSPACE, ContainerInfo, ContainerSpec
 from workspaces.engine.memory import MemoryEngine
 from workspaces.errors import (
     Conflict,
     EngineError,
     EngineTimeout,
     EngineUnavailable,
-    HostError,
     NoSpace,
     NotFound,
     Refused,
@@ -44,36 +39,6 @@ from workspaces.store import Store
 
 W = WorkspaceState
 INTERNAL = "mkdir /var/lib/docker/overlay2/3f: permission denied"
-
-
-def add_image(engine: MemoryEngine, reference: str, content: str) -> None:
-    """An image of one file, /who, that tells which image it is."""
-    rootfs = engine.root / "rootfs.tar"
-    with tarfile.open(rootfs, "w") as tar:
-        member = tarfile.TarInfo("who")
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content.encode()))
-    engine.import_rootfs(rootfs, reference, ImageConfig())
-
-
-@pytest.fixture
-def engine(tmp_path: Path, store: Store) -> Iterator[MemoryEngine]:
-    guest.install(tmp_path / "guest")
-    made = MemoryEngine(tmp_path / "engine", tmp_path / "guest", store.instance)
-    add_image(made, "base:1", "base")
-    add_image(made, "als/alice:v1", "version")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def alice(store: Store) -> int:
-    return store.workspace("als/alice").id
-
-
-@pytest.fixture
-def life(store: Store, engine: MemoryEngine, tmp_path: Path) -> Lifecycle:
-    return Lifecycle(store, engine, tmp_path / "locks")
 
 
 def state(store: Store, workspace_id: int) -> tuple[WorkspaceState, str]:
@@ -520,82 +485,3 @@ def test_opening_and_closing(store: Store) -> None:
     with pytest.raises(Refused, match="closed on 2027-01-15 at 09:00 UTC"):
         check_open(challenge, 1_800_003_600.0)
     check_open(replace(challenge, opens_at=None, closes_at=None), 0)
-
-
-# locks
-
-
-def test_one_holder_at_a_time_and_a_bounded_wait(life: Lifecycle, alice: int, tmp_path: Path) -> None:
-    other = Locks(tmp_path / "locks")  # as of another process
-    with life.locked(alice), life.locked(alice):  # the same thread again
-        assert not other.take(alice, 0.02)
-        assert other.take(alice + 1, 0)
-        other.release(alice + 1)
-        outcome: list[Exception] = []
-
-        def second_thread() -> None:
-            try:
-                with life.locked(alice, wait=0.02):
-                    pass
-            except Conflict as exc:
-                outcome.append(exc)
-
-        thread = threading.Thread(target=second_thread)
-        thread.start()
-        thread.join(5)
-        assert "Another action on als/alice" in str(outcome[0])
-    assert other.take(alice, 0)
-    other.release(alice)
-
-
-def _hold(directory: Path, ready: Any) -> None:
-    Locks(directory).take(1, 5)
-    ready.set()
-    time.sleep(60)
-
-
-def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    child = context.Process(target=_hold, args=(tmp_path, ready))
-    child.start()
-    assert ready.wait(10)
-    locks = Locks(tmp_path)
-    assert not locks.take(1, 0)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join(10)
-    assert locks.take(1, 5)
-    locks.release(1)
-
-
-def test_a_lock_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    locks = Locks(tmp_path / "file")
-    for _ in range(2):  # the thread's lock was let go
-        with pytest.raises(HostError, match="cannot lock"):
-            locks.take(1, 0)
-
-
-@pytest.mark.parametrize(
-    ("number", "kind", "said"),
-    [(errno.ENOSPC, NoSpace, "disk is full"), (errno.EMFILE, HostError, "cannot lock the workspace")],
-)
-def test_a_lock_that_cannot_be_made_leaks_no_path_to_a_participant(
-    life: Lifecycle,
-    alice: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    number: int,
-    kind: type[Exception],
-    said: str,
-) -> None:
-    def refuse(*_: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("workspaces.locks.os.open", refuse)
-    with pytest.raises(kind, match=said) as caught:
-        life.ensure_running(alice)
-    assert "/" not in str(caught.value)
-    assert f"{tmp_path}/locks/workspace-{alice}.lock" in caplog.text

@@ -41,7 +41,6 @@ DIGEST = "sha256:" + "0" * 64
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(jobs, "CLAIM_SECONDS", 0.01)
-    monkeypatch.setattr(jobs, "MAX_ATTEMPTS", 3)
 
 
 def pushed(world: World, fake: FakeRegistry) -> Job:
@@ -148,13 +147,15 @@ def _never(request: Request) -> Answer | None:
 
 @pytest.mark.parametrize("name", TROUBLES)
 def test_what_may_pass_is_tried_again_and_then_told(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "OUTAGE_SECONDS", 0.05)
     make, sentence = TROUBLES[name]
     if name == "slow":
         monkeypatch.setattr(client, "READ_SECONDS", 0.2)
     with FakeRegistry(make()).serving() as fake:
         job = pushed(world, fake)
-    assert (job.state, job.attempts) == (JobState.FAILED, 3), world.describe()
+    assert (job.state, job.attempts) == (JobState.FAILED, 2), world.describe()
     assert sentence in str(job.error)
+    assert "It has waited for the registry" in str(job.error)
 
 
 def test_after_the_trouble_it_is_pushed(world: World) -> None:
@@ -162,12 +163,13 @@ def test_after_the_trouble_it_is_pushed(world: World) -> None:
     troubles = iter([Answer(503), None])
     with FakeRegistry(lambda request: next(troubles, memory(request))).serving() as fake:
         job = pushed(world, fake)
-    assert (job.state, job.attempts) == (JobState.DONE, 3), world.describe()
+    assert (job.state, job.attempts) == (JobState.DONE, 2), world.describe()
     version = world.store.snapshot(job.snapshot_id or 0)
     assert sha256(memory.manifests["team/als/alice", "v1"]) == version.manifest_digest
 
 
-def test_nobody_listens(world: World) -> None:
+def test_nobody_listens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "OUTAGE_SECONDS", 0.05)
     with FakeRegistry(lambda _: None).serving() as fake:
         pass
     job = pushed(world, fake)

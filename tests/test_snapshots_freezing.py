@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.faulty_engine import FaultyEngine
-from tests.support.worlds import IMAGE, RUNS, World, memory_world, world
-from workspaces import jobs, snapshots
+from tests.support.worlds import IMAGE, RUNS, World, impatient, memory_world, world
+from workspaces import snapshots
 from workspaces.commands import named_command
 from workspaces.engine import changes
 from workspaces.engine.base import ContainerSpec
@@ -21,18 +21,11 @@ from workspaces.lifecycle import LABEL_READ_ONLY
 from workspaces.model import FreezeMode, Frozen, FrozenState, JobKind, JobState, Limits, Network, SnapshotState
 from workspaces.refusals import check_open
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("impatient")]
 
-__all__ = ["world"]
+__all__ = ["impatient", "world"]
 
 F = FrozenState
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.005)
-    monkeypatch.setattr(jobs, "CLAIM_SECONDS", 0.02)
-    monkeypatch.setattr(jobs, "LONGEST_PAUSE", 0.01)
 
 
 def others(world: World, *names: str) -> dict[str, int]:

@@ -12,23 +12,18 @@ import pyrage
 import pytest
 
 from tests.support.savetar import FakeImage, layer
-from tests.support.worlds import World, world
+from tests.support.worlds import World, impatient, world
 from tests.test_snapshots_freezing import freeze, version
-from workspaces import jobs, snapshots
+from workspaces import snapshots
 from workspaces.archive import Archive
 from workspaces.archive.sealing import Seal
 from workspaces.errors import EngineUnavailable
 from workspaces.jobprogress import Cancelled
 from workspaces.model import FreezeMode, JobKind, JobState, SnapshotState
 
-__all__ = ["world"]
+pytestmark = pytest.mark.usefixtures("impatient")
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.005)
-    monkeypatch.setattr(jobs, "CLAIM_SECONDS", 0.02)
-    monkeypatch.setattr(jobs, "LONGEST_PAUSE", 0.01)
+__all__ = ["impatient", "world"]
 
 
 def work_of(world: World) -> Path:

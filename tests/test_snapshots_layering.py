@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -318,3 +320,20 @@ def test_a_layer_that_makes_no_sense_is_left_as_the_engine_made_it(world: World)
     assert len(second.diff_ids) == 2
     assert second.diff_ids != first.diff_ids
     assert files(world, second) == tree(world.rootfs)
+
+
+def test_what_is_written_to_a_restored_one_after_it_was_looked_at_is_in_the_version(world: World) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    first, _ = commit(world)
+    world.add_job(JobKind.RESTORE, first.id, {"discard": "yes"})
+    world.work()
+
+    def late(name: str, call: Callable[[], Any]) -> Any:
+        if name == "commit":
+            (world.rootfs / "root" / "late").write_text("2")
+        return call()
+
+    second, said = commit(world, Wrapped(world.engine, late))
+    assert second.diff_ids[:-1] == first.diff_ids
+    assert files(world, second)["root/late"][1] == b"2"
+    assert "since v1" not in said

@@ -12,15 +12,10 @@ from unittest import mock
 
 import pytest
 
-from tests.support.stores import commit, empty, fill, path, store
+from tests.support.stores import alice, commit, empty, fill, path, store
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.model import Command, FreezeMode, FrozenState, JobKind, JobState, SnapshotState
 from workspaces.store import Store, notices
-
-
-@pytest.fixture
-def alice(store: Store) -> int:
-    return store.workspace("als/alice").id
 
 
 def close(store: Store, mode: FreezeMode | None = FreezeMode.STOP, at: float = 1000.0) -> None:

@@ -15,17 +15,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.support.stores import commit, empty, fill, path, store
+from tests.support.stores import alice, commit, empty, fill, path, store
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.model import Change, ChangeReport, JobKind, JobState, SnapshotState
 from workspaces.store import Store
 
 S = SnapshotState
-
-
-@pytest.fixture
-def alice(store: Store) -> int:
-    return store.workspace("als/alice").id
 
 
 def request(store: Store, alice: int) -> int:

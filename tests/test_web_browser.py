@@ -136,7 +136,7 @@ def test_the_story_from_key_to_version(site: Site) -> None:
     expect(card).not_to_be_visible()
     expect(chief.locator(f"#d{request.id}")).to_contain_text("commit waits for its turn")
 
-    job = site.store.claim_job({site.store.workspace("als/hana").id})
+    job = site.store.claim_job()
     assert job is not None
     assert job.kind is JobKind.COMMIT
     site.store.begin_commit(request.id)

@@ -177,9 +177,9 @@ def test_a_person_reads_that_the_challenge_is_frozen(web: Web, mode: str, said: 
 
 def test_a_restore_on_the_web_keeps_unless_it_is_told_not_to(web: Web) -> None:
     number = archived(web)
-    chief = web.browser("chief")
+    chief, ref = web.browser("chief"), "als/alice"
     assert "is kept as a version first" in chief.get(f"/admin/snapshots/{number}/restore").text
-    chief.post(f"/admin/snapshots/{number}/restore")
-    chief.post(f"/admin/snapshots/{number}/restore", {"discard": "yes"})
+    chief.post(f"/admin/snapshots/{number}/restore", {"typed": ref})
+    chief.post(f"/admin/snapshots/{number}/restore", {"typed": ref, "discard": "yes"})
     told = [dict(job.arguments) for job in web.store.jobs() if job.kind == "restore"]
     assert told == [{"discard": "yes"}, {}]

@@ -71,7 +71,7 @@ def test_request_approve_commit_restore(web: Web) -> None:
 
     page = chief.get(f"/admin/snapshots/{request.id}/restore")
     assert "What is lost" in page.text
-    page = chief.post(f"/admin/snapshots/{request.id}/restore", follow_redirects=True)
+    page = chief.post(f"/admin/snapshots/{request.id}/restore", {"typed": "als/alice"}, follow_redirects=True)
     assert "als/alice is being restored to v1." in page.text
     [restore] = [j for j in web.store.jobs() if j.kind is JobKind.RESTORE]
     assert (restore.snapshot_id, restore.requested_by, restore.state) == (request.id, "chief", JobState.QUEUED)
@@ -223,7 +223,11 @@ def test_actions_on_a_workspace_are_jobs(web: Web) -> None:
         assert page.location == "/admin/workspaces"
     assert chief.post(f"/admin/workspaces/{space}/remove").status_code == 404
     assert "What is lost" in chief.get(f"/admin/workspaces/{space}/reset").text
-    chief.post(f"/admin/workspaces/{space}/reset")
+    for typed in ("", "alice", "als/bob", "x" * 1000, "<b>"):
+        page = chief.post(f"/admin/workspaces/{space}/reset", {"typed": typed})
+        assert page.status_code == 400
+        assert "Type als/alice; nothing was done yet." in page.text
+    chief.post(f"/admin/workspaces/{space}/reset", {"typed": " als/alice "})
     jobs = [(j.kind, j.requested_by) for j in web.store.jobs()]
     assert jobs == [(k, "chief") for k in (JobKind.RESET, JobKind.RESTART, JobKind.STOP, JobKind.START)]
 
@@ -356,6 +360,36 @@ def test_a_job_without_news_is_stalled_and_one_that_waits_says_until_when(web: W
     retry_at = web.store.job(job.id).retry_at
     said = time.strftime("tried again at %H:%M:%S UTC, 1 try so far: engine away", time.gmtime(retry_at))
     assert said in chief.get("/admin/jobs").text
+
+
+def test_what_waits_for_an_outage_says_for_what(web: Web) -> None:
+    chief = web.browser("chief")
+    job = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")
+    web.store.claim_job()
+    web.store.fail_job(job.id, "It does not answer.", 600, "engine")
+    for path in ("/admin/jobs", f"/admin/jobs/{job.id}"):
+        page = chief.get(path).text
+        assert ">waiting<" in page
+        assert "waits for the engine since" in page
+    assert "Retry all that failed" not in chief.get("/admin/jobs").text
+
+
+def test_all_that_failed_is_retried_by_one_button(web: Web) -> None:
+    chief = web.browser("chief")
+    web.request("alice")
+    inspect = web.store.claim_job()
+    reset = web.store.add_job(JobKind.RESET, web.workspace_id("bob"), actor="chief")
+    assert inspect is not None
+    assert web.store.claim_job() is not None
+    for job in (inspect, reset):
+        web.store.fail_job(job.id, "no", None)
+    assert "Retry all that failed" in chief.get("/admin/jobs").text
+    chief.post("/admin/jobs/retry-failed")
+    assert web.store.job(inspect.id).state is JobState.QUEUED
+    assert web.store.job(reset.id).state is JobState.FAILED
+    page = chief.get("/admin/jobs").text
+    assert "1 failed jobs are queued again." in page
+    assert f"replace a container or cannot be retried: {reset.id}." in page
 
 
 def test_news_on_the_page_until_they_are_read(web: Web) -> None:

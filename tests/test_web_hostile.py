@@ -46,7 +46,7 @@ def test_hostile_text_is_only_text(web: Web, message: str) -> None:
     web.store.set_workspace_state(web.workspace_id("bob"), WorkspaceState.FAILED, message)
     other_space = web.workspace_id("bob")
     web.store.add_job(JobKind.START, other_space, actor="chief")
-    job = web.store.claim_job({web.workspace_id("alice")})
+    job = web.store.claim_job(full=[JobKind.INSPECT])
     assert job is not None
     web.store.fail_job(job.id, message, None)
     web.store.add_event(message[:64], message[:64], workspace=message[:64], data={message[:32]: message})

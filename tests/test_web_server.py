@@ -1,4 +1,4 @@
-"""The application as it is served: waitress, its address, proxies, large bodies and SIGTERM."""
+"""The application as it is served: uvicorn, its address, proxies, large bodies and SIGTERM."""
 
 from __future__ import annotations
 
@@ -40,15 +40,16 @@ print("ended")
 def running(settings: Settings, store: Store) -> Iterator[int]:
     """The real server in a thread; gives its port."""
     server = make_server(settings, store)
-    thread = threading.Thread(target=server.run, daemon=True)
+    started = threading.Event()
+    thread = threading.Thread(target=server.serve_until_stopped, args=[lambda *_: started.set()], daemon=True)
     thread.start()
+    assert started.wait(10)
     try:
-        yield int(server.effective_port)
+        yield server.port
     finally:
-        # In its own thread, between two events; its loop ends when nothing is left to wait for.
-        server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map))
-        thread.join(10)
-        server.task_dispatcher.shutdown()
+        server.stop()
+        thread.join(20)
+        assert not thread.is_alive(), "the server did not end"
 
 
 @pytest.fixture

@@ -119,13 +119,6 @@ def test_an_account_of_the_same_name_is_another_one(web: Web) -> None:
     assert dora.get("/me").status_code == 302
 
 
-def test_a_session_lasts_twelve_hours_at_most(web: Web) -> None:
-    browser = web.browser("alice")
-    with browser.client.session_transaction() as session:
-        session["at"] -= 12 * 3600 + 1
-    assert browser.get("/me").status_code == 302
-
-
 def test_a_session_that_moves_may_look_but_an_administrator_signs_in_again_to_act(web: Web) -> None:
     request_id = web.request("alice")
     chief = web.browser("chief", REMOTE_ADDR="192.0.2.1")

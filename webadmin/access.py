@@ -1,38 +1,120 @@
-"""Who may pass: guards that whole blueprints carry, so that a new route is closed until it says otherwise."""
+"""Who may pass: guards that whole blueprints carry, so that a new route is closed until it says otherwise.
+
+    bp.before_request(access.guard)         in the blueprint: only administrators of the host pass …
+    @bp.get("/snapshots/<int:snapshot_id>")
+    @access.require(Right.DECIDE)           … unless the view names the right that it takes
+
+Where the address names a thing of a challenge (THINGS), the right must hold in that challenge, and what is of a
+challenge that one may not even see is not told from what is not there. What a form names, a view checks with `check`;
+what a list holds, it asks the store for with `scope`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from flask import flash, redirect, request, url_for
+from flask import current_app, flash, redirect, request, url_for
 
 from webadmin import errors, live, session
 from webadmin.context import store
+from webadmin.i18n import _
 from webadmin.security import came_from
 from workspaces.errors import NotFound, Refused
 from workspaces.model import Snapshot, Workspace
+from workspaces.rights import Right
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+# Arguments of addresses that name a thing of a challenge, and to which challenge it belongs.
+THINGS: dict[str, Callable[[Any], str | None]] = {
+    "workspace_id": lambda number: store().challenge_of("workspace", number),
+    "snapshot_id": lambda number: store().challenge_of("snapshot", number),
+    "job_id": lambda number: store().challenge_of("job", number),
+    "session_id": lambda number: store().challenge_of("session", number),
+    "freeze_id": lambda number: store().challenge_of("freeze", number),
+    "slug": lambda slug: str(slug),
+}
+WORDS = frozenset({"action", "form", "format", "kind", "member"})  # those that name nothing which has to be looked up
 
 
 def require_login() -> Any:
     """Let the signed-in pass; lead others to the sign-in page, and back from there."""
-    return None if session.account() else _sign_in("Please sign in.")
+    return None if session.account() else _sign_in(_("Please sign in."))
 
 
-def require_admin() -> Any:
-    """Let administrators pass. To change something, the session must be where it was signed in."""
+def require(right: Right) -> Callable[[View], View]:
+    """Open a view to all who have `right`: in the challenge of what the address names, or else anywhere."""
+
+    def mark(view: View) -> View:
+        view.__dict__["right"] = right
+        return view
+
+    return mark
+
+
+def guard() -> Any:
+    """Let those pass who have the right that the view names; without one, administrators of the host.
+
+    To change something, the session must be where it was signed in.
+    """
     account = session.account()
     if account is None:
-        return _sign_in("Please sign in.")
+        return _sign_in(_("Please sign in."))
     if not account.is_admin:
-        raise Refused("Only administrators may do that.")
+        if not account.rights.is_staff:
+            raise Refused(_("Only administrators may do that."))
+        right: Right | None = getattr(current_app.view_functions.get(request.endpoint or ""), "right", None)
+        if right is None:
+            raise Refused(_("Only administrators of this host may do that."))
+        check(right, _challenge())
     if request.method not in ("GET", "HEAD") and not session.is_fresh():
-        return _sign_in("Your address or browser has changed. Please sign in again; nothing was done yet.")
+        return _sign_in(_("Your address or browser has changed. Please sign in again; nothing was done yet."))
     return None
+
+
+require_admin = guard  # the name of before there were rights
+
+
+def may(right: Right | str, challenge: str | None = None) -> bool:
+    """Whether who is signed in has `right` in that challenge, or without one anywhere; for templates too."""
+    account = session.account()
+    return account is not None and account.rights.may(Right(right), challenge)
+
+
+def scope(right: Right) -> frozenset[str] | None:
+    """The challenges in which who is signed in has `right`; None for all: what lists are asked for with."""
+    return session.me().rights.scope(right)
+
+
+def check(right: Right, challenge: str | None = None) -> None:
+    """Raise NotFound for a challenge that one may not even see, Refused for one where `right` does not hold."""
+    if may(right, challenge):
+        return
+    if challenge is not None and not may(Right.SEE, challenge):
+        raise NotFound("There is nothing at this address, or it is not yours to see.")
+    raise Refused("Your role does not allow that.", "An administrator of this host can give you another.")
+
+
+def _challenge() -> str | None:
+    """That of what the address names; None when it names nothing of one. NotFound, Refused for what nobody knows."""
+    found: set[str] = set()
+    for name, value in (request.view_args or {}).items():
+        if name in THINGS:
+            slug = THINGS[name](value)
+            if slug is None:
+                raise NotFound("There is nothing at this address, or it is not yours to see.")
+            found.add(slug)
+        elif name not in WORDS:  # closed, until somebody says what it is
+            raise Refused("Only administrators of this host may do that.")
+    if len(found) > 1:
+        raise NotFound("There is nothing at this address, or it is not yours to see.")
+    return next(iter(found), None)
 
 
 def _sign_in(why: str) -> Any:
     if live.wanted():
-        return errors.answer(401, "You are not signed in any more.", "Reload the page to sign in.")
+        return errors.answer(401, _("You are not signed in any more."), _("Reload the page to sign in."))
     flash(why)
     back = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else came_from()
     return redirect(url_for("auth.login", next=back))
@@ -43,7 +125,7 @@ def own_workspace(workspace_id: int) -> Workspace:
     for workspace in store().workspaces_of(session.me().name):
         if workspace.id == workspace_id:
             return workspace
-    raise NotFound("You have no such workspace.")
+    raise NotFound(_("You have no such workspace."))
 
 
 def own_snapshot(snapshot_id: int) -> Snapshot:
@@ -52,5 +134,5 @@ def own_snapshot(snapshot_id: int) -> Snapshot:
         snapshot = store().snapshot(snapshot_id)
         own_workspace(snapshot.workspace_id)
     except NotFound:
-        raise NotFound("You have no such snapshot.") from None
+        raise NotFound(_("You have no such snapshot.")) from None
     return snapshot

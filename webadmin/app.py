@@ -12,7 +12,7 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import admin, auth, display, errors, i18n, me, session
+from webadmin import access, account, admin, auth, display, errors, i18n, me, session
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
@@ -45,20 +45,20 @@ def create_app(settings: Settings, store: Store) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     attach(app, Parts(settings, store))
     CSRFProtect(app)
-    session.install(app)
     errors.install(app)
     display.install(app)
     i18n.install(app)
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
+        may=access.may,
         navigation=navigation,
         query=query,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
     )
     app.after_request(harden)
-    for blueprint in (auth.bp, me.bp, admin.bp):
+    for blueprint in (auth.bp, account.bp, me.bp, admin.bp):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
     app.add_url_rule("/healthz", "healthz", _healthz)
@@ -70,7 +70,7 @@ def _start() -> Any:
     account = session.account()
     if account is None:
         return redirect(url_for("auth.login"))
-    return redirect(url_for("admin.queue" if account.is_admin else "me.page"))
+    return redirect(url_for("admin.queue" if account.rights.is_staff else "me.page"))
 
 
 def _healthz() -> Response:

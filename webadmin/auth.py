@@ -10,6 +10,7 @@ from flask import Blueprint, flash, make_response, redirect, render_template, re
 
 from webadmin import session
 from webadmin.context import parts, store
+from webadmin.i18n import _, ngettext
 from webadmin.security import safe_next
 from workspaces import accounts
 from workspaces.errors import Refused, WorkspacesError
@@ -31,8 +32,12 @@ class TooManyTries(Refused):
     def __init__(self, wait: float) -> None:
         minutes = int(wait // 60) + 1
         super().__init__(
-            "Too many tries.",
-            f"Wait {minutes} minute{'s' if minutes > 1 else ''} and try again. An ssh key works meanwhile.",
+            _("Too many tries."),
+            ngettext(
+                "Wait %(num)s minute and try again. An ssh key works meanwhile.",
+                "Wait %(num)s minutes and try again. An ssh key works meanwhile.",
+                minutes,
+            ),
         )
         self.wait = int(wait) + 1
 
@@ -56,7 +61,7 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
         log.warning("too many wrong codes for %r, the last from %s", printable(name, 64), address)
         code = ""  # is none; whoever tries learns nothing of the password
     if not _checks.acquire(timeout=CHECK_WAIT):
-        raise Overloaded("Too many people are signing in right now.", "Try again in a minute.")
+        raise Overloaded(_("Too many people are signing in right now."), _("Try again in a minute."))
     try:
         if code is None:
             right = accounts.check_password(store().password_hash(name), password)
@@ -95,7 +100,8 @@ def login() -> Any:
             name,
             target,
             Refused(
-                "The name or the password is wrong.", "If your account has one-time codes, a fresh one is needed too."
+                _("The name or the password is wrong."),
+                _("If your account has one-time codes, a fresh one is needed too."),
             ),
             403,
         )
@@ -112,5 +118,5 @@ def _again(name: str, target: str | None, error: WorkspacesError, status: int) -
 def logout() -> Any:
     """End this session."""
     session.end()
-    flash("You are signed out.")
+    flash(_("You are signed out."))
     return redirect(url_for("auth.login"))

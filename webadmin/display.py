@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 
@@ -15,6 +16,16 @@ from workspaces.model import Change
 from workspaces.names import amount, printable, span
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+_BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
+_SYSTEMS = (
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Macintosh", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
 SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 MONTHS = (
     *(N_("January"), N_("February"), N_("March"), N_("April"), N_("May"), N_("June")),
@@ -26,6 +37,7 @@ WORDS = frozenset(
         *(N_("absent"), N_("starting"), N_("running"), N_("stopped"), N_("failed"), N_("disabled")),
         *(N_("requested"), N_("approved"), N_("committing"), N_("committed"), N_("archived")),
         *(N_("rejected"), N_("withdrawn"), N_("queued"), N_("done"), N_("cancelled"), N_("cancelling"), N_("stalled")),
+        N_("waiting"),
         # kinds of jobs
         *(N_("inspect"), N_("commit"), N_("archive"), N_("push"), N_("sbom"), N_("restore"), N_("start"), N_("stop")),
         *(N_("restart"), N_("reset"), N_("remove"), N_("freeze"), N_("thaw")),
@@ -40,7 +52,17 @@ def install(app: Flask) -> None:
     for function in said:
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
+    app.jinja_env.filters["browser"] = browser_name
     app.jinja_env.globals["ago_words"] = ago_words
+
+
+def browser_name(agent: str) -> str:
+    """`Firefox 140 on Linux`: what a browser says of itself, as far as that can be told; else its beginning."""
+    system = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    for mark, name in _BROWSERS:
+        if found := re.search(rf"(?<![A-Za-z]){mark}/([0-9]{{1,4}})", agent):
+            return f"{name} {found[1]} on {system}" if system else f"{name} {found[1]}"
+    return printable(agent, 60) or "?"
 
 
 def _past(seconds: float) -> str:

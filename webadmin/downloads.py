@@ -13,6 +13,7 @@ from itertools import chain, islice
 from flask import Response
 
 from webadmin.context import parts
+from webadmin.i18n import _
 from webadmin.taking import Downloads
 from workspaces.archive import open_archive
 from workspaces.errors import ArchiveError, SettingsError, WorkspacesError
@@ -56,7 +57,7 @@ def answer(name: str, snapshot: Snapshot) -> Response:
         downloads.end(name)
         log.error("the download of %s by %s cannot begin: %s", snapshot.image_ref, name, error)
         raise ArchiveError(
-            "The version cannot be read just now.", "Tell an administrator; the log says why."
+            _("The version cannot be read just now."), _("Tell an administrator; the log says why.")
         ) from error
     except BaseException:
         downloads.end(name)

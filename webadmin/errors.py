@@ -9,31 +9,32 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from webadmin import live
+from webadmin.i18n import N_, _
 from webadmin.session import account
 from workspaces.errors import WorkspacesError
 
 log = logging.getLogger(__name__)
 
 TITLES = {
-    400: "That was not understood",
-    401: "Please sign in",
-    403: "Not allowed",
-    404: "Not found",
-    405: "Nothing to see here",
-    409: "Not possible now",
-    413: "Too much at once",
-    429: "Too many tries",
-    503: "Not available now",
-    504: "That took too long",
-    507: "The disk is full",
+    400: N_("That was not understood"),
+    401: N_("Please sign in"),
+    403: N_("Not allowed"),
+    404: N_("Not found"),
+    405: N_("Nothing to see here"),
+    409: N_("Not possible now"),
+    413: N_("Too much at once"),
+    429: N_("Too many tries"),
+    503: N_("Not available now"),
+    504: N_("That took too long"),
+    507: N_("The disk is full"),
 }
 MESSAGES = {
-    404: ("There is nothing at this address, or it is not yours to see.", ""),
-    405: ("This address only takes forms.", "Go to the start page and press the button there."),
-    413: ("What was sent is larger than this page takes.", "Shorten it and send it again."),
+    404: (N_("There is nothing at this address, or it is not yours to see."), ""),
+    405: (N_("This address only takes forms."), N_("Go to the start page and press the button there.")),
+    413: (N_("What was sent is larger than this page takes."), N_("Shorten it and send it again.")),
     500: (
-        "Something went wrong here. It has been written to the log.",
-        "Try again; if it stays, tell an administrator.",
+        N_("Something went wrong here. It has been written to the log."),
+        N_("Try again; if it stays, tell an administrator."),
     ),
 }
 
@@ -52,10 +53,10 @@ def _ours(error: WorkspacesError) -> Response:
 
 def _csrf(error: CSRFError) -> Response:
     if _signed_out():
-        return answer(400, "You are not signed in any more.", "Sign in and send the form again.")
+        return answer(400, _("You are not signed in any more."), _("Sign in and send the form again."))
     log.warning("form refused from %s: %s", request.remote_addr, error.description)
     return answer(
-        400, "This form is out of date, so nothing was changed.", "Go back, reload the page and send it again."
+        400, _("This form is out of date, so nothing was changed."), _("Go back, reload the page and send it again.")
     )
 
 
@@ -64,7 +65,10 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400 and error.response is not None:  # a redirect that routing asked for
         return make_response(error.get_response())
-    message, hint = MESSAGES.get(status, (error.description or error.name, ""))
+    if status in MESSAGES:
+        message, hint = (said and _(said) for said in MESSAGES[status])
+    else:
+        message, hint = error.description or error.name, ""
     response = answer(status, message, hint)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
@@ -81,7 +85,7 @@ def _signed_out() -> bool:
 
 def answer(status: int, message: str, hint: str = "") -> Response:
     """The answer with `status` that says `message` and what to do (`hint`), in the form that was asked for."""
-    title = TITLES.get(status, "Something went wrong" if status >= 500 else "That did not work")
+    title = _(TITLES.get(status, N_("Something went wrong") if status >= 500 else N_("That did not work")))
     if live.wanted():
         response = make_response(render_template("_error.html", message=message, hint=hint))
     elif request.accept_mimetypes.best == "application/json":

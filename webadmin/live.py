@@ -15,13 +15,14 @@ import secrets
 import time
 from collections.abc import Callable
 
-from flask import Response, request, session
+from flask import Response, request
+from flask import session as cookie
 from flask_wtf.csrf import generate_csrf
 
+from webadmin import session
 from webadmin.context import store
-from webadmin.session import me
 
-HEADER = "X-Fragment"
+HEADER = session.FRAGMENT
 _process = secrets.token_hex(4)  # the store's versions of another process are another count
 
 
@@ -34,7 +35,7 @@ def fragment(render: Callable[[], str]) -> Response:
     """What `render` makes as an answer to a poll: 304 when the page has exactly this."""
     token = generate_csrf()
     # Times are shown to the minute. Another session needs other CSRF tokens in the forms.
-    session_now = _digest(f"{me().get_id()} {session['csrf_token']}")
+    session_now = _digest(f"{session.me().get_id()} {cookie['csrf_token']}")
     origin = f"{_process}-{store().data_version()}-{int(time.time() // 60)}-{session_now}"
     known = request.if_none_match.to_header().strip('"')
     if known.startswith(f"{origin}."):

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 from flask import current_app, request, url_for
 
-from webadmin import session
+from webadmin import access, session
 from webadmin.context import store
 from webadmin.i18n import _
+from workspaces.rights import Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Section:
 
     label: str
     endpoints: tuple[str, ...]
+    right: Right | None = None
     also: tuple[str, ...] = ()
     badge: int = 0
     badge_title: str = ""
@@ -33,10 +35,10 @@ def navigation() -> list[list[Section]]:
     if account is None:
         return []
     groups = [_own()]
-    if account.is_admin:
+    if account.rights.is_staff:
         groups += [_now(), _things(), _record()]
     here = request.script_root + request.path
-    shown = [found for group in groups if (found := [_placed(s) for s in group if _endpoint(s)])]
+    shown = [found for group in groups if (found := [_placed(s) for s in group if _is_open(s)])]
     entries = [s for group in shown for s in group]
     current = next((s for s in entries if request.endpoint in s.also), None) or max(
         (s for s in entries if f"{here}/".startswith(f"{s.url.rstrip('/')}/")), key=lambda s: len(s.url), default=None
@@ -50,35 +52,39 @@ def _own() -> list[Section]:
 
 
 def _now() -> list[Section]:
-    waiting = 0 if request.endpoint == "admin.queue" else len(store().open_requests())
+    waiting = 0 if request.endpoint == "admin.queue" else len(store().open_requests(access.scope(Right.DECIDE)))
     of_queue = ("admin.snapshot", "admin.approve", "admin.reject")
     return [
-        Section(_("Overview"), ("admin.overview",)),
-        Section(_("Queue"), ("admin.queue",), of_queue, waiting, _("requests that wait")),
-        Section(_("Sessions"), ("admin.sessions",)),
+        Section(_("Overview"), ("admin.overview",), Right.SEE),
+        Section(_("Queue"), ("admin.queue",), Right.DECIDE, of_queue, waiting, _("requests that wait")),
+        Section(_("Sessions"), ("admin.sessions",), Right.SEE),
     ]
 
 
 def _things() -> list[Section]:
     return [
-        Section(_("Workspaces"), ("admin.workspaces",), ("admin.restore",)),
-        Section(_("Users"), ("admin.users",)),
-        Section(_("Challenges"), ("admin.challenges",)),
-        Section(_("Images"), ("admin.images",)),
+        Section(_("Workspaces"), ("admin.workspaces",), Right.SEE, ("admin.restore",)),
+        Section(_("Users"), ("admin.users",), Right.USERS),
+        Section(_("Challenges"), ("admin.challenges",), Right.SEE),
+        Section(_("Images"), ("admin.images",), Right.IMAGES),
     ]
 
 
 def _record() -> list[Section]:
     return [
-        Section(_("Archive"), ("admin.archive",)),
-        Section(_("Jobs"), ("admin.jobs",)),
-        Section(_("Audit"), ("admin.audit", "admin.events")),
-        Section(_("Announcements"), ("admin.announcements",)),
+        Section(_("Archive"), ("admin.archive",), Right.ARCHIVE),
+        Section(_("Jobs"), ("admin.jobs",), Right.SEE),
+        Section(_("Audit"), ("admin.audit", "admin.events"), Right.AUDIT),
+        Section(_("Announcements"), ("admin.announcements",), Right.TELL),
     ]
 
 
 def _endpoint(section: Section) -> str | None:
     return next((name for name in section.endpoints if name in current_app.view_functions), None)
+
+
+def _is_open(section: Section) -> bool:
+    return _endpoint(section) is not None and (section.right is None or access.may(section.right))
 
 
 def _placed(section: Section) -> Section:

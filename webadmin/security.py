@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Response, request
 
 from workspaces.errors import SettingsError
+from workspaces.files import put
 
 KEY_FILE = "web-session.key"
 KEY_BYTES = 32
@@ -48,7 +47,7 @@ def session_key(keys: Path) -> bytes:
     try:
         if not path.exists():
             keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make(path)
+            put(path, secrets.token_bytes(KEY_BYTES), 0o600)
         if path.stat().st_mode & 0o077:
             raise SettingsError(f"Others may read {path}.", f"Run: chmod 600 {path}   (or delete it to get a new one)")
         key = path.read_bytes()
@@ -57,22 +56,6 @@ def session_key(keys: Path) -> bytes:
     if len(key) < KEY_BYTES:
         raise SettingsError(f"{path} is too short for a key.", "Delete it; a new one is made at the next start.")
     return key
-
-
-def _make(path: Path) -> None:
-    # Written whole under another name and then linked: nobody ever reads half a key, and the first one stays.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".web-session-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
 
 
 def harden(response: Response) -> Response:

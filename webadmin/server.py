@@ -1,95 +1,143 @@
-"""Serves the application with waitress until SIGTERM or SIGINT, then lets running requests end."""
+"""Serves the application with uvicorn until SIGTERM or SIGINT, then lets running requests end."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator
+from types import FrameType
 
-from waitress.server import create_server
+import uvicorn
+from flask import Flask
 
 from webadmin.app import create_app
+from webadmin.serving.bridge import Bridge
+from webadmin.serving.protocol import Protocol, options
 from workspaces.errors import HostError
 from workspaces.settings import Settings
 from workspaces.store import Store
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
 log = logging.getLogger(__name__)
 
-THREADS = 8
 STALLED_SECONDS = 120.0  # without a byte taken; whoever reads a long answer so slowly holds a thread
-BODY_MAX = 1 << 20  # bytes; the application answers with a page far below, this bounds what is ever read
+END_SECONDS = 10  # for running requests, when the server is to end
+BACKLOG = 512
+CONNECTIONS_MAX = 4096
+DESCRIPTORS_ELSE = 256  # for the store, terminals and what Python opens
 Ready = Callable[[str, int], None]
 
 
-class PublicAddress:
-    """Behind a proxy, what the browser typed is the configured address, whatever Host the proxy sends."""
+class Server(uvicorn.Server):
+    """A server of `app` bound to `[web] listen`; `run()` serves until `stop()`. Raises HostError for a taken port."""
 
-    def __init__(self, app: WSGIApplication, url: str) -> None:
-        parts = urlsplit(url)
-        self._app = app
-        self._scheme, self._host, self._path = parts.scheme, parts.netloc, parts.path.rstrip("/")
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ["wsgi.url_scheme"] = self._scheme
-        environ["HTTP_HOST"] = self._host
-        environ["SCRIPT_NAME"] = self._path
-        return self._app(environ, start_response)
-
-
-def make_server(settings: Settings, store: Store) -> Any:
-    """A waitress server bound to `[web] listen`; its `run()` serves. Raises HostError when the port is taken."""
-    app: WSGIApplication = create_app(settings, store)
-    options: dict[str, Any] = {"clear_untrusted_proxy_headers": True}
-    if settings.web_url:
-        app = PublicAddress(app, settings.web_url)
-        # With a public address set, only the proxy reaches the port; it tells who the visitor is.
-        options |= {"trusted_proxy": "*", "trusted_proxy_count": 1, "trusted_proxy_headers": {"x-forwarded-for"}}
-    host, port = settings.web_listen
-    parts: dict[int, Any] = {}
-    try:
-        server = create_server(
-            app,
-            map=parts,
-            host=host,
-            port=port,
-            threads=THREADS,
-            ident=None,
-            max_request_body_size=BODY_MAX,
-            channel_timeout=60,
-            **options,
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        self.bridge = Bridge(app, settings.web_url)
+        super().__init__(
+            uvicorn.Config(
+                self.bridge,
+                loop="asyncio",
+                interface="asgi3",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",  # what it calls errors are a client's; the bridge tells of ours
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=END_SECONDS,
+                **options(),
+            )
         )
-    except OSError as exc:
-        raise HostError(f"The web application cannot listen on {host}:{port}: {exc.strerror}.") from exc
-    for part in parts.values():
-        if getattr(part, "accepting", False):  # the connections that it accepts have it too
-            part.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STALLED_SECONDS * 1000))
-    return server
+        host, port = settings.web_listen
+        try:
+            self._sockets = list(_listen(host, port))
+        except OSError as exc:
+            why = exc.strerror or str(exc)
+            raise HostError(f"The web application cannot listen on {host}:{port}: {why}.") from exc
+        self.address: tuple[str, int] = self._sockets[0].getsockname()[:2]
+        self._ready: Ready | None = None
+
+    @property
+    def port(self) -> int:
+        return self.address[1]
+
+    def serve_until_stopped(self, ready: Ready | None = None) -> None:
+        """Serve. `ready` is called with address and port once requests are taken."""
+        self._ready = ready
+        Protocol.connections_max = min(CONNECTIONS_MAX, _descriptors() - DESCRIPTORS_ELSE)
+        try:
+            asyncio.run(self.serve(self._sockets))
+        finally:
+            self.bridge.close()
+
+    def stop(self, *_: object) -> None:
+        """May be called from any thread, or as a signal's handler."""
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready is not None:
+            self._ready(*self.address)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.bridge.end_lasting()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As `main` does; uvicorn would end by the signal, with its status."""
+        before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def make_server(settings: Settings, store: Store) -> Server:
+    """A server of the application over `store`. Raises HostError when the port is taken."""
+    return Server(create_app(settings, store), settings)
 
 
 def main(settings: Settings, store: Store, ready: Ready | None = None) -> None:
     """Serve until SIGTERM or SIGINT. `ready` is called with address and port once requests are taken."""
     server = make_server(settings, store)
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stop)
-    host, port = server.effective_listen[0] if hasattr(server, "effective_listen") else _bound(server)
-    log.info("web application on http://%s:%d", host, port)
-    if ready is not None:
-        ready(host, port)
-    server.run()  # returns after SystemExit, when its threads have ended
-    server.close()
+    log.info("web application on http://%s:%d", *server.address)
+    server.serve_until_stopped(ready)
 
 
-def _bound(server: Any) -> tuple[str, int]:
-    return server.effective_host, int(server.effective_port)
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Sockets on every address of `host`; the connections that they accept have their options too."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STALLED_SECONDS * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.bind(address)
+            sock.listen(BACKLOG)
+        except OSError:
+            sock.close()
+            raise
+        sock.setblocking(False)
+        yield sock
 
 
-def _stop(_number: int, _frame: object) -> None:
-    raise SystemExit(0)
+def _descriptors() -> int:
+    """How many this process may open, after asking for as many as it is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MAX + DESCRIPTORS_ELSE
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft

@@ -1,34 +1,46 @@
-"""Who is signed in: flask-login over the store's users.
+"""Who is signed in: the browser shows a token in its signed cookie, the store knows its digest (store/signins.py).
 
-The session cookie is signed and names the account, a fingerprint of its password's hash and of its secret for one-time
-codes, and when it signed in. It ends when one of those changes, the account is disabled or made anew, or after MAX_AGE.
-A session that shows up from another address or browser may still look, but an administrator must sign in again to
-change anything.
+    sign in ─► new token, new row          confirm (step-up) ─► new token, same row          sign out ─► no row
+    each request ─► row, account and rights in one read ─► too old? disabled? ─► account()
+
+A sign-in ends when it is idle or old ([access] in workspaces.toml; sooner for those who may do more), with another
+password or second factor, when the account is disabled, and when the person or an administrator ends it. What a page
+does by itself, such as keeping its live parts up to date, is no sign that somebody is there. One that shows up from
+another address or browser may still look, but staff must sign in again to change anything.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
+import secrets
 import time
+from contextlib import suppress
 from typing import cast
 
-from flask import Flask, current_app, session
-from flask_login import LoginManager, UserMixin, current_user, login_fresh, login_user, logout_user
+from flask import g, request, session
 
-from webadmin.context import store
-from workspaces.errors import Refused
-from workspaces.model import Role, User
+from webadmin.context import parts, store
+from workspaces.errors import Refused, StoreError
+from workspaces.model import Role, SignIn, User
+from workspaces.names import printable
+from workspaces.rights import Rights
+from workspaces.store.signins import BROWSER_MAX
+from workspaces.throttle import network
 
-MAX_AGE = 12 * 3600  # seconds
+TOKEN = "id"  # noqa: S105 -- its name in the cookie
+TOUCH_SECONDS = 60.0  # between two notes that somebody is there
+PROOF_SECONDS = 600.0  # for which a proof lets somebody do what is dangerous
+MAX_AGE = 7 * 86400  # seconds that a browser keeps the cookie; most end sooner
+FRAGMENT = "X-Fragment"  # the header of what a page asks for by itself
 
 
-class Account(UserMixin):  # type: ignore[misc]
-    """The signed-in user, as flask-login wants it."""
+class Account:
+    """The signed-in person: the account, its rights, and the sign-in by which this request came."""
 
-    def __init__(self, user: User, fingerprint: str) -> None:
+    def __init__(self, user: User, rights: Rights, sign_in: SignIn) -> None:
         self.user = user
-        self.fingerprint = fingerprint
+        self.rights = rights
+        self.sign_in = sign_in
 
     @property
     def name(self) -> str:
@@ -36,22 +48,24 @@ class Account(UserMixin):  # type: ignore[misc]
 
     @property
     def is_admin(self) -> bool:
+        """Whether of the host, with every right."""
         return self.user.role is Role.ADMIN
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether the person has proven lately who he is."""
+        return 0 <= time.time() - self.sign_in.proven_at < PROOF_SECONDS
+
     def get_id(self) -> str:
-        return f"{self.name}:{self.fingerprint}"
-
-
-def install(app: Flask) -> None:
-    manager = LoginManager()
-    manager.session_protection = "basic"
-    manager.user_loader(_load)
-    manager.init_app(app, add_context_processor=False)
+        """Tells apart whose pages these are."""
+        return f"{self.user.id}:{self.sign_in.id}"
 
 
 def account() -> Account | None:
     """The signed-in account, None for a visitor."""
-    return cast(Account, current_user) if current_user.is_authenticated else None
+    if "account" not in g:
+        g.account = _load()
+    return cast("Account | None", g.account)
 
 
 def me() -> Account:
@@ -63,35 +77,70 @@ def me() -> Account:
 
 
 def is_fresh() -> bool:
-    """Whether the session still comes from the browser and address that signed in."""
-    return bool(login_fresh())
+    """Whether the request comes from the browser and the host that signed in."""
+    found = account()
+    if found is None:
+        return False
+    return network(found.sign_in.address) == network(_address()) and found.sign_in.browser == _browser()
 
 
-def begin(user: User) -> None:
+def begin(user: User, via: str = "password") -> None:
     """Start a session for `user`, with nothing kept of the one before."""
-    session.clear()
+    end()
+    token = secrets.token_urlsafe(32)
+    store().begin_sign_in(user.name, _digest(token), via=via, address=_address(), browser=_browser())
     session.permanent = True
-    session["at"] = time.time()
-    login_user(Account(user, _fingerprint(user)))
+    session[TOKEN] = token
+
+
+def prove() -> None:
+    """The person has just proven again who he is: note it, and let the browser show something new."""
+    token = secrets.token_urlsafe(32)
+    store().prove_sign_in(me().sign_in.id, _digest(token))
+    session[TOKEN] = token
+    g.pop("account", None)
 
 
 def end() -> None:
-    logout_user()
+    """Sign out, if somebody is signed in; nothing in the cookie is kept."""
+    if token := session.get(TOKEN):
+        store().forget_sign_in(_digest(str(token)))
     session.clear()
+    g.pop("account", None)
 
 
-def _load(user_id: str) -> Account | None:
-    name, _, fingerprint = user_id.rpartition(":")
-    if time.time() - session.get("at", 0) > MAX_AGE:
+def over(sign_in: SignIn, rights: Rights, now: float) -> bool:
+    """Whether a sign-in has been idle too long, or is too old."""
+    staff = rights.powerful is not Role.PARTICIPANT
+    limits = parts().settings.access
+    idle, longest = (limits.staff_idle, limits.staff_longest) if staff else (limits.idle, limits.longest)
+    return now - sign_in.seen_at > idle or now - sign_in.created_at > longest
+
+
+def _load() -> Account | None:
+    token = session.get(TOKEN)
+    if not isinstance(token, str):
         return None
-    user = store().find_user(name)
-    if user is None or user.disabled or not hmac.compare_digest(_fingerprint(user), fingerprint):
+    found = store().find_sign_in(_digest(token))
+    if found is None:
         return None
-    return Account(user, fingerprint)
+    sign_in, user, rights = found
+    now = time.time()
+    if user.disabled or over(sign_in, rights, now):
+        return None
+    if now - sign_in.seen_at > TOUCH_SECONDS and FRAGMENT not in request.headers:
+        with suppress(StoreError):  # no reason to keep anybody from a page; the next request notes it
+            store().touch_sign_in(sign_in.id)
+    return Account(user, rights, sign_in)
 
 
-def _fingerprint(user: User) -> str:
-    # Keyed, because cookies are readable: nothing of hash and secret themselves leaves the store.
-    text = f"{user.id}:{user.created_at}:{store().password_hash(user.name)}:{store().totp_secret(user.name)}"
-    key = cast(bytes, current_app.secret_key)
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()[:24]
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _address() -> str:
+    return request.remote_addr or "?"
+
+
+def _browser() -> str:
+    return printable(request.user_agent.string, BROWSER_MAX)

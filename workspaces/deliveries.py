@@ -17,7 +17,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
-import os
 import random
 import secrets
 import socket
@@ -35,6 +34,7 @@ from standardwebhooks import Webhook as Signer
 
 from workspaces import __version__, mail
 from workspaces.errors import HostError, InvalidInput, WorkspacesError
+from workspaces.files import put
 from workspaces.model import Delivery
 from workspaces.names import printable, span
 from workspaces.settings import Mail
@@ -223,10 +223,7 @@ def make_secret(keys: Path) -> tuple[str, str]:
     secret = f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
     path = _secret_file(keys, key)
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(f"{secret}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        put(path, f"{secret}\n".encode("ascii"), 0o600)
     except OSError as exc:
         raise HostError(f"{path} cannot be written: {exc.strerror}.") from exc
     return key, secret

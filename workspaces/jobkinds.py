@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workspaces.model import JobKind
+from workspaces.model import OF_VERSIONS, JobKind
 
 PRIORITY_MAX = 100
 AGEING_SECONDS = 30.0  # of waiting that weigh as much as one more of priority: the lowest is first within an hour
 
 MINUTE, HOUR = 60.0, 3600.0
+OUTAGE_SECONDS = 24 * HOUR  # that a job waits for an engine, archive or registry that does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,9 @@ class Kind:
 
     At most `at_once` of them run together (0: as many as there are places). One that takes longer than `longest`
     seconds has failed; one that tells nothing for `quiet` seconds is shown as stalled. What is `prompt` somebody
-    waits for at a terminal, and a place is kept for it. What is `ordered` changes the container, and never overtakes
-    an earlier one of the same workspace.
+    waits for at a terminal, and a place is kept for it. What is `ordered` changes the container: it never runs beside
+    another such one of the same workspace, and never overtakes an earlier one. What `deletes` may leave nothing of the
+    container, so that nothing looks into it meanwhile.
     """
 
     priority: int
@@ -32,21 +34,24 @@ class Kind:
     quiet: float
     prompt: bool = False
     ordered: bool = True
+    deletes: bool = False
 
 
 KINDS: Mapping[JobKind, Kind] = {
     JobKind.START: Kind(80, 0, 15 * MINUTE, 3 * MINUTE, prompt=True),
     JobKind.STOP: Kind(80, 0, 15 * MINUTE, 3 * MINUTE, prompt=True),
     JobKind.RESTART: Kind(80, 0, 15 * MINUTE, 3 * MINUTE, prompt=True),
-    JobKind.RESET: Kind(70, 2, HOUR, 15 * MINUTE),
-    JobKind.REMOVE: Kind(70, 2, HOUR, 15 * MINUTE),
-    JobKind.RESTORE: Kind(70, 2, 4 * HOUR, 15 * MINUTE),
+    JobKind.RESET: Kind(70, 2, HOUR, 15 * MINUTE, deletes=True),
+    JobKind.REMOVE: Kind(70, 2, HOUR, 15 * MINUTE, deletes=True),
+    JobKind.RESTORE: Kind(70, 2, 4 * HOUR, 15 * MINUTE, deletes=True),
     JobKind.INSPECT: Kind(60, 2, 30 * MINUTE, 10 * MINUTE, ordered=False),
     JobKind.COMMIT: Kind(50, 2, 4 * HOUR, 30 * MINUTE),
-    JobKind.FREEZE: Kind(40, 2, 4 * HOUR, 30 * MINUTE),
-    JobKind.THAW: Kind(40, 2, HOUR, 15 * MINUTE),
+    JobKind.FREEZE: Kind(40, 2, 4 * HOUR, 30 * MINUTE, deletes=True),
+    JobKind.THAW: Kind(40, 2, HOUR, 15 * MINUTE, deletes=True),
     JobKind.ARCHIVE: Kind(20, 1, 12 * HOUR, 5 * MINUTE, ordered=False),
     JobKind.PUSH: Kind(15, 1, 12 * HOUR, 5 * MINUTE, ordered=False),
     JobKind.SBOM: Kind(10, 1, HOUR, 30 * MINUTE, ordered=False),
 }
-UNORDERED = tuple(kind for kind, rule in KINDS.items() if not rule.ordered)
+ORDERED = tuple(kind for kind, rule in KINDS.items() if rule.ordered)
+DELETING = tuple(kind for kind, rule in KINDS.items() if rule.deletes)
+STEPS = (JobKind.INSPECT, JobKind.COMMIT, *OF_VERSIONS)  # of one snapshot: one after the other

@@ -7,12 +7,13 @@
     now and then: how much disk a workspace uses (sampling.py); each minute: what all of them use (metering.py)
 
 A kill at any moment loses nothing: the lock on the state directory goes with the process, the next worker queues again
-what was running, and every handler can be repeated without harm to what people did since the first attempt. What an
-engine that is away, or a database that cannot be written, refuses is tried again, later and later; what fails for good
-is told in the job and, for a commit, in its snapshot.
+what was running, and every handler can be repeated without harm to what people did since the first attempt. What a
+busy engine or a database that cannot be written refuses is tried again, later and later, a few times. An engine,
+archive or registry that does not answer is no failure of the job: it waits for a day. What fails for good is told in
+the job and, for a commit, in its snapshot.
 
 A job that is cancelled, or takes longer than its kind may (jobkinds.py), ends at its next word (jobprogress.py). A
-thread that has no next word is written off: its job has failed and its place is free, only its workspace is not.
+thread that has no next word is written off: its job has failed and its place is free, but what it excludes still waits.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ from workspaces.errors import (
     WorkspacesError,
 )
 from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
-from workspaces.jobkinds import KINDS
+from workspaces.jobkinds import KINDS, OUTAGE_SECONDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
 from workspaces.lifecycle import ADMINISTRATOR, Lifecycle
 from workspaces.metering import Metering
 from workspaces.model import OF_VERSIONS, Job, JobKind, SnapshotState
+from workspaces.names import span
 from workspaces.provenance import Signer
 from workspaces.registry import Registry
 from workspaces.sampling import Sampler
@@ -60,21 +62,22 @@ POLL_SECONDS = 0.1  # how soon a new job is seen; one look costs about 20 µs
 CLAIM_SECONDS = 1.0  # how soon a job whose pause is over is seen
 RECONCILE_SECONDS = 5.0
 WRITE_PAUSE = 10.0  # at most, between tries to write how a job ended
-MAX_ATTEMPTS = 10  # about five minutes without an engine
-LONGEST_PAUSE = 60.0
+MAX_ATTEMPTS = 10  # of which the last is about nine minutes after the first
+LONGEST_PAUSE = 300.0
 GRACE_SECONDS = 20.0  # for running jobs to end when the worker is told to
 ABANDON_SECONDS = 5.0  # for them to notice that they should not wait
 LOST_SECONDS = 60.0  # past the longest time of its kind, a thread is written off
 MESSAGE_MAX = 1000
 
-AGAIN = (EngineUnavailable, EngineTimeout, StoreError, ArchiveUnavailable, RegistryUnavailable)
+AGAIN = (EngineTimeout, StoreError)
+OUTAGES = {EngineUnavailable: "engine", ArchiveUnavailable: "archive", RegistryUnavailable: "registry"}
 
 
 class Worker:
     """Runs jobs until told to stop: `places` at once, of a kind no more than `at_once` says (0: all places).
 
-    `revive` starts an engine that died, if that is this program's to do; `deliver` runs in a thread until it is told
-    to stop; `signer` signs what is archived, which then goes to `registry`, if there is one.
+    `revive` starts an engine that died, if that is this program's to do; `deliver` and `keep_recordings` each run in a
+    thread until they are told to stop; `signer` signs what is archived, which then goes to `registry`, if there is one.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Worker:
         places: int = PLACES,
         at_once: Mapping[JobKind, int] | None = None,
         deliver: Callable[[threading.Event], None] | None = None,
+        keep_recordings: Callable[[threading.Event], None] | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -102,6 +106,7 @@ class Worker:
         self._places = places
         self._at_once = {kind: rule.at_once for kind, rule in KINDS.items()} | dict(at_once or {})
         self._deliver = deliver
+        self._keep_recordings = keep_recordings
         self._signer = signer
         self._registry = registry
         self._lock: IO[bytes]
@@ -109,7 +114,7 @@ class Worker:
         self._abandon = threading.Event()
         self._swept = False
         self._guard = threading.Lock()  # of the next
-        self._running: dict[int, Run] = {}  # by workspace id: the store never gives two of one
+        self._running: dict[int, Run] = {}  # by job id
         self._handlers: dict[JobKind, Callable[[Job, Progress], str]] = {
             JobKind.INSPECT: self._inspect,
             JobKind.COMMIT: self._commit,
@@ -140,6 +145,7 @@ class Worker:
                 "sampler": Sampler(self._store, self._engine, self._lifecycle).run,
                 "metering": Metering(self._store, self._engine, self._lifecycle).run,
                 **({"deliveries": self._deliver} if self._deliver else {}),
+                **({"recordings": self._keep_recordings} if self._keep_recordings else {}),
             }
             threads = [
                 threading.Thread(target=run, args=(stop,), name=name, daemon=True) for name, run in beside.items()
@@ -197,7 +203,7 @@ class Worker:
 
     def _heed(self) -> None:
         """Have jobs end that are cancelled, and write off those that should have ended by themselves."""
-        runs = {run.job.id: run for run in self._alive().values() if not run.lost}
+        runs = {job_id: run for job_id, run in self._alive().items() if not run.lost}
         for job_id, who in self._store.cancellations().items():
             if job_id in runs:
                 runs[job_id].end(Cancelled(who))
@@ -213,7 +219,7 @@ class Worker:
         run = Run(self._store, job)
         run.thread = threading.Thread(target=self._work, args=(run,), name=f"job-{job.id}", daemon=True)
         with self._guard:
-            self._running[job.workspace_id] = run
+            self._running[job.id] = run
         run.thread.start()
 
     def _drain(self) -> None:
@@ -248,18 +254,8 @@ class Worker:
             self._cancel(run, exc)
         except Overdue as exc:
             self._fail(run, str(exc))
-        except AGAIN as exc:
-            if run.cancelled is not None:
-                self._cancel(run, run.cancelled)
-            elif job.attempts < MAX_ATTEMPTS:
-                pause = min(LONGEST_PAUSE, 2.0 ** (job.attempts - 1)) * random.uniform(0.8, 1.2)  # noqa: S311 -- apart from others
-                said = exc.message
-                log.warning("job %d is tried again in %.0f s: %s", job.id, pause, said)
-                self._conclude(run, lambda: self._store.fail_job(job.id, said, pause))
-            else:
-                self._fail(run, str(exc))
         except WorkspacesError as exc:
-            self._fail(run, str(exc))
+            self._refused(run, exc)
         except Exception as exc:
             log.exception("job %d failed unexpectedly", job.id)
             self._fail(run, f"An unexpected error ({type(exc).__name__}); the worker's log has the particulars.")
@@ -270,8 +266,27 @@ class Worker:
             if run.lost:
                 self._discard(job)
             with self._guard:
-                del self._running[job.workspace_id]
+                del self._running[job.id]
             self._wake.set()
+
+    def _refused(self, run: Run, why: WorkspacesError) -> None:
+        """Tried again later, unless somebody has cancelled it or nothing would be different then."""
+        job, now = run.job, time.time()
+        waits_for = next((name for kind, name in OUTAGES.items() if isinstance(why, kind)), None)
+        waited = max(0.0, now - job.waits_since) if job.waits_since is not None else 0.0
+        if waits_for is None and not isinstance(why, AGAIN):
+            self._fail(run, str(why))
+        elif run.cancelled is not None:
+            self._cancel(run, run.cancelled)
+        elif waits_for is not None and waited >= OUTAGE_SECONDS:
+            self._fail(run, f"{why}\nIt has waited for the {waits_for} for {span(waited)}.")
+        elif waits_for is None and job.attempts >= MAX_ATTEMPTS:
+            self._fail(run, str(why))
+        else:  # twice as long each time, either way
+            pause = max(1.0, waited) if waits_for else 2.0 ** (job.attempts - 1)
+            pause = min(LONGEST_PAUSE, pause) * random.uniform(0.8, 1.2)  # noqa: S311 -- apart from others
+            log.warning("job %d is tried again in %.0f s: %s", job.id, pause, why.message)
+            self._conclude(run, lambda: self._store.fail_job(job.id, why.message, pause, waits_for))
 
     def _fail(self, run: Run, reason: str) -> None:
         """For good: the snapshot of a commit first, so that a kill in between repeats this."""
@@ -439,6 +454,7 @@ class Worker:
         """Clear what killed workers left, once; keep engine, filters, and the store's sightings of containers right."""
         chores: dict[str, Callable[[], None]] = {
             "challenges that have closed cannot be frozen": self._freeze_closed,
+            "announcements cannot be told": self._announce,
             "the engine cannot be started again": self._look_after_engine,
             "what killed workers left cannot be cleared": self._sweep,
             "network filters cannot be looked at": self._engine.prepare,
@@ -461,6 +477,9 @@ class Worker:
     def _freeze_closed(self) -> None:
         for begun in self._store.begin_due_freezes(time.time()):
             log.info("challenge %s has closed and is being frozen", begun.challenge)
+
+    def _announce(self) -> None:
+        self._store.tell_announcements()
 
     def _look_after_engine(self) -> None:
         try:

@@ -21,9 +21,11 @@ def is_stalled(job: Job, now: float | None = None) -> bool:
 
 
 def condition(job: Job, now: float | None = None) -> str:
-    """Its state in a word: the store's, or stalled, or cancelling."""
+    """Its state in a word: the store's, or stalled, waiting or cancelling."""
     if is_stalled(job, now):
         return "stalled"
+    if job.state is JobState.QUEUED and job.waits_for:
+        return "waiting"
     return "cancelling" if job.state is JobState.RUNNING and job.cancelled_by else job.state.value
 
 
@@ -41,7 +43,11 @@ def again(job: Job, now: float | None = None) -> str:
         return ""
     left = job.retry_at - (now or time.time())
     clock = time.strftime("%H:%M:%S UTC", time.gmtime(job.retry_at))
-    return f"tried again at {clock}" if left > 0 else "tried again as soon as there is a place"
+    when = f"tried again at {clock}" if left > 0 else "tried again as soon as there is a place"
+    if not job.waits_for:
+        return when
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(job.waits_since or job.created_at))
+    return f"waits for the {job.waits_for} since {since}, {when}"
 
 
 def _of(done: int, total: int) -> str:

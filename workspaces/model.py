@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class Role(StrEnum):
     PARTICIPANT = "participant"
+    REVIEWER = "reviewer"  # decides on requests; what each may do is in rights.py
     ADMIN = "admin"
 
 
@@ -35,6 +39,21 @@ class Sbom(StrEnum):
     NONE = "none"
     SPDX = "spdx"
     CYCLONEDX = "cyclonedx"
+
+
+class Recorded(StrEnum):
+    """Which sessions of a challenge are recorded."""
+
+    NONE = "none"
+    TERMINALS = "terminals"  # what terminals show; never what is typed where it is not shown
+
+
+class Severity(StrEnum):
+    """Of an announcement."""
+
+    INFO = "info"
+    WARNING = "warning"
+    URGENT = "urgent"
 
 
 class WorkspaceState(StrEnum):
@@ -160,6 +179,67 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class SignIn:
+    """A browser that is signed in to the pages; `via` is how: password, passkey, oidc or invitation.
+
+    `seen_at` is when the person last did something, `proven_at` when he last proved who he is.
+    """
+
+    id: int
+    user: str
+    via: str
+    address: str
+    browser: str
+    created_at: float
+    seen_at: float
+    proven_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a session's terminal showed: `file` is its name in recordings/, `size` its bytes, `seconds` its length.
+
+    `ended_at` is None while it is written; size and length are known then. `left_out` counts bytes that came too fast,
+    or that the disk did not take.
+    """
+
+    session_id: int
+    file: str
+    began_at: float
+    ended_at: float | None
+    size: int
+    seconds: float
+    left_out: int
+    removed_at: float | None  # since then there is only the record
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Somebody looked at another's session, from `at` to `last_at`; `how` is watch, replay or export."""
+
+    id: int
+    session_id: int
+    actor: str
+    how: str
+    at: float
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A text for everybody, or for those of `challenge`, from `from_at` until `until_at` (None: until it is ended)."""
+
+    id: int
+    text: str
+    severity: Severity
+    challenge: str | None
+    from_at: float
+    until_at: float | None
+    created_by: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one container may use: cores (fractions allowed), bytes of memory, processes."""
 
@@ -198,6 +278,7 @@ class Challenge:
     downloads: bool = False  # whether members may download their versions
     frozen: FreezeMode | None = None  # since somebody, or its closing time, froze it
     sbom: Sbom = Sbom.NONE
+    record: Recorded = Recorded.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +511,8 @@ class Job:
     bytes_done: int | None = None  # of what it is doing now, where that is known
     bytes_total: int | None = None
     expected_at: float | None = None  # when that will be done at the pace so far
+    waits_for: str | None = None  # engine, archive or registry, which did not answer when it was last tried
+    waits_since: float | None = None  # when one of them first did not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,3 +627,67 @@ class Event:
     workspace: str | None
     snapshot_id: int | None
     data: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Page `page` of a list of `total` items, of `size` each, in the order `sort` (with `-` before it: downwards)."""
+
+    items: tuple[T, ...]
+    total: int
+    page: int  # from 1
+    size: int
+    sort: str
+
+    @property
+    def pages(self) -> int:
+        """How many there are, at least one."""
+        return max(1, -(-self.total // self.size))
+
+    @property
+    def first(self) -> int:
+        """The number of the first item in the whole list, from 1; 0 of an empty list."""
+        return (self.page - 1) * self.size + 1 if self.items else 0
+
+    @property
+    def last(self) -> int:
+        """The number of the last item in the whole list."""
+        return self.first + len(self.items) - 1 if self.items else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[T]):
+    """The next items of a list that is read by their ids; `next` is the id to go on after, None at the end."""
+
+    items: tuple[T, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceLine:
+    """A workspace as a list shows it: what is done to it now, its open request, its latest version, who is on."""
+
+    workspace: Workspace
+    job: Job | None  # under way, or the next that waits
+    open: Snapshot | None  # requested, approved or being committed, by a person
+    version: int | None
+    version_at: float | None
+    on: int  # sessions
+
+
+@dataclass(frozen=True, slots=True)
+class UserLine:
+    """An account as a list shows it; `workspaces` by id with their refs, `last_login_at` over SSH or the web."""
+
+    user: User
+    workspaces: tuple[tuple[int, str], ...]
+    last_login_at: float | None
+    keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotLine:
+    """A snapshot as a list shows it, with the last job about it that was not a restore."""
+
+    snapshot: Snapshot
+    job: Job | None

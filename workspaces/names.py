@@ -23,6 +23,7 @@ _ADDRESS = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}){0,10}"
     r"@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?){0,20}"
 )
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _OURS = re.compile(r"(?:(?:index\.)?docker\.io/)?(?:[a-z0-9-]+/[a-z0-9-]+:v[0-9]+|workspaces-commit/.*)")
 
 
@@ -61,19 +62,29 @@ def check_address(address: str) -> str:
     return address
 
 
-def check_message(message: str) -> str:
+def check_message(message: str, what: str = "snapshot") -> str:
     """Return a one-paragraph message, without surrounding space, or raise InvalidInput.
 
-    Control characters other than newline and tab, and surrogates from undecodable bytes, are refused.
+    Control characters other than newline and tab, and surrogates from undecodable bytes, are refused. `what` it is of.
     """
     message = message.strip()
-    if not message:
+    if not message and what == "snapshot":
         raise InvalidInput("The message is empty.", "Say in a few words what this snapshot is.")
+    if not message:
+        raise InvalidInput(f"The {what} is empty.")
     if len(message) > MESSAGE_MAX:
         raise InvalidInput(f"The message has {len(message)} characters; {MESSAGE_MAX} are allowed.")
     if any(c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs") for c in message):
         raise InvalidInput("The message has control characters or bytes that are not UTF-8.")
     return message
+
+
+def parse_size(text: str) -> int:
+    """`512m`, `2g` or `1.5GiB` as bytes, in powers of 1024. Raises InvalidInput."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not found:
+        raise InvalidInput(f"{text!r} is not a size.", "Write it as 512m or 2g.")
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def image_name(challenge: str, workspace: str, version: int) -> str:

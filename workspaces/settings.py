@@ -11,6 +11,7 @@ State directory (`--home`, `WORKSPACES_HOME`, else /var/lib/workspaces):
     archive/            committed images, unless [archive] url says elsewhere
     engine/             the private engine: data, sockets, pid files, logs
     locks/              one lock file per workspace, one for the worker, one per live gateway worker
+    recordings/         what terminals showed, where a challenge has them recorded; one file for each session
     layers/             what is in the layers of versions, kept so that each is read once; may be deleted
     log/                logs of the processes under `serve`
 """
@@ -30,10 +31,11 @@ from urllib.parse import unquote, urlsplit
 from workspaces.errors import InvalidInput, SettingsError
 from workspaces.jobkinds import KINDS
 from workspaces.model import JobKind
-from workspaces.names import check_address
+from workspaces.names import check_address, parse_size
 
 DEFAULT_HOME = "/var/lib/workspaces"
-PROCESSES_MAX = 256
+NUMBER_MAX = {"days": 3650}  # of settings that are numbers; of others 256
+RECORDING_MIN = 1 << 20
 SECURITIES = ("starttls", "tls", "none")
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
@@ -55,10 +57,17 @@ TABLE: tuple[tuple[str, str, str | int | tuple[str, ...], str], ...] = (
         ("worker", kind.value, rule.at_once, "at once of this kind; 0: no bound of its own")
         for kind, rule in KINDS.items()
     ),
+    ("access", "idle", 12, "hours without a click after which a participant is signed out of the pages"),
+    ("access", "longest", 168, "hours after which a participant signs in again in any case"),
+    ("access", "staff_idle", 2, "the same for reviewers and administrators"),
+    ("access", "staff_longest", 12, "the same for reviewers and administrators"),
     ("mail", "server", "", "HOST:PORT of the mail server that takes news for people; empty: none are mailed"),
     ("mail", "security", "starttls", "starttls, tls, or none for a relay on this host"),
     ("mail", "user", "", "account there; its password is the one line of keys/smtp-password"),
     ("mail", "from", "", "address of the sender"),
+    ("recordings", "days", 30, "for which recordings of terminals are kept; 0: no bound of its own"),
+    ("recordings", "size", "64m", "bytes of one recording; what comes after is left out"),
+    ("recordings", "total", "20g", "bytes of all; who has most of them loses the oldest first"),
     ("registry", "url", "", "https://host/prefix of a registry that archived versions are pushed to; empty: none"),
 )
 
@@ -90,6 +99,16 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """How long a sign-in to the pages lasts, in seconds: without a click, and at most."""
+
+    idle: float = 12 * 3600.0
+    longest: float = 168 * 3600.0
+    staff_idle: float = 2 * 3600.0
+    staff_longest: float = 12 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of one state directory. Values are those of TABLE's rows, checked."""
 
@@ -107,6 +126,10 @@ class Settings:
     worker_at_once: Mapping[JobKind, int] = field(default_factory=dict)
     mail: Mail | None = None
     registry_url: str = ""
+    access: Access = Access()
+    recording_days: int = 30
+    recording_size: int = 64 << 20
+    recording_total: int = 20 << 30
 
     @property
     def database(self) -> Path:
@@ -131,6 +154,10 @@ class Settings:
     @property
     def layers(self) -> Path:
         return self.home / "layers"
+
+    @property
+    def recordings(self) -> Path:
+        return self.home / "recordings"
 
     @property
     def logs(self) -> Path:
@@ -178,8 +205,9 @@ def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
                 values[section, name] = tuple(value)
                 continue
             number = isinstance(known[section, name], int)
-            if number and not (type(value) is int and 0 <= value <= PROCESSES_MAX):
-                raise SettingsError(f"{path}: [{section}] {name} must be 0 to {PROCESSES_MAX}, not {value!r}.")
+            most = NUMBER_MAX.get(name, 256)
+            if number and not (type(value) is int and 0 <= value <= most):
+                raise SettingsError(f"{path}: [{section}] {name} must be 0 to {most}, not {value!r}.")
             if not number and not isinstance(value, str):
                 raise SettingsError(f"{path}: [{section}] {name} must be text in quotes, not {value!r}.")
             values[section, name] = value
@@ -209,7 +237,21 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         archive_bucket=bucket,
         archive_recipients=values["archive", "recipients"],
         registry_url=_registry(path, values["registry", "url"]),
+        access=_access(path, values),
+        recording_days=values["recordings", "days"],
+        recording_size=_size(path, "size", values),
+        recording_total=_size(path, "total", values),
     )
+
+
+def _size(path: Path, name: str, values: dict[tuple[str, str], Any]) -> int:
+    try:
+        size = parse_size(values["recordings", name])
+    except InvalidInput as exc:
+        raise SettingsError(f"{path}: [recordings] {name}: {exc.message}", exc.hint) from exc
+    if size < RECORDING_MIN:
+        raise SettingsError(f"{path}: [recordings] {name} must be 1m or more.")
+    return size
 
 
 def _bucket(path: Path, values: dict[tuple[str, str], Any]) -> Bucket:
@@ -224,6 +266,14 @@ def _bucket(path: Path, values: dict[tuple[str, str], Any]) -> Bucket:
         raise SettingsError(f"{path}: [archive] addressing must be auto or path, not {addressing!r}.")
     prefix = (found[2] or "").strip("/")
     return Bucket(found[1], prefix, endpoint, values["archive", "region"], addressing == "path")
+
+
+def _access(path: Path, values: dict[tuple[str, str], Any]) -> Access:
+    hours = {name: values["access", name] for name in ("idle", "longest", "staff_idle", "staff_longest")}
+    for name, value in hours.items():
+        if not value:
+            raise SettingsError(f"{path}: [access] {name} must be an hour or more.")
+    return Access(**{name: value * 3600.0 for name, value in hours.items()})
 
 
 def _mail(path: Path, values: dict[tuple[str, str], Any]) -> Mail | None:

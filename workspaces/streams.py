@@ -1,10 +1,27 @@
-"""An iterable of bytes as a file to read, for libraries that want one."""
+"""Iterables of bytes: as a file to read, for libraries that want one, and checked against a digest on the way."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+
+def checked(chunks: Iterable[bytes], digest: str, size: int | None, wrong: Exception) -> Iterator[bytes]:
+    """`chunks` as they are. Raises `wrong`, after the last one at the latest, unless they are those bytes.
+
+    `digest` is `sha256:` and hexadecimal digits; with a `size`, no more than so many bytes come out.
+    """
+    sha, seen = hashlib.sha256(), 0
+    for chunk in chunks:
+        seen += len(chunk)
+        if size is not None and seen > size:
+            break
+        sha.update(chunk)
+        yield chunk
+    if (size is not None and seen != size) or f"sha256:{sha.hexdigest()}" != digest:
+        raise wrong
 
 
 class Chunks(io.RawIOBase):
@@ -37,9 +54,11 @@ class Chunks(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """For io.BufferedReader."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        count = 0
+        for piece in self.pieces(len(buffer)):
+            buffer[count : count + len(piece)] = piece
+            count += len(piece)
+        return count
 
     def tell(self) -> int:
         return self._place

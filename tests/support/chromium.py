@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from flask import Flask
 from playwright.sync_api import Browser, sync_playwright
-from werkzeug.serving import make_server
+
+from webadmin.context import Parts
+from webadmin.server import Server
 
 EXECUTABLE = "/usr/bin/chromium"
 ARGS = (
@@ -36,12 +39,15 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
     """Serve `app` on a free port of this host; gives its address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    parts: Parts = app.extensions["workspaces"]
+    server = Server(app, replace(parts.settings, web_listen=("127.0.0.1", 0)))
+    started = threading.Event()
+    thread = threading.Thread(target=server.serve_until_stopped, args=[lambda *_: started.set()], daemon=True)
     thread.start()
+    assert started.wait(10)
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.port}"
     finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
+        server.stop()
+        thread.join(20)
+        assert not thread.is_alive(), "the server did not end"

@@ -25,6 +25,7 @@ from sshgate.environment import environment
 from sshgate.hostkey import NAME, load_host_keys
 from sshgate.keeper import Keeper
 from sshgate.limits import Admission, Guessing
+from sshgate.recorder import Bounds, Recorder
 from sshgate.server import Gate
 from workspaces import accounts, guest
 from workspaces.engine.base import Engine, ImageConfig
@@ -95,7 +96,8 @@ class GatewayThread:
             self._stop = asyncio.Event()
             try:
                 self.shared = LocalKeeper(store, lifecycle)
-                self.gate = self.shared.gate = Gate(store, lifecycle, self.shared)
+                recorder = Recorder(keys.parent / "recordings", Bounds(reserve=0))
+                self.gate = self.shared.gate = Gate(store, lifecycle, self.shared, recorder)
                 await self.gate.open(load_host_keys(keys))
                 acceptor = Acceptor(listen_on("127.0.0.1", 0), self.shared.keeper, self.gate.take)
             except BaseException as error:

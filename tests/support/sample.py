@@ -158,8 +158,7 @@ def commit(store: Store, name: str, message: str, passed: float, size: int) -> S
 
 def finish_jobs(store: Store, kind: JobKind | None = None) -> None:
     """Do as the worker does when all goes well: take what is queued and end it, of one kind or all."""
-    skipped: set[int] = set()
-    while (job := store.claim_job(skipped)) is not None:
+    while (job := store.claim_job()) is not None:
         store.job_progress(job.id, 1.0, "done")
         store.finish_job(job.id, "done")
         if job.kind is kind:

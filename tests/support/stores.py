@@ -37,6 +37,12 @@ def store(empty: Store) -> Store:
     return fill(empty)
 
 
+@pytest.fixture
+def alice(store: Store) -> int:
+    """The id of her workspace."""
+    return store.workspace("als/alice").id
+
+
 def commit(store: Store, workspace_id: int, image_id: str = "sha256:aa") -> int:
     """Take a snapshot through to COMMITTED; its id."""
     snapshot = store.request_snapshot(workspace_id, "m", actor="alice", via="cli")

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.support.savetar import layer
-from workspaces import guest
+from workspaces import guest, jobs
 from workspaces.archive import Archive
 from workspaces.engine.base import LABEL_SNAPSHOT, ContainerSpec, Engine, ImageConfig
 from workspaces.engine.memory import MemoryEngine
@@ -27,6 +27,7 @@ from workspaces.snapshots import examining
 from workspaces.store import Store
 
 SECONDS = 20.0
+OPEN = (JobState.QUEUED, JobState.RUNNING)
 IMAGE = "base:1"
 RUNS = {"Env": ["A=1"], "Entrypoint": ["/bin/sh"], "Cmd": ["-i"], "User": "bobby", "WorkingDir": "/srv"}
 
@@ -117,7 +118,7 @@ class World:
     def work(self) -> None:
         """Run a worker until no job is left."""
         with self.working():
-            self.wait(lambda: not self.store.jobs(states=[JobState.QUEUED, JobState.RUNNING]))
+            self.wait(lambda: not self.store.jobs(states=OPEN))
 
     def wait(self, condition: Callable[[], Any], seconds: float = SECONDS) -> None:
         deadline = time.monotonic() + seconds
@@ -146,6 +147,14 @@ def world(tmp_path: Path) -> Iterator[World]:
     """A world on the in-memory engine, with challenge `als`; its container is not made yet."""
     with memory_world(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries without their pauses."""
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.005)
+    monkeypatch.setattr(jobs, "CLAIM_SECONDS", 0.02)
+    monkeypatch.setattr(jobs, "LONGEST_PAUSE", 0.01)
 
 
 class NoScanner:

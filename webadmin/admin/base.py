@@ -12,7 +12,7 @@ from webadmin.security import came_from
 from workspaces.model import Job, JobState
 
 bp = Blueprint("admin", "webadmin.admin", url_prefix="/admin")
-bp.before_request(access.require_admin)
+bp.before_request(access.guard)
 
 MOVING = (JobState.QUEUED, JobState.RUNNING)
 

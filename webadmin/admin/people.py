@@ -6,10 +6,13 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
+from webadmin import access
 from webadmin.admin.base import actor, bp
 from webadmin.context import store
+from webadmin.i18n import _
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, WorkspacesError
+from workspaces.rights import Right
 
 
 def _list(error: WorkspacesError | None = None) -> Any:
@@ -29,11 +32,13 @@ def _list(error: WorkspacesError | None = None) -> Any:
 
 
 @bp.get("/users")
+@access.require(Right.USERS)
 def users() -> Any:
     return _list()
 
 
 @bp.post("/users")
+@access.require(Right.USERS)
 def add_user() -> Any:
     """Add a participant with a workspace in a challenge, and a password, a key, or both."""
     form = request.form
@@ -41,7 +46,7 @@ def add_user() -> Any:
     try:
         password, key = form.get("password", ""), form.get("key", "").strip()
         if not password and not key and not store().authorities():
-            raise InvalidInput("Nobody could sign in to this account.", "Give a password, an ssh key, or both.")
+            raise InvalidInput(_("Nobody could sign in to this account."), _("Give a password, an ssh key, or both."))
         accounts.create_participant(
             store(),
             name,
@@ -52,7 +57,7 @@ def add_user() -> Any:
         )
     except (InvalidInput, Conflict, NotFound) as error:
         return _list(error)
-    flash(f"{name} is added and can sign in now.")
+    flash(_("%(name)s is added and can sign in now.", name=name))
     return redirect(url_for(".user", name=name))
 
 
@@ -70,11 +75,13 @@ def _page(name: str, error: WorkspacesError | None = None) -> Any:
 
 
 @bp.get("/users/<name>")
+@access.require(Right.USERS)
 def user(name: str) -> Any:
     return _page(name)
 
 
 @bp.post("/users/<name>/password")
+@access.require(Right.USERS)
 def set_password(name: str) -> Any:
     found = store().user(name)
     try:
@@ -82,15 +89,19 @@ def set_password(name: str) -> Any:
     except InvalidInput as error:
         return _page(found.name, error)
     store().set_password_hash(found.name, hashed, actor=actor())
-    flash(f"{found.name} has a new password and is signed out of this site.")
+    flash(_("%(name)s has a new password and is signed out of this site.", name=found.name))
     return redirect(url_for(".user", name=found.name))
 
 
 @bp.post("/users/<name>/<any(disable,enable):action>")
+@access.require(Right.USERS)
 def set_disabled(name: str, action: str) -> Any:
     found = store().user(name)
     if action == "disable" and found.name == actor():
-        raise Conflict("You cannot disable your own account.", "Another administrator can.")
+        raise Conflict(_("You cannot disable your own account."), _("Another administrator can."))
     store().set_disabled(found.name, action == "disable", actor=actor())
-    flash(f"{found.name} is {'disabled; new logins are refused' if action == 'disable' else 'enabled again'}.")
+    if action == "disable":
+        flash(_("%(name)s is disabled; new logins are refused.", name=found.name))
+    else:
+        flash(_("%(name)s is enabled again.", name=found.name))
     return redirect(url_for(".user", name=found.name))

@@ -7,11 +7,14 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
+from webadmin import access, danger
 from webadmin.admin.base import actor, back, bp
 from webadmin.context import store
+from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces.errors import Conflict, InvalidInput, WorkspacesError
-from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState
+from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState, Workspace
+from workspaces.rights import Right
 from workspaces.snapshots.tree import Row, fold
 from workspaces.store import check_kept
 
@@ -62,9 +65,11 @@ def _request(snapshot: Snapshot, with_report: bool = True) -> Request:
 
 
 def _queue() -> dict[str, Any]:
+    mine = access.scope(Right.DECIDE)
+    decided = store().snapshots(states=DECIDED, limit=RECENT, challenges=mine)
     return {
-        "items": [_request(s) for s in store().open_requests()],
-        "decided": [_request(s, with_report=False) for s in store().snapshots(states=DECIDED, limit=RECENT)],
+        "items": [_request(s) for s in store().open_requests(mine)],
+        "decided": [_request(s, with_report=False) for s in decided],
         "form": None,
         "error": None,
         "typed": {},
@@ -72,11 +77,13 @@ def _queue() -> dict[str, Any]:
 
 
 @bp.get("/")
+@access.require(Right.DECIDE)
 def queue() -> Any:
     return render_template("admin/queue.html", **_queue())
 
 
 @bp.get("/live")
+@access.require(Right.DECIDE)
 def live_queue() -> Any:
     return fragment(lambda: render_template("admin/_queue.html", **_queue()))
 
@@ -90,11 +97,13 @@ def _page(snapshot_id: int, error: WorkspacesError | None = None) -> Any:
 
 
 @bp.get("/snapshots/<int:snapshot_id>")
+@access.require(Right.SEE)
 def snapshot(snapshot_id: int) -> Any:
     return _page(snapshot_id)
 
 
 @bp.get("/snapshots/<int:snapshot_id>/live")
+@access.require(Right.SEE)
 def live_snapshot(snapshot_id: int) -> Any:
     def render() -> str:
         found = _request(store().snapshot(snapshot_id))
@@ -104,53 +113,78 @@ def live_snapshot(snapshot_id: int) -> Any:
 
 
 @bp.post("/snapshots/<int:snapshot_id>/approve")
+@access.require(Right.DECIDE)
 def approve(snapshot_id: int) -> Any:
     store().approve_snapshot(snapshot_id, actor=actor())
-    flash("Approved. The worker commits it now.")
+    flash(_("Approved. The worker commits it now."))
     return back(url_for(".queue"))
 
 
 @bp.post("/snapshots/<int:snapshot_id>/reject")
+@access.require(Right.DECIDE)
 def reject(snapshot_id: int) -> Any:
     reason = request.form.get("reason", "").replace("\r\n", "\n").strip()
     try:
         if not reason:
-            raise InvalidInput("A rejection needs a reason.", "Say what should be different; the participant reads it.")
+            raise InvalidInput(
+                _("A rejection needs a reason."), _("Say what should be different; the participant reads it.")
+            )
         store().reject_snapshot(snapshot_id, reason, actor=actor())
     except InvalidInput as error:
         return _page(snapshot_id, error)
-    flash("Rejected. The participant sees your reason.")
+    flash(_("Rejected. The participant sees your reason."))
     return redirect(url_for(".queue"))
 
 
 @bp.post("/snapshots/<int:snapshot_id>/inspect")
+@access.require(Right.DECIDE)
 def inspect(snapshot_id: int) -> Any:
     """List again what the snapshot would capture now."""
     found = store().snapshot(snapshot_id)
     if found.state is not SnapshotState.REQUESTED:
-        raise Conflict("This request is decided already.")
+        raise Conflict(_("This request is decided already."))
     store().add_job(JobKind.INSPECT, found.workspace_id, actor=actor(), snapshot_id=found.id)
     return back(url_for(".snapshot", snapshot_id=found.id))
 
 
 @bp.post("/snapshots/<int:snapshot_id>/retry")
+@access.require(Right.DECIDE)
 def retry(snapshot_id: int) -> Any:
     store().retry_snapshot(snapshot_id, actor=actor())
-    flash("It is tried again.")
+    flash(_("It is tried again."))
     return back(url_for(".snapshot", snapshot_id=snapshot_id))
 
 
 @bp.route("/snapshots/<int:snapshot_id>/restore", methods=["GET", "POST"])
+@access.require(Right.WORKSPACES)
 def restore(snapshot_id: int) -> Any:
     """Say what restoring this version loses (GET); have the worker do it (POST)."""
     version = store().snapshot(snapshot_id)
     if version.state not in RESTORABLE:
-        raise Conflict("Only a committed version can be restored.")
+        raise Conflict(_("Only a committed version can be restored."))
     check_kept(version)
     workspace = store().workspace(version.workspace_id)
     if request.method == "GET":
-        return render_template("admin/restore.html", version=version, workspace=workspace)
-    arguments = {"discard": "yes"} if request.form.get("discard") == "yes" else {}
+        return _restore(version, workspace)
+    discard = request.form.get("discard") == "yes"
+    try:
+        danger.check(workspace.ref)
+    except InvalidInput as error:
+        return _restore(version, workspace, error, discard), error.http_status
+    arguments = {"discard": "yes"} if discard else {}
     store().add_job(JobKind.RESTORE, workspace.id, actor=actor(), snapshot_id=version.id, arguments=arguments)
-    flash(f"{workspace.ref} is being restored to v{version.version}.")
+    flash(_("%(workspace)s is being restored to v%(version)s.", workspace=workspace.ref, version=version.version))
     return redirect(url_for(".workspace", workspace_id=workspace.id))
+
+
+def _restore(
+    version: Snapshot, workspace: Workspace, error: WorkspacesError | None = None, discard: bool = False
+) -> str:
+    return render_template(
+        "admin/restore.html",
+        version=version,
+        workspace=workspace,
+        typed=danger.typed(),
+        error=error,
+        discard=discard,
+    )

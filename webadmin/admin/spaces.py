@@ -6,25 +6,35 @@ from typing import Any
 
 from flask import flash, redirect, render_template, request, url_for
 
+from webadmin import access, danger
 from webadmin.admin.base import actor, back, bp, moving_jobs
 from webadmin.context import ssh_line, store
+from webadmin.i18n import N_, _
 from webadmin.live import fragment
-from workspaces.model import JobKind
+from workspaces.errors import InvalidInput
+from workspaces.model import JobKind, Workspace
+from workspaces.rights import Right
 
 SHOWN = 12  # sessions, jobs and events on one workspace's page
-SAID = {"start": "is being started", "stop": "is being stopped", "restart": "is being restarted"}
+SAID = {
+    "start": N_("%(workspace)s is being started."),
+    "stop": N_("%(workspace)s is being stopped."),
+    "restart": N_("%(workspace)s is being restarted."),
+}
 
 
 def _list() -> dict[str, Any]:
-    return {"workspaces": store().workspaces(), "jobs": moving_jobs()}
+    return {"workspaces": store().workspaces(challenges=access.scope(Right.SEE)), "jobs": moving_jobs()}
 
 
 @bp.get("/workspaces")
+@access.require(Right.SEE)
 def workspaces() -> Any:
     return render_template("admin/workspaces.html", **_list())
 
 
 @bp.get("/workspaces/live")
+@access.require(Right.SEE)
 def live_workspaces() -> Any:
     return fragment(lambda: render_template("admin/_workspaces.html", **_list()))
 
@@ -46,30 +56,42 @@ def _one(workspace_id: int) -> dict[str, Any]:
 
 
 @bp.get("/workspaces/<int:workspace_id>")
+@access.require(Right.SEE)
 def workspace(workspace_id: int) -> Any:
     return render_template("admin/workspace.html", **_one(workspace_id))
 
 
 @bp.get("/workspaces/<int:workspace_id>/live")
+@access.require(Right.SEE)
 def live_workspace(workspace_id: int) -> Any:
     return fragment(lambda: render_template("admin/_workspace.html", **_one(workspace_id)))
 
 
 @bp.post("/workspaces/<int:workspace_id>/<any(start,stop,restart):action>")
+@access.require(Right.WORKSPACES)
 def act(workspace_id: int, action: str) -> Any:
     found = store().workspace(workspace_id)
     store().add_job(JobKind(action), found.id, actor=actor())
-    flash(f"{found.ref} {SAID[action]}.")
+    flash(_(SAID[action], workspace=found.ref))
     return back(url_for(".workspace", workspace_id=found.id))
 
 
 @bp.route("/workspaces/<int:workspace_id>/reset", methods=["GET", "POST"])
+@access.require(Right.WORKSPACES)
 def reset(workspace_id: int) -> Any:
     """Say what a reset loses (GET); have the worker do it (POST)."""
     found = store().workspace(workspace_id)
     if request.method == "GET":
-        challenge = store().challenge(found.challenge)
-        return render_template("admin/reset.html", workspace=found, challenge=challenge)
+        return _reset(found)
+    try:
+        danger.check(found.ref)
+    except InvalidInput as error:
+        return _reset(found, error), error.http_status
     store().add_job(JobKind.RESET, found.id, actor=actor())
-    flash(f"{found.ref} is being reset.")
+    flash(_("%(workspace)s is being reset.", workspace=found.ref))
     return redirect(url_for(".workspace", workspace_id=found.id))
+
+
+def _reset(found: Workspace, error: InvalidInput | None = None) -> str:
+    challenge = store().challenge(found.challenge)
+    return render_template("admin/reset.html", workspace=found, challenge=challenge, typed=danger.typed(), error=error)

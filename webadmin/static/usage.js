@@ -90,7 +90,7 @@
     async function look() {
       clearTimeout(timer);
       try {
-        const answer = await fetch(region.dataset.usage, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(15000) });
+        const answer = await fetch(region.dataset.usage, { headers: { Accept: "application/json", "X-Fragment": "1" }, signal: AbortSignal.timeout(15000) });
         if (!answer.ok || typeof uPlot === "undefined") throw new Error(answer.status);
         const fresh = await answer.json();
         const first = !data;

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from workspaces import streams
 from workspaces.archive.storage import BLOBS, CHUNK, Storage
 from workspaces.errors import Corrupt
 
@@ -94,15 +95,8 @@ def _name(digest: str) -> str:
 
 def checked(chunks: Iterator[bytes], blob: Descriptor) -> Iterator[bytes]:
     """`chunks` as they are. Raises Corrupt, after the last one at the latest, unless they are that blob."""
-    sha, size = hashlib.sha256(), 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > blob.size:
-            break
-        sha.update(chunk)
-        yield chunk
-    if size != blob.size or f"sha256:{sha.hexdigest()}" != blob.digest:
-        raise Corrupt(f"{blob.digest} is damaged: its bytes have another digest or number.")
+    wrong = Corrupt(f"{blob.digest} is damaged: its bytes have another digest or number.")
+    return streams.checked(chunks, blob.digest, blob.size, wrong)
 
 
 class BlobWriter:

@@ -125,6 +125,11 @@ class Archive:
                     return iter([EMPTY if blob == empty else documents.read(self._images, document)])
         raise NotFound(f"The archive has no image with the blob {blob.digest}.")
 
+    def check_readable(self, digest: str) -> None:
+        """Raise NoIdentity when its layers are encrypted and there is no identity to try; else as `blobs_of`."""
+        if any(layer.tag for layer in self._image(digest).layers):
+            self._images.seal.check_identity()
+
     def attached(self, digest: str) -> dict[str, str]:
         """The documents about the image of that manifest digest: name → digest of their manifest. Raises Corrupt."""
         return {found.name: found.digest for found in documents.attached(self._index()) if found.subject == digest}
@@ -156,9 +161,8 @@ class Archive:
         Every blob's digest is checked on the way: Corrupt is raised before the tar is complete. NotFound when
         there is no such image, NoIdentity.
         """
+        self.check_readable(digest)  # before the first byte is out
         image = self._image(digest)
-        if any(layer.tag for layer in image.layers):
-            self._images.seal.check_identity()  # before the first byte is out
         own = Descriptor(image.digest, len(self._images.manifest_bytes(image)))
         return tarball.write(OneImage(self._images, image), own, image.manifest, tag, form)
 

@@ -12,7 +12,6 @@ only when the SHA-256 of its unpacked bytes is the diffID that the configuration
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import posixpath
 import re
@@ -21,13 +20,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from workspaces.archive.deflate import inflate
 from workspaces.archive.images import Images, Layer, PackedLayer
 from workspaces.archive.manifest import config_diff_ids
 from workspaces.archive.storage import CHUNK
 from workspaces.errors import ArchiveError, Corrupt
+from workspaces.streams import Chunks
 
 MAX_MEMBERS = 4096  # 125 layers of at most four entries each, and room
 MAX_LAYER = 1 << 40  # bytes, unpacked
@@ -78,7 +78,7 @@ def read(
     """
     contents = _Contents(layers={diff_id: layer for diff_id, layer in known.items() if diff_id in diff_ids})
     sizes = set(_sizes(images, contents.layers.values())) if guess else set()
-    stream = _Reader(chunks, progress)
+    stream = cast(IO[bytes], Chunks(_counted(chunks, progress)))
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:
             for count, member in enumerate(tar):
@@ -219,30 +219,9 @@ def _json(kept: Mapping[str, bytes], name: str) -> Any:
         raise Corrupt(f"The engine's tar has no readable {name}.") from exc
 
 
-class _Reader(io.RawIOBase):
-    """An iterable of bytes as the file that tarfile reads."""
-
-    def __init__(self, chunks: Iterable[bytes], progress: Callable[[int], None]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = memoryview(b"")
-        self._seen = 0
-        self._progress = progress
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        parts: list[memoryview] = []
-        wanted = size
-        while wanted > 0:
-            if not self._rest:
-                chunk = next(self._chunks, b"")
-                if not chunk:
-                    break
-                self._seen += len(chunk)
-                self._progress(self._seen)
-                self._rest = memoryview(chunk)
-            parts.append(self._rest[:wanted])
-            self._rest = self._rest[wanted:]
-            wanted -= len(parts[-1])
-        return b"".join(parts)
+def _counted(chunks: Iterable[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:
+    seen = 0
+    for chunk in chunks:
+        seen += len(chunk)
+        progress(seen)
+        yield chunk

@@ -22,8 +22,10 @@ from typing import Any
 
 import pyrage
 
-from workspaces.archive.storage import CHUNK, sync_directory
+from workspaces.archive.storage import CHUNK
 from workspaces.errors import ArchiveError, Corrupt, SettingsError
+from workspaces.files import put
+from workspaces.streams import Chunks
 
 IDENTITY_FILE = "archive-identity.txt"
 HOST_FILE = "archive-host.txt"
@@ -131,19 +133,7 @@ class Seal:
         path = self._keys / HOST_FILE
         if not path.exists():
             made = f"# what this host needs to see which images it has archived\n{pyrage.x25519.Identity.generate()}\n"
-            temporary = path.with_name(f".{HOST_FILE}.{os.getpid()}.{threading.get_ident()}")
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(handle, "w") as file:
-                file.write(made)
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                path.hardlink_to(temporary)
-            except FileExistsError:
-                pass  # another process was first
-            finally:
-                temporary.unlink()
-            sync_directory(path.parent)
+            put(path, made.encode("ascii"), 0o600)
         [identity] = _read(path, True)
         return identity
 
@@ -184,31 +174,17 @@ def _read(path: Path, wanted: bool) -> list[Any]:
         raise ArchiveError(f"{path} is no file of age identities: {exc}.") from exc
 
 
-class _Source(io.RawIOBase):
-    """An iterable of bytes as a file; keeps the exception that pyrage would turn into its own."""
+class _Source(Chunks):
+    """Keeps the exception that pyrage would turn into its own."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = memoryview(b"")
-        self.failed: BaseException | None = None
-
-    def readable(self) -> bool:
-        return True
+    failed: BaseException | None = None
 
     def readinto(self, buffer: Any) -> int:
         try:
-            while not self._rest:
-                chunk = next(self._chunks, None)
-                if chunk is None:
-                    return 0
-                self._rest = memoryview(chunk)
+            return super().readinto(buffer)
         except BaseException as exc:
             self.failed = exc
             raise
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
 
 
 class _Watched:

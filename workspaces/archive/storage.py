@@ -16,7 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from workspaces.errors import ArchiveError
+from workspaces.errors import ArchiveError, ArchiveUnavailable
+from workspaces.files import sync_directory
 
 CHUNK = 1 << 20
 MAX_DOCUMENT = 64 << 20  # bytes of index.json: room for 100,000 versions
@@ -171,15 +172,6 @@ class Directory:
             path.unlink(missing_ok=True)
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextmanager
 def disk_errors(place: Path, what: str = "archive in") -> Iterator[None]:
     """Turn OSError of the archive's disk, or of another file's, into ArchiveError with a sentence."""
@@ -188,4 +180,6 @@ def disk_errors(place: Path, what: str = "archive in") -> Iterator[None]:
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ArchiveError(f"The disk of the {what} {place} is full.", "Make room there, then retry.") from exc
-        raise ArchiveError(f"The {what} {place} cannot be used: {exc.strerror or exc}.") from exc
+        away = exc.errno in (errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH)
+        kind = ArchiveUnavailable if away else ArchiveError  # of a disk in the network
+        raise kind(f"The {what} {place} cannot be used: {exc.strerror or exc}.") from exc

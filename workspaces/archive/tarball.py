@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from workspaces.archive.blobs import Descriptor
 from workspaces.archive.manifest import INDEX_TYPE, LAYOUT_FILE, MANIFEST_TYPE, REF_NAME, Manifest, compact
 from workspaces.errors import Corrupt
+from workspaces.streams import checked
 
 Form = Literal["both", "oci", "docker"]
 
@@ -71,12 +72,7 @@ def digest_of(chunks: Iterable[bytes]) -> str:
 
 def as_digest(chunks: Iterable[bytes], digest: str) -> Iterator[bytes]:
     """`chunks` as they are. Raises Corrupt after the last one unless they have that digest."""
-    sha = hashlib.sha256()
-    for chunk in chunks:
-        sha.update(chunk)
-        yield chunk
-    if f"sha256:{sha.hexdigest()}" != digest:
-        raise Corrupt(f"{digest} is damaged: its bytes have another digest.")
+    return checked(chunks, digest, None, Corrupt(f"{digest} is damaged: its bytes have another digest."))
 
 
 def _blob_path(blob: Descriptor) -> str:

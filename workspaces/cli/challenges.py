@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,8 @@ import click
 from workspaces.cli.common import App, json_option, parse_duration, parse_time, pass_app, print_json, print_table, when
 from workspaces.cli.freezes import freeze_command, thaw_command
 from workspaces.errors import EngineError, InvalidInput, UsageError
-from workspaces.model import Forwarding, FreezeMode, Limits, Mount, Network, Sbom
-from workspaces.names import amount, check_image, printable, span
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def parse_size(text: str) -> int:
-    """`512m`, `2g` or `1.5GiB` as bytes, in powers of 1024. Raises InvalidInput."""
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    if not found:
-        raise InvalidInput(f"{text!r} is not a size.", "Write it as 512m or 2g.")
-    return int(float(found[1]) * _UNITS[found[2]])
+from workspaces.model import Forwarding, FreezeMode, Limits, Mount, Network, Recorded, Sbom
+from workspaces.names import amount, check_image, parse_size, printable, span
 
 
 def parse_mount(text: str) -> Mount:
@@ -84,6 +73,7 @@ _MEANINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "at_close": ("at_close", lambda text: None if text == "nothing" else FreezeMode(text)),
     "downloads": ("downloads", lambda text: text == "yes"),
     "sbom": ("sbom", Sbom),
+    "record": ("record", Recorded),
     "keep_last": ("keep_last", parse_keep),
     "keep_submitted": ("keep_submitted", lambda text: text == "yes"),
 }
@@ -130,6 +120,11 @@ def _challenge_options(command: Any) -> Any:
         ),
         click.option("--session", help="End any session after so long, e.g. 12h (default never)."),
         click.option("--sbom", type=click.Choice([s.value for s in Sbom]), help="List each version's packages."),
+        click.option(
+            "--record",
+            type=click.Choice([kind.value for kind in Recorded]),
+            help="Record what terminals show (terminals), which people are told, or nothing (default).",
+        ),
         click.option("--keep-last", help="Versions of each workspace that `archive prune` leaves, or all (default)."),
         click.option(
             "--keep-submitted", type=click.Choice(("yes", "no")), help="Keep all that people asked for (default yes)."
@@ -224,6 +219,8 @@ def challenge_show(app: App, slug: str, as_json: bool) -> None:
     click.echo(
         f"at its closing time: {challenge.at_close or 'nothing'}; downloads: {'yes' if challenge.downloads else 'no'}"
     )
+    if challenge.record is not Recorded.NONE:
+        click.echo(f"recorded: {challenge.record}")
     if challenge.sbom is not Sbom.NONE:
         click.echo(f"lists each version's packages as {challenge.sbom}")
     if challenge.frozen:

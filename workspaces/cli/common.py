@@ -14,32 +14,35 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
-from workspaces import __version__, guest, settings
-from workspaces.archive import Archive, open_archive
-from workspaces.engine import open_engine
-from workspaces.engine.base import Engine
+from workspaces import __version__, settings
 from workspaces.errors import InvalidInput, SettingsError, WorkspacesError
-from workspaces.lifecycle import Lifecycle
 from workspaces.model import Key, Workspace
 from workspaces.names import printable
-from workspaces.provenance import Signer
-from workspaces.registry import Registry
-from workspaces.store import Store
+
+if TYPE_CHECKING:  # else imported by the part of App that is used: together they take half of a short command's time
+    from workspaces.archive import Archive
+    from workspaces.engine.base import Engine
+    from workspaces.lifecycle import Lifecycle
+    from workspaces.provenance import Signer
+    from workspaces.registry import Registry
+    from workspaces.store import Store
 
 T = TypeVar("T")
 
 COMMANDS = {
-    "workspaces.cli.setup": ("init", "serve", "gateway", "web", "worker", "doctor", "demo"),
+    "workspaces.cli.setup": ("init", "serve", "gateway", "web", "worker", "demo"),
+    "workspaces.cli.doctor": ("doctor",),
     "workspaces.cli.host": ("engine", "image"),
     "workspaces.cli.challenges": ("challenge",),
     "workspaces.cli.people": ("user", "key"),
     "workspaces.cli.identity": ("authority", "hostkey"),
     "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members"),
     "workspaces.cli.sessions": ("session",),
+    "workspaces.cli.announcements": ("announcement", "message"),
     "workspaces.cli.snapshots": ("snapshot",),
     "workspaces.cli.archive": ("archive",),
     "workspaces.cli.jobs": ("job", "audit"),
@@ -65,12 +68,17 @@ class App:
 
     @cached_property
     def store(self) -> Store:
+        from workspaces.store import Store
+
         store = Store.open(self.settings.database)
         self._exit.callback(store.close)
         return store
 
     @cached_property
     def engine(self) -> Engine:
+        from workspaces import guest
+        from workspaces.engine import open_engine
+
         guest.install(self.settings.guest_dir)
         engine = open_engine(self.settings, self.store.instance)
         self._exit.callback(engine.close)
@@ -78,22 +86,32 @@ class App:
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
+        from workspaces.lifecycle import Lifecycle
+
         self.engine.prepare()
         return Lifecycle(self.store, self.engine, self.settings.locks)
 
     @cached_property
     def archive(self) -> Archive:
+        from workspaces.archive import open_archive
+
         return open_archive(self.settings)
 
     @cached_property
     def signer(self) -> Signer:
+        from workspaces.provenance import Signer
+
         return Signer(self.settings.keys)
 
     @cached_property
     def registry(self) -> Registry | None:
         """None when no registry is set."""
         found = self.settings
-        return Registry(found.registry_url, found.keys) if found.registry_url else None
+        if not found.registry_url:
+            return None
+        from workspaces.registry import Registry
+
+        return Registry(found.registry_url, found.keys)
 
     @property
     def actor(self) -> str:

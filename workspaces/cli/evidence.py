@@ -10,7 +10,7 @@ import click
 from workspaces import snapshots
 from workspaces.archive import Archive, open_archive
 from workspaces.cli.common import App, pass_app, show_progress, when
-from workspaces.errors import Conflict, HostError, SettingsError, WorkspacesError
+from workspaces.errors import ArchiveError, Conflict, HostError, NotFound, SettingsError, UsageError, WorkspacesError
 from workspaces.model import JobKind, Snapshot, SnapshotState
 from workspaces.names import printable
 from workspaces.provenance import PublicKey
@@ -58,8 +58,8 @@ def snapshot_verify(app: App, id: int, identity: Path | None) -> None:
         raise WorkspacesError(
             f"Nothing proves who asked for {snapshot.image_ref} and who decided. Its files in the archive are those "
             "that the database names.",
-            f"A statement that another host signed is in the archive: workspaces archive provenance "
-            f"{snapshot.image_ref} --key FILE",
+            f"If this host made it: workspaces snapshot sign {id}. A statement that another host signed is in the "
+            f"archive: workspaces archive provenance {snapshot.image_ref} --key FILE",
         )
     if verdict.problems:
         raise WorkspacesError(
@@ -79,6 +79,33 @@ def snapshot_statement(app: App, id: int, output: Path | None) -> None:
     if snapshot.statement is None:
         raise Conflict(f"There is no signed statement about {snapshot.image_ref}.")
     _deliver(snapshot.statement, output)
+
+
+@click.command("sign")
+@click.argument("ids", type=int, nargs=-1, metavar="[ID]...")
+@click.option("--all", "every", is_flag=True, help="All that have none.")
+@identity_option
+@pass_app
+def snapshot_sign(app: App, ids: tuple[int, ...], every: bool, identity: Path | None) -> None:
+    """Sign statements about versions that were archived without one; not of those that another host made."""
+    if every is bool(ids):
+        raise UsageError("Name versions by their ids, or --all for those without a statement.")
+    archive = archive_with(app, identity)
+    if ids:
+        for id in ids:
+            signed = snapshots.sign(app.store, archive, app.signer, app.store.snapshot(id), actor=app.actor)
+            click.echo(f"There is a statement about {signed.image_ref}.")
+        return
+    count = 0
+    for snapshot in reversed(app.store.snapshots(states=[SnapshotState.ARCHIVED])):
+        if snapshot.statement is not None or snapshot.pruned_at is not None:
+            continue
+        try:
+            snapshots.sign(app.store, archive, app.signer, snapshot, actor=app.actor)
+            count += 1
+        except (Conflict, NotFound, ArchiveError) as error:
+            click.echo(f"Not {snapshot.id}: {error.message}", err=True)
+    click.echo(f"{count} statements were signed.")
 
 
 @click.command("key")
@@ -110,6 +137,7 @@ def snapshot_push(app: App, id: int) -> None:
         )
     snapshot = _archived(app, id)
     check_kept(snapshot)
+    app.archive.check_readable(str(snapshot.manifest_digest))
     job = app.store.add_job(JobKind.PUSH, snapshot.workspace_id, actor=app.actor, snapshot_id=snapshot.id)
     click.echo(f"Job {job.id} pushes it.")
 
@@ -131,7 +159,7 @@ def archive_provenance(app: App, image: str, key: Path | None, identity: Path | 
     click.echo(str(verdict), err=True)
 
 
-COMMANDS = (snapshot_verify, snapshot_statement, snapshot_key, snapshot_sbom, snapshot_push)
+COMMANDS = (snapshot_verify, snapshot_statement, snapshot_sign, snapshot_key, snapshot_sbom, snapshot_push)
 
 
 def archive_with(app: App, identity: Path | None) -> Archive:

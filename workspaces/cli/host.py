@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from workspaces.cli.common import App, json_option, pass_app, print_json, print_table, show_progress, when
-from workspaces.engine import bootstrap, imagefile, images, open_engine, private
+from workspaces.engine import bootstrap, imagefile, images, open_engine
 from workspaces.engine.base import LABEL_SNAPSHOT
-from workspaces.engine.dockerd import DockerEngine
 from workspaces.errors import EngineUnavailable, NotFound, WorkspacesError
 from workspaces.names import amount, check_image
+
+if TYPE_CHECKING:
+    from workspaces.engine.private import PrivateEngine
 
 
 @click.group("engine")
@@ -24,7 +27,7 @@ def engine_command() -> None:
 @pass_app
 def engine_start(app: App) -> None:
     """Start it, unless it runs."""
-    engine = private.PrivateEngine(app.settings.engine_dir)
+    engine = _private(app)
     engine.start()
     click.echo(f"The engine answers at {engine.host}")
 
@@ -33,7 +36,7 @@ def engine_start(app: App) -> None:
 @pass_app
 def engine_stop(app: App) -> None:
     """Stop its containers and it, and remove its bridges and filters. Containers, images and files stay."""
-    private.PrivateEngine(app.settings.engine_dir).stop()
+    _private(app).stop()
     click.echo("The engine is stopped. Containers and images stay; nobody can log in to them.")
     click.echo(
         "`workspaces engine start` starts it, and so does `workspaces serve`; the next login starts its container."
@@ -45,11 +48,13 @@ def engine_stop(app: App) -> None:
 @pass_app
 def engine_status(app: App, as_json: bool) -> None:
     """Say which engine is used, and what is wrong with it. Nothing is started."""
+    from workspaces.engine.dockerd import DockerEngine
+
     with closing(open_engine(app.settings, app.store.instance, start=False)) as engine:
         try:
             info = engine.info()
         except EngineUnavailable as exc:
-            own = private.PrivateEngine(app.settings.engine_dir)
+            own = _private(app)
             if isinstance(engine, DockerEngine) and engine.host == own.host and own.status().pid is None:
                 raise EngineUnavailable("The private engine does not run.", "Run: workspaces engine start") from exc
             raise
@@ -60,6 +65,14 @@ def engine_status(app: App, as_json: bool) -> None:
     click.echo(f"root in containers is {'an unprivileged user' if info.userns else 'root'} of this host")
     for warning in info.warnings:
         click.echo(f"warning: {warning}")
+
+
+def _private(app: App) -> PrivateEngine:
+    from workspaces.engine.private import (
+        PrivateEngine,
+    )  # with it comes docker, which commands about images may not need
+
+    return PrivateEngine(app.settings.engine_dir)
 
 
 @click.group("image")

@@ -8,7 +8,7 @@ import time
 import click
 
 from workspaces.cli.common import App, json_option, pass_app, plain, print_json, print_table, when
-from workspaces.errors import WorkspacesError
+from workspaces.errors import UsageError, WorkspacesError
 from workspaces.heartbeat import trouble
 from workspaces.jobkinds import PRIORITY_MAX
 from workspaces.jobtext import again, condition, pace, percent
@@ -82,7 +82,8 @@ def job_show(app: App, id: int, with_log: bool, follow: bool, as_json: bool) -> 
 def _said(job: Job) -> str:
     """What it does, how far it is and when it goes on, or why it ended."""
     failed = job.state in (JobState.FAILED, JobState.CANCELLED) or job.retry_at is not None
-    parts = (printable((job.error if failed else None) or job.message, 2000), pace(job), again(job))
+    parts = [printable((job.error if failed else None) or job.message, 2000), pace(job)]
+    parts.insert(0 if job.waits_for else 2, again(job))
     return "; ".join(part for part in parts if part)
 
 
@@ -127,12 +128,23 @@ def job_priority(app: App, id: int, priority: int) -> None:
 
 
 @job_command.command("retry")
-@click.argument("id", type=int)
+@click.argument("id", type=int, required=False)
+@click.option("--failed", is_flag=True, help="All that failed; not what would stop or replace a container.")
 @pass_app
-def job_retry(app: App, id: int) -> None:
-    """Queue a failed job again."""
-    app.store.retry_job(id, actor=app.actor)
-    click.echo(f"Job {id} is queued again.")
+def job_retry(app: App, id: int | None, failed: bool) -> None:
+    """Queue a failed job again, or all of them."""
+    if failed is (id is not None):
+        raise UsageError("Name one job, or --failed for all.")
+    if id is not None:
+        app.store.retry_job(id, actor=app.actor)
+        click.echo(f"Job {id} is queued again.")
+        return
+    retried, left = app.store.retry_failed(actor=app.actor)
+    click.echo(f"{len(retried)} failed jobs are queued again.")
+    for job, why in left:
+        click.echo(f"Not {job.id}, {job.kind} of {job.workspace}: {why}", err=True)
+    if left:
+        click.echo("Retry those that are still wanted: workspaces job retry ID", err=True)
 
 
 @job_command.command("cancel")

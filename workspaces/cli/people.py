@@ -11,6 +11,8 @@ from workspaces.cli.common import (
     App,
     json_option,
     pass_app,
+    plain,
+    print_json,
     print_table,
     read_key,
     read_password,
@@ -93,6 +95,40 @@ def user_import(app: App, file: Any, challenge: str, dry_run: bool) -> None:
         click.echo(f"{step.row.name} {step.row.ref}".strip() + f": {', '.join(step.does) or 'is there'}")
     done = "would be made" if dry_run else "made"
     click.echo(f"{found.count('account')} accounts and {found.count('workspace')} workspaces {done}.")
+
+
+@user_command.command("show")
+@click.argument("name")
+@json_option
+@pass_app
+def user_show(app: App, name: str, as_json: bool) -> None:
+    """Show an account: what it may do, and how it signs in."""
+    user, rights = app.store.user(name), app.store.rights_of(name)
+    keys, spaces = app.store.keys(name), [w.ref for w in app.store.workspaces_of(name)]
+    if as_json:
+        print_json({**plain(user), "challenges": dict(rights.challenges), "keys": len(keys), "workspaces": spaces})
+        return
+    there = [f"{role} in {slug}" for slug, role in sorted(rights.challenges.items())]
+    click.echo(f"{user.name}: {', '.join([user.role, *there])}{'; disabled' if user.disabled else ''}")
+    click.echo(f"since {when(user.created_at)}; news are mailed to {user.email or 'nobody'}")
+    code = " with a one-time code" if user.has_totp else ""
+    click.echo(f"signs in with {f'a password{code}' if user.has_password else 'no password'} and {len(keys)} key(s)")
+    click.echo(f"workspaces: {', '.join(spaces) or '-'}")
+
+
+@user_command.command("role")
+@click.argument("name")
+@click.argument("role", type=click.Choice([role.value for role in Role]))
+@click.option("--challenge", metavar="SLUG", help="In this challenge only; participant takes the role there away.")
+@pass_app
+def user_role(app: App, name: str, role: str, challenge: str | None) -> None:
+    """Say what an account may do: decide on requests (reviewer), or all (admin)."""
+    if challenge is None:
+        app.store.set_role(name, Role(role), actor=app.actor)
+        click.echo(f"{name} is {role} on this host.")
+    else:
+        app.store.set_challenge_role(name, challenge, Role(role), actor=app.actor)
+        click.echo(f"{name} is {role} in {challenge}.")
 
 
 @user_command.command("passwd")

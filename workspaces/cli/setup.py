@@ -1,4 +1,4 @@
-"""Commands that make a state directory, run the processes, and look after the host."""
+"""Commands that make a state directory, run the processes, and show it all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from functools import partial
 
 import click
 
-from workspaces import accounts, doctor, guest, settings, supervisor
-from workspaces.cli.common import App, json_option, pass_app, print_json, read_password
-from workspaces.engine import engine_chosen, open_engine, revive_engine
-from workspaces.errors import Conflict, UsageError, WorkspacesError
+from workspaces import accounts, guest, settings, supervisor
+from workspaces.cli.common import App, pass_app, read_password
+from workspaces.cli.working import make_worker
+from workspaces.engine import revive_engine
+from workspaces.errors import Conflict, UsageError
 from workspaces.model import Role
 from workspaces.names import check_name
 from workspaces.provenance import Signer
@@ -110,22 +111,17 @@ def web_command(app: App, ready_fd: int | None) -> None:
 def worker_command(app: App, ready_fd: int | None) -> None:
     """Run the worker that commits, archives and restores."""
     from workspaces.deliveries import Deliverer
-    from workspaces.jobs import Worker, main
+    from workspaces.jobs import main
+    from workspaces.recordings import Keeper
 
     _log("worker")
-    revive = partial(revive_engine, app.settings)
-    worker = Worker(
-        app.store,
-        app.engine,
-        app.lifecycle,
-        app.archive,
-        app.settings.locks,
-        revive,
+    worker = make_worker(
+        app,
+        revive=partial(revive_engine, app.settings),
         places=app.settings.worker_jobs,
         at_once=app.settings.worker_at_once,
         deliver=Deliverer(app.store, app.settings.keys, app.settings.mail, app.settings.web_url).run,
-        signer=app.signer,
-        registry=app.registry,
+        keep_recordings=Keeper(app.store, app.settings).run,
     )
     main(worker, lambda: supervisor.report_ready(ready_fd))
 
@@ -133,52 +129,6 @@ def worker_command(app: App, ready_fd: int | None) -> None:
 def _log(name: str) -> None:
     line = f"%(asctime)s {name}[%(process)d] %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=line, stream=sys.stderr)
-
-
-@click.command("doctor")
-@json_option
-@pass_app
-def doctor_command(app: App, as_json: bool) -> None:
-    """Say what is wrong with this host, and the fix. Ends with 1 when something does not work."""
-    findings = list(doctor.host())
-    if settings.is_state_directory(app.home):
-        findings += _of_state_directory(app)
-    else:
-        findings.append(doctor.Finding("warn", "state", f"{app.home} is not a state directory yet", "workspaces init"))
-    if as_json:
-        print_json(findings)
-    else:
-        for finding in findings:
-            click.echo(f"{finding.level:5}{finding.subject}: {finding.sentence}")
-            if finding.fix:
-                click.echo(f"     fix: {finding.fix}")
-    bad = sum(finding.level == "bad" for finding in findings)
-    if bad:
-        raise WorkspacesError(
-            f"{bad} of {len(findings)} checks failed.", "Each line above that begins with `bad` has the fix."
-        )
-
-
-def _of_state_directory(app: App) -> list[doctor.Finding]:
-    """What settings, store and engine of the state directory have to say; one that fails does not hide the others."""
-    findings: list[doctor.Finding] = []
-    try:
-        findings += doctor.state(app.settings)
-        findings += doctor.archive(app.settings)
-    except WorkspacesError as error:
-        return [doctor.Finding("bad", "settings", error.message, error.hint)]
-    try:
-        instance = app.store.instance
-    except WorkspacesError as error:
-        return [*findings, doctor.Finding("bad", "store", error.message, error.hint)]
-    findings += doctor.news(app.settings, app.store)
-    if not engine_chosen(app.settings):
-        return [
-            *findings,
-            doctor.Finding("ok", "engine", "not chosen yet; `workspaces serve` starts one if none answers"),
-        ]
-    with closing(open_engine(app.settings, instance, start=False)) as engine:
-        return [*findings, *doctor.engine(engine)]
 
 
 @click.command("demo")

@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from workspaces.cli.common import App, show_progress
 from workspaces.errors import Conflict, WorkspacesError
-from workspaces.jobs import Worker
 from workspaces.model import Job, JobKind, JobState
+
+if TYPE_CHECKING:
+    from workspaces.jobs import Worker
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
 
 
-@contextmanager
-def working(app: App) -> Iterator[threading.Event]:
-    """A worker here unless the host's own runs. What it yields is set when nobody works any more."""
-    worker = Worker(
+def make_worker(app: App, **own: Any) -> Worker:
+    """A worker on the parts of `app`; `own` is what else `Worker` takes."""
+    from workspaces.jobs import Worker  # not with every command that may wait for a job: it is most of the program
+
+    return Worker(
         app.store,
         app.engine,
         app.lifecycle,
@@ -27,7 +31,14 @@ def working(app: App) -> Iterator[threading.Event]:
         app.settings.locks,
         signer=app.signer,
         registry=app.registry,
+        **own,
     )
+
+
+@contextmanager
+def working(app: App) -> Iterator[threading.Event]:
+    """A worker here unless the host's own runs. What it yields is set when nobody works any more."""
+    worker = make_worker(app)
     stop, ended = threading.Event(), threading.Event()
     problems: list[Exception] = []
 

@@ -9,8 +9,9 @@ one was installed, or because theirs is down for a minute.
 from __future__ import annotations
 
 from workspaces.engine.base import Engine
-from workspaces.engine.files import disk_errors, write_whole
+from workspaces.engine.diskerrors import disk_errors
 from workspaces.errors import EngineError, EngineUnavailable, EngineUnfit, SettingsError
+from workspaces.files import put
 from workspaces.settings import DOCKER_SOCKET, Settings
 
 __all__ = ["engine_chosen", "open_engine", "revive_engine"]
@@ -43,7 +44,7 @@ def open_engine(settings: Settings, instance: str, start: bool = True) -> Engine
         if start:
             with disk_errors(f"The choice of an engine cannot be written in {settings.engine_dir}"):
                 settings.engine_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_whole(file, chosen + "\n")
+                put(file, f"{chosen}\n".encode(), 0o600, over=True)
     if chosen == "system":
         return system
     system.close()

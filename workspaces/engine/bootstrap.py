@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from workspaces.engine.base import Engine, ImageConfig, ImageInfo, Progress
-from workspaces.engine.files import disk_errors
+from workspaces.engine.diskerrors import disk_errors
 from workspaces.errors import EngineError, HostError, InvalidInput, NoSpace
 from workspaces.names import check_image, printable
 

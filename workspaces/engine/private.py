@@ -37,8 +37,9 @@ from docker.errors import APIError
 from workspaces.engine import firewall, hostnet, keyrings, processes
 from workspaces.engine.base import LABEL_INSTANCE, RUN_MOUNT
 from workspaces.engine.connection import CALL_SECONDS, PRIVATE_LABEL, docker_errors
-from workspaces.engine.files import disk_errors, write_whole
+from workspaces.engine.diskerrors import disk_errors
 from workspaces.errors import EngineError, HostError
+from workspaces.files import put
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -152,7 +153,7 @@ class PrivateEngine:
             path.mkdir(mode=0o711, exist_ok=True)
         if str(self.run_dir / "data") not in processes.mounts_below(self.run_dir):
             processes.bind(self.directory / "data", self.run_dir / "data")
-        write_whole(
+        _write(
             self._containerd_toml,
             f"""version = 2
 root = {json.dumps(str(self.directory / "containerd"))}
@@ -176,10 +177,10 @@ path = {json.dumps(str(self.directory / "containerd" / "opt"))}
             space = ipaddress.IPv4Network(json.loads(chosen.read_text(encoding="utf-8"))["range"])
         except (OSError, ValueError, KeyError):
             space = hostnet.free_range(int(self._hash, 16))
-            write_whole(chosen, json.dumps({"range": str(space)}))
+            _write(chosen, json.dumps({"range": str(space)}))
         default, pool = space.subnets(prefixlen_diff=1)
         hostnet.ensure_bridge(self.bridge, f"{default.network_address + 1}/{default.prefixlen}")
-        write_whole(
+        _write(
             self._daemon_json,
             json.dumps(
                 {
@@ -353,3 +354,7 @@ def _stop_one(client: docker.APIClient, name: str) -> None:
         client.unpause(name)
     with suppress(APIError):
         client.stop(name, timeout=10)
+
+
+def _write(path: Path, text: str) -> None:
+    put(path, text.encode(), 0o600, over=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from workspaces.errors import HostError
+from workspaces.files import put
 from workspaces.guest.sftpserver import install_server
 
 _HERE = Path(__file__).parent
@@ -50,17 +50,7 @@ def _place(path: Path, content: bytes, mode: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not path.is_symlink() and path.read_bytes() == content and path.stat().st_mode & 0o7777 == mode:
             return
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    put(path, content, mode, over=True)
 
 
 def _link(path: Path, to: str) -> None:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from workspaces.errors import HostError, InvalidInput, StatementError
+from workspaces.files import put
 from workspaces.names import printable
 
 if TYPE_CHECKING:  # else imported where it is used: it takes a fifth of a second, of every command
@@ -100,7 +99,7 @@ class Signer:
         with _told(path):
             if not path.exists():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _put(path, CryptoSigner.generate_ed25519().private_bytes, 0o600)
+                put(path, CryptoSigner.generate_ed25519().private_bytes, 0o600)
             if path.stat().st_mode & 0o077:
                 raise HostError(f"Others can read the signing key {path}.", f"Make it yours alone: chmod 600 {path}")
             key = load_pem_private_key(path.read_bytes()[:_MAX_KEY], None)
@@ -108,7 +107,7 @@ class Signer:
                 raise ValueError("it is not ed25519")
             public, pem = path.with_name(f"{NAME}.pub"), PublicKey.of(key.public_key()).pem
             if not public.exists() or public.read_bytes() != pem:
-                _put(public, pem, 0o644, over=True)
+                put(public, pem, 0o644, over=True)
         return key
 
 
@@ -147,26 +146,3 @@ def _told(path: Path) -> Iterator[None]:
         raise HostError(f"The signing key {path} is damaged: {exc}.", "Put back the copy from a backup.") from exc
     except OSError as exc:
         raise HostError(f"The signing key {path} cannot be used: {exc.strerror}.") from exc
-
-
-def _put(path: Path, content: bytes, mode: int, *, over: bool = False) -> None:
-    """Write a whole file; one that is there already, perhaps since just now, stays unless it is written `over`."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if over:
-            draft.rename(path)
-        else:
-            with suppress(FileExistsError):
-                os.link(draft, path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from workspaces.errors import Corrupt, RegistryError, RegistryUnavailable
 from workspaces.names import printable
 from workspaces.registry.auth import FILE, Authorization, Credentials
 from workspaces.settings import is_loopback
+from workspaces.streams import checked
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0  # without a single byte
@@ -139,16 +140,9 @@ class Client:
 
     def blob(self, digest: str, size: int) -> Iterator[bytes]:
         """A blob in chunks. Raises Corrupt, after the last chunk at the latest, unless it is whole."""
-        sha, seen = hashlib.sha256(), 0
+        wrong = Corrupt(f"The registry {self._origin} gave other bytes than those of {digest}.")
         with self._send("GET", f"{self._base}/blobs/{digest}") as answer, self._failures():
-            for chunk in answer.iter_content(CHUNK):
-                seen += len(chunk)
-                if seen > size:
-                    break
-                sha.update(chunk)
-                yield chunk
-        if seen != size or f"sha256:{sha.hexdigest()}" != digest:
-            raise Corrupt(f"The registry {self._origin} gave other bytes than those of {digest}.")
+            yield from checked(answer.iter_content(CHUNK), digest, size, wrong)
 
     # requests
 

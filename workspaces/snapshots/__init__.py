@@ -3,7 +3,7 @@
     inspect ─► what it would capture          (inspecting.py, examining.py: contents, review.py: warnings)
     commit  ─► image challenge/name:vN        (committing.py, layering.py: layers shared with the parent version,
                                                imageconfig.py: the base image's own configuration)
-    archive ─► manifest in the archive        (archiving.py), with a signed statement (proving.py)
+    archive ─► manifest in the archive        (archiving.py), with a signed statement (proving.py; signing.py: later)
     push    ─► the same in a registry         (pushing.py)
     list_packages ─► what is in it            (sboms.py)
     restore ─► container made from a version  (restoring.py), after a version of what was there (keeping.py)
@@ -28,6 +28,7 @@ from workspaces.snapshots.restoring import restore
 from workspaces.snapshots.retention import due, prune
 from workspaces.snapshots.sboms import list_packages, packages_of
 from workspaces.snapshots.shelf import Shelf
+from workspaces.snapshots.signing import sign
 
 __all__ = [
     "UNSIGNED",
@@ -49,6 +50,7 @@ __all__ = [
     "prune",
     "push",
     "restore",
+    "sign",
     "sweep",
     "thaw",
 ]

@@ -3,6 +3,8 @@
 image, and its configuration as the commit wrote it ─► archive ─► statement about it, signed ─► beside it in the
 archive ─► store: ARCHIVED, with digest and statement, and what comes next queued: the list of its packages if the
 challenge wants one, the registry if one is set
+
+Both read it from the archive, so neither is queued where that is encrypted and no identity is here.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workspaces.archive import Archive
+from workspaces.archive.sealing import NoIdentity
 from workspaces.engine.base import Bytes, Engine, ImageInfo, Progress
 from workspaces.errors import Conflict, NotFound
 from workspaces.model import JobKind, Sbom, Snapshot, SnapshotState
@@ -19,6 +22,8 @@ from workspaces.snapshots.common import OURS, check_room
 from workspaces.snapshots.imageconfig import OCI
 from workspaces.snapshots.proving import prove
 from workspaces.store import Store
+
+_LEFT_OUT = {JobKind.SBOM: "its packages are not listed", JobKind.PUSH: "it is not pushed"}
 
 
 def archive(
@@ -60,8 +65,22 @@ def archive(
     statement = prove(store, archive, signer, snapshot, digest)
     challenge = store.challenge(snapshot.workspace.partition("/")[0])
     then = [JobKind.SBOM] if challenge.sbom is not Sbom.NONE else []
-    store.finish_archive(snapshot.id, digest, statement, [*then, JobKind.PUSH] if pushes else then)
-    return f"Archived {snapshot.image_ref} as {digest[:19]}."
+    then += [JobKind.PUSH] if pushes else []
+    closed = bool(then) and _is_closed(archive, digest)
+    store.finish_archive(snapshot.id, digest, statement, [] if closed else then)
+    done = f"Archived {snapshot.image_ref} as {digest[:19]}."
+    if not closed:
+        return done
+    return f"{done} It is encrypted and no identity is here, so {' and '.join(_LEFT_OUT[kind] for kind in then)}."
+
+
+def _is_closed(archive: Archive, digest: str) -> bool:
+    """Whether nothing here can read it back."""
+    try:
+        archive.check_readable(digest)
+    except NoIdentity:
+        return True
+    return False
 
 
 def _save(engine: Engine, snapshot: Snapshot, image: ImageInfo | None) -> Iterator[bytes]:

@@ -27,6 +27,7 @@ from workspaces.engine.base import (
 )
 from workspaces.engine.imagetar import config_bytes
 from workspaces.errors import Conflict, EngineError, NotFound
+from workspaces.layers.node import DIRECTORY
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Snapshot, SnapshotState, Workspace
 from workspaces.names import amount
@@ -35,6 +36,7 @@ from workspaces.snapshots.common import (
     LABEL_SOURCE,
     LABEL_SOURCE_NAME,
     LABEL_TEMPORARY,
+    LOCK_SECONDS,
     check_room,
     final_reference,
     snapshot_key,
@@ -54,7 +56,6 @@ DONE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
 UNDECIDED = (SnapshotState.APPROVED, SnapshotState.COMMITTING)  # a temporary image may be on its way
 PAUSED_SECONDS = 600.0  # how long an engine may take to end a commit whose caller died
 PAUSED_LOOK = 0.5
-LOCK_SECONDS = 300.0  # a start or restore of the same workspace may take minutes on a busy host
 
 
 def commit(
@@ -84,7 +85,7 @@ def commit(
             tell_saved(store, store.finish_commit(snapshot_id, _final(snapshot), image.id, image.diff_ids, size))
         snapshot = store.snapshot(snapshot_id)
         _tidy(store, engine, snapshot)
-    return _sentence(store, snapshot)
+    return _sentence(store, snapshot, shelf)
 
 
 def discard(store: Store, engine: Engine, snapshot_id: int) -> None:
@@ -273,9 +274,14 @@ def _final(snapshot: Snapshot) -> str:
     return final_reference(snapshot.workspace, snapshot.version)
 
 
-def _sentence(store: Store, snapshot: Snapshot) -> str:
+def _sentence(store: Store, snapshot: Snapshot, shelf: Shelf | None) -> str:
     done = f"Committed {snapshot.image_ref}, {amount(snapshot.size or 0)} more than its base."
     parent = store.snapshot(snapshot.parent_id) if snapshot.parent_id is not None else None
     if parent is not None and parent.diff_ids == snapshot.diff_ids:
         return f"{done} Nothing has changed since v{parent.version}."
+    changes = store.changes(snapshot.id)
+    if parent is not None and shelf is not None and changes is not None and changes.is_nothing:
+        top = shelf.index(snapshot.diff_ids[-1], (str(snapshot.image_id),))
+        if top is not None and not top.whiteouts and all(node.kind == DIRECTORY for node in top.entries.values()):
+            return f"{done} Only times or modes of directories have changed since v{parent.version}."
     return done

@@ -22,6 +22,7 @@ LABEL_DECIDED_BY = "io.workspaces.decided-by"
 OURS = "io.workspaces."
 
 MARGIN = 64 << 20  # bytes that stay free
+LOCK_SECONDS = 300.0  # a start, commit or restore of the same workspace may take minutes on a busy host
 
 
 def snapshot_key(store: Store, snapshot: Snapshot) -> str:

@@ -17,12 +17,11 @@ from workspaces.errors import Conflict
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import FreezeMode, FrozenState, Job, Snapshot
 from workspaces.registry import Registry
+from workspaces.snapshots.common import LOCK_SECONDS
 from workspaces.snapshots.keeping import keep
 from workspaces.snapshots.restoring import brought
 from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store
-
-LOCK_SECONDS = 300.0  # a start or restore of the same workspace may take minutes on a busy host
 
 
 def freeze(

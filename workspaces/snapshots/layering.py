@@ -1,6 +1,7 @@
 """Which layers a version gets: its parent's and one with what changed since, rather than all since the base image.
 
     engine's commit = container's image + all that was ever written over it
+      ─► of a container that was restored from the parent: that, unless it seems to have written nothing
       ─► its tree, the parent version's tree ─► delta ─► the parent's layers + one; just those when nothing changed
       ─► 100 layers or more: the base image's + one with all that differs from it
 
@@ -73,7 +74,8 @@ def arranged(
     with shelf.spool() as spool:
         work = _Work(shelf, spool, temporary, source, base)
         try:
-            if parent is not None and continues(parent, source, base):
+            restored = parent is not None and parent.diff_ids == source.diff_ids
+            if parent is not None and (continues(parent, source, base) or (restored and not expected)):
                 check_room(shelf.directory, expected, f"Comparing with v{parent.version}")
                 progress(f"Comparing with v{parent.version}", 0.6)
                 found = work.since(parent)

@@ -20,13 +20,11 @@ from workspaces.errors import Conflict, EngineError, NotFound, WorkspacesError
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, Snapshot, SnapshotState
 from workspaces.registry import Registry
-from workspaces.snapshots.common import check_room
+from workspaces.snapshots.common import LOCK_SECONDS, check_room
 from workspaces.snapshots.keeping import keep
 from workspaces.snapshots.pushing import pull
 from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store, check_kept
-
-LOCK_SECONDS = 300.0  # a start or commit of the same workspace may take minutes on a busy host
 
 
 @dataclass(frozen=True, slots=True)

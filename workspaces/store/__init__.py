@@ -1,6 +1,6 @@
 """The store: everything that must survive, in one SQLite file of the state directory.
 
-    Store ─ users.py       accounts, keys
+    Store ─ users.py       accounts, keys  roles.py        roles in challenges
           ─ challenges.py  challenges     authorities.py  whose certificates are believed
           ─ workspaces.py  workspaces, members
           ─ snapshots.py   requests, decisions, versions   contents.py  change reports, configurations
@@ -8,7 +8,11 @@
           ─ news.py        news for people       deliveries.py  mail and webhooks on their way
           ─ freezes.py     challenges that are committed as a whole
           ─ events.py      who did what          sessions.py  who is on, and was
-          ─ notices.py     lines for those who are on          usage.py       what workspaces and the host used
+          ─ lists.py       parts of lists, searched and sorted   finding.py, searching.py  how
+          ─ signins.py     browsers that are signed in
+          ─ notices.py     lines for those who are on   announcements.py  for all, for a time
+          ─ recordings.py  of terminals, and who looked at them
+          ─ usage.py       what workspaces and the host used
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
@@ -21,17 +25,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from workspaces.store.announcements import Announcements
 from workspaces.store.freezes import Freezes
+from workspaces.store.lists import Lists
 from workspaces.store.news import News
-from workspaces.store.notices import Notices
-from workspaces.store.sessions import Sessions
+from workspaces.store.recordings import Recordings
+from workspaces.store.signins import SignIns
 from workspaces.store.snapshots import check_kept
 from workspaces.store.usage import UsageTables
 
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Notices, Sessions, UsageTables):
+class Store(News, Freezes, Announcements, Recordings, SignIns, UsageTables, Lists):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Challenge, Forwarding, FreezeMode, Limits, Mount, Network, Sbom
+from workspaces.model import Challenge, Forwarding, FreezeMode, Limits, Mount, Network, Recorded, Sbom
 from workspaces.names import check_image, check_name, printable
 from workspaces.store.connection import Connections, Row
 from workspaces.store.rows import mounts_json, to_challenge
@@ -19,6 +19,7 @@ from workspaces.store.rows import mounts_json, to_challenge
 _CHALLENGES = (
     "SELECT id, slug, image, cpus, memory, pids, network, mounts, login_user, opens_at, closes_at, created_at, "
     "forwarding, idle_seconds, session_seconds, keep_last, keep_submitted, auto_approve, at_close, downloads, sbom, "
+    "record, "
     "(SELECT f.mode FROM freezes f WHERE f.challenge_id = challenges.id AND f.thawed_at IS NULL "
     "ORDER BY f.id DESC LIMIT 1) AS frozen FROM challenges"
 )
@@ -51,6 +52,7 @@ class Challenges(Connections):
         actor: str,
         keep_last: int | None = None,
         keep_submitted: bool = True,
+        record: Recorded = Recorded.NONE,
     ) -> Challenge:
         """Add a challenge. InvalidInput for what breaks a rule, Conflict when the slug is taken.
 
@@ -75,6 +77,7 @@ class Challenges(Connections):
             at_close=at_close,
             downloads=downloads,
             sbom=sbom,
+            record=record,
         )
         with self._write():
             if self._find("SELECT 1 FROM challenges WHERE slug = ?", [slug]):
@@ -143,6 +146,8 @@ def _columns(**values: Any) -> Row:
             row["network"] = Network(value)
         elif name == "sbom":
             row["sbom"] = Sbom(value)
+        elif name == "record":
+            row["record"] = Recorded(value)
         elif name == "mounts":
             row["mounts"] = mounts_json(_mounts(value))
         elif name == "login_user":

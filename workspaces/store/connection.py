@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,11 @@ _SENTENCES = {
         "Check its space and the disk.",
     ),
 }
+
+
+def in_challenges(slugs: Collection[str] | None) -> str:
+    """A condition on column c.slug, with a parameter for each of `slugs`; none for None."""
+    return "" if slugs is None else f" AND c.slug IN ({', '.join('?' * len(slugs))})"
 
 
 class _Local:
@@ -141,6 +146,24 @@ class Connections:
         if row is None:
             raise NotFound(missing)
         return row
+
+    def _newest(
+        self,
+        select: str,
+        table: str,
+        workspace_id: int | None,
+        states: Sequence[str] | None,
+        limit: int | None,
+        challenges: Collection[str] | None,
+    ) -> list[Row]:
+        """The rows of `select`, newest first; of one workspace, in some states, of some challenges, at most `limit` of
+        them (None: all)."""
+        sql, params = f"{select} WHERE 1{in_challenges(challenges)}", list[object](challenges or ())
+        if workspace_id is not None:
+            sql, params = f"{sql} AND {table}.workspace_id = ?", [*params, workspace_id]
+        if states is not None:
+            sql, params = f"{sql} AND {table}.state IN ({', '.join('?' * len(states))})", [*params, *states]
+        return self._rows(f"{sql} ORDER BY {table}.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
 
     def _record(
         self,

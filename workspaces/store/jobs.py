@@ -5,8 +5,9 @@
       │  └────────┴ tried again later, or the worker was killed
       └─► cancelled              (retries.py: cancelling, and queueing again)
 
-One worker runs them; it never runs two of one workspace at once, and what changes a workspace's container keeps
-its order: a restore asked for after a commit does not overtake it, not even while the commit waits for its next try.
+One worker runs them. Of what changes a workspace's container it never runs two at once, and keeps their order: a
+restore asked for after a commit does not overtake it, not even while the commit waits for its next try. The steps of
+one snapshot are never done beside each other either; a version that takes hours to push holds up nothing else.
 
 Else the highest priority is first. Waiting adds to it, so that nothing waits for ever; and what a workspace has waited
 counts from when its last job of that kind began, so that fifty of one workspace let those of the others through.
@@ -19,28 +20,38 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.jobkinds import AGEING_SECONDS, KINDS, PRIORITY_MAX, UNORDERED
+from workspaces.jobkinds import AGEING_SECONDS, DELETING, KINDS, ORDERED, PRIORITY_MAX, STEPS
 from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, LogLine
 from workspaces.store.events import Events
+from workspaces.store.roles import Roles
 from workspaces.store.rows import to_job
-from workspaces.store.workspaces import Workspaces
 
 _JOBS = (
     "SELECT j.id, j.kind, j.state, j.workspace_id, c.slug || '/' || w.name AS workspace, j.snapshot_id, "
     "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, "
     "j.arguments, j.priority, j.not_before AS retry_at, j.cancelled_by, j.seen_at, j.bytes_done, j.bytes_total, "
-    "j.expected_at "
+    "j.expected_at, j.waits_for, j.waits_since "
     "FROM jobs j JOIN workspaces w ON w.id = j.workspace_id JOIN challenges c ON c.id = w.challenge_id"
 )
-# These only read the container or work on images: they wait for nothing, and nothing waits for them.
-_UNORDERED = f"({', '.join(repr(kind.value) for kind in UNORDERED)})"
+
+
+def _among(kinds: Iterable[JobKind]) -> str:
+    return f"({', '.join(repr(kind.value) for kind in kinds)})"
+
+
+_ORDERED, _DELETING, _STEPS = _among(ORDERED), _among(DELETING), _among(STEPS)
+# Whether r, which runs, keeps j from being begun.
+_EXCLUDES = f"""
+    r.workspace_id = j.workspace_id AND (r.kind IN {_ORDERED} AND j.kind IN {_ORDERED}
+        OR r.kind = 'inspect' AND j.kind IN {_DELETING} OR r.kind IN {_DELETING} AND j.kind = 'inspect')
+    OR r.snapshot_id = j.snapshot_id AND r.kind IN {_STEPS} AND j.kind IN {_STEPS}"""
 _TEXT_MAX = 2000
 _LINE_MAX = 500
 LOG_MAX = 200  # lines kept of one job, the latest
 SYSTEM = "worker"  # the actor of what no person does
 
 
-class Jobs(Workspaces, Events):
+class Jobs(Roles, Events):
     def add_job(
         self,
         kind: JobKind,
@@ -68,24 +79,18 @@ class Jobs(Workspaces, Events):
 
     def job(self, job_id: int) -> Job:
         """Raises NotFound."""
-        row = self._find(f"{_JOBS} WHERE j.id = ?", [job_id])
-        if row is None:
-            raise NotFound(f"There is no job {job_id}.")
-        return to_job(row)
+        return to_job(self._one(f"{_JOBS} WHERE j.id = ?", [job_id], f"There is no job {job_id}."))
 
     def jobs(
-        self, states: Iterable[JobState] | None = None, workspace_id: int | None = None, limit: int | None = 100
+        self,
+        states: Iterable[JobState] | None = None,
+        workspace_id: int | None = None,
+        limit: int | None = 100,
+        challenges: Collection[str] | None = None,
     ) -> list[Job]:
-        """Newest first; in some states, of one workspace, at most `limit` of them (None: all)."""
-        sql = f"{_JOBS} WHERE 1"
-        params: list[object] = []
-        if workspace_id is not None:
-            sql, params = f"{sql} AND j.workspace_id = ?", [workspace_id]
-        if states is not None:
-            wanted = [JobState(state) for state in states]
-            sql, params = f"{sql} AND j.state IN ({', '.join('?' * len(wanted))})", [*params, *wanted]
-        rows = self._rows(f"{sql} ORDER BY j.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
-        return [to_job(row) for row in rows]
+        """Newest first; in some states, of one workspace, of some challenges, at most `limit` of them (None: all)."""
+        wanted = None if states is None else [JobState(state) for state in states]
+        return [to_job(row) for row in self._newest(_JOBS, "j", workspace_id, wanted, limit, challenges)]
 
     def job_log(self, job_id: int, after: int = 0) -> list[LogLine]:
         """What it did, in order; only lines with a greater id than `after`. NotFound."""
@@ -109,25 +114,27 @@ class Jobs(Workspaces, Events):
 
     # the worker's side
 
-    def claim_job(self, running_workspaces: Collection[int] = (), full: Collection[JobKind] = ()) -> Job | None:
+    def claim_job(self, running: Collection[int] = (), full: Collection[JobKind] = ()) -> Job | None:
         """QUEUED → RUNNING for the first job that may run now, with one more attempt; None when there is none.
 
-        A workspace of which a job runs, or that is in `running_workspaces` (ids), is left alone; so are kinds in
-        `full`.
+        What a running job excludes waits, where those in `running` (ids) count as such, whatever became of them here;
+        so do kinds in `full`.
         """
         first = f"""
+            WITH busy AS (SELECT id, kind, workspace_id, snapshot_id FROM jobs
+                WHERE state = 'running' OR id IN (SELECT value FROM json_each(?)))
             SELECT j.id FROM jobs j
             WHERE j.state = 'queued' AND j.not_before <= ?
               AND j.kind NOT IN (SELECT value FROM json_each(?))
-              AND j.workspace_id NOT IN (SELECT value FROM json_each(?))
-              AND NOT EXISTS (SELECT 1 FROM jobs r WHERE r.workspace_id = j.workspace_id AND r.state = 'running')
-              AND (j.kind IN {_UNORDERED} OR NOT EXISTS (
+              AND j.id NOT IN (SELECT id FROM busy)
+              AND NOT EXISTS (SELECT 1 FROM busy r WHERE {_EXCLUDES})
+              AND (j.kind NOT IN {_ORDERED} OR NOT EXISTS (
                 SELECT 1 FROM jobs e WHERE e.workspace_id = j.workspace_id AND e.state = 'queued'
-                AND e.id < j.id AND e.kind NOT IN {_UNORDERED}))
+                AND (e.created_at, e.id) < (j.created_at, j.id) AND e.kind IN {_ORDERED}))
             ORDER BY j.priority + (? - max(j.created_at, coalesce((SELECT max(b.started_at) FROM jobs b
                 WHERE b.workspace_id = j.workspace_id AND b.kind = j.kind), 0))) / ? DESC, j.id LIMIT 1"""  # noqa: S608 -- our own constant
         now = time.time()
-        params = [now, json.dumps(sorted(full)), json.dumps(sorted(running_workspaces)), now, AGEING_SECONDS]
+        params = [json.dumps(sorted(running)), now, json.dumps(sorted(full)), now, AGEING_SECONDS]
         if self._find(first, params) is None:  # without the write lock: the worker asks often
             return None
         with self._write() as db:
@@ -182,11 +189,18 @@ class Jobs(Workspaces, Events):
             self._log(job_id, message)
             self._record(SYSTEM, "job.done", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
 
-    def fail_job(self, job_id: int, error: str, retry_in: float | None) -> None:
-        """RUNNING → QUEUED, to be tried again in `retry_in` seconds, or FAILED with None. NotFound, Conflict."""
+    def fail_job(self, job_id: int, error: str, retry_in: float | None, waits_for: str | None = None) -> None:
+        """RUNNING → QUEUED, to be tried again in `retry_in` seconds, or FAILED with None. NotFound, Conflict.
+
+        `waits_for` is what did not answer, if that is why: the attempt does not count, but never as the first again.
+        """
         again = retry_in is not None
-        with self._write():
+        with self._write() as db:
             job = self._end(job_id, JobState.QUEUED if again else JobState.FAILED, error, retry_in or 0.0)
+            if waits_for is not None:
+                uncounted = "attempts = max(attempts - 1, 1), waits_since = coalesce(waits_since, ?)"
+                db.execute(f"UPDATE jobs SET {uncounted} WHERE id = ?", [time.time(), job_id])  # noqa: S608 -- our own
+            db.execute("UPDATE jobs SET waits_for = ? WHERE id = ?", [waits_for, job_id])
             if not again:
                 data = {"job": job_id, "kind": job.kind, "error": error}
                 self._record(SYSTEM, "job.failed", job.workspace, job.snapshot_id, data=data)

@@ -16,6 +16,8 @@ from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
+from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins
+from workspaces.store.searching import forget, prepare
 
 
 def m0001_tables(db: Database) -> None:
@@ -136,7 +138,11 @@ def m0001_tables(db: Database) -> None:
         CREATE INDEX jobs_state ON jobs (state);
         CREATE INDEX jobs_workspace ON jobs (workspace_id, state);
         CREATE INDEX jobs_snapshot ON jobs (snapshot_id);
-        CREATE UNIQUE INDEX jobs_running ON jobs (workspace_id) WHERE state = 'running';
+        -- What changes a container never runs beside another such job; nor do two steps of one snapshot.
+        CREATE UNIQUE INDEX jobs_running ON jobs (workspace_id)
+            WHERE state = 'running' AND kind NOT IN ('inspect', 'archive', 'push', 'sbom');
+        CREATE UNIQUE INDEX jobs_running_step ON jobs (snapshot_id)
+            WHERE state = 'running' AND kind IN ('inspect', 'commit', 'archive', 'push', 'sbom');
 
         -- Names as text, not as references: the record stays readable when what it tells of is gone.
         CREATE TABLE events (
@@ -330,6 +336,8 @@ def m0006_jobs(db: Database) -> None:
         ALTER TABLE jobs ADD COLUMN bytes_done INTEGER;
         ALTER TABLE jobs ADD COLUMN bytes_total INTEGER;
         ALTER TABLE jobs ADD COLUMN expected_at REAL;
+        ALTER TABLE jobs ADD COLUMN waits_for TEXT;
+        ALTER TABLE jobs ADD COLUMN waits_since REAL;
         CREATE INDEX jobs_begun ON jobs (workspace_id, kind, started_at);
 
         CREATE TABLE job_log (
@@ -413,6 +421,64 @@ def m0008_configurations(db: Database) -> None:
     )
 
 
+def m0009_lists(_db: Database) -> None:
+    """Lists are found by indexes and by words: `searching.prepare` makes them after the last step."""
+
+
+def m0012_recordings(db: Database) -> None:
+    """Recordings of terminals, who looked at them, and announcements."""
+    db.executescript(
+        """
+        ALTER TABLE challenges ADD COLUMN record TEXT NOT NULL DEFAULT 'none' CHECK (record IN ('none', 'terminals'));
+
+        CREATE TABLE recordings (
+            session_id INTEGER PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
+            file TEXT NOT NULL UNIQUE,
+            began_at REAL NOT NULL,
+            ended_at REAL,
+            size INTEGER NOT NULL DEFAULT 0,
+            seconds REAL NOT NULL DEFAULT 0,
+            left_out INTEGER NOT NULL DEFAULT 0,
+            removed_at REAL
+        ) STRICT;
+        CREATE INDEX recordings_open ON recordings (session_id) WHERE ended_at IS NULL;
+        CREATE INDEX recordings_kept ON recordings (began_at) WHERE removed_at IS NULL;
+
+        -- Beside the events, which are for administrators: the person may see who looked.
+        CREATE TABLE looks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            session_id INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+            actor TEXT NOT NULL,
+            how TEXT NOT NULL CHECK (how IN ('watch', 'replay', 'export')),
+            at REAL NOT NULL,
+            last_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX looks_session ON looks (session_id, id);
+
+        CREATE TABLE announcements (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            text TEXT NOT NULL,
+            severity TEXT NOT NULL CHECK (severity IN ('info', 'warning', 'urgent')),
+            challenge_id INTEGER REFERENCES challenges (id) ON DELETE CASCADE,
+            from_at REAL NOT NULL,
+            until_at REAL,
+            created_by TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            told_at REAL
+        ) STRICT;
+        CREATE INDEX announcements_until ON announcements (coalesce(until_at, 9e999));
+        CREATE INDEX announcements_untold ON announcements (from_at) WHERE told_at IS NULL;
+        CREATE INDEX announcements_challenge ON announcements (challenge_id);
+        CREATE TABLE dismissals (
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            announcement_id INTEGER NOT NULL REFERENCES announcements (id) ON DELETE CASCADE,
+            PRIMARY KEY (user_id, announcement_id)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX dismissals_announcement ON dismissals (announcement_id);
+        """
+    )
+
+
 def m0011_usage(db: Database) -> None:
     """What workspaces and the host use, by the minute, hour and day."""
     db.executescript(
@@ -465,7 +531,11 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0006_jobs,
     m0007_provenance,
     m0008_configurations,
+    m0009_lists,
+    m0010_rights,
     m0011_usage,
+    m0012_recordings,
+    m0031_sign_ins,
 )
 
 
@@ -499,7 +569,9 @@ def migrate(db: Database) -> None:
     """Apply what is missing. The caller holds a write transaction, with foreign keys off, and commits it."""
     if check_known(db):
         return
+    forget(db)
     _migrations().apply(db)
+    prepare(db)
     broken = db.execute("PRAGMA foreign_key_check").fetchall()
     if broken:
         raise StoreError(f"After the upgrade {len(broken)} row(s) would refer to nothing; nothing was changed.")

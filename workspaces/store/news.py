@@ -41,6 +41,11 @@ _FAILURES = ("snapshot.failed", "job.failed")
 _DECIDED = ("snapshot.withdrawn", "snapshot.approved", "snapshot.rejected")
 _NEWS = "SELECT id, at, kind, workspace, snapshot_id, job_id, text, read_at FROM news"
 _ADMINS = "SELECT id, name, email FROM users WHERE role = 'admin' AND disabled = 0"
+# Who decides on requests of a workspace's challenge.
+_DECIDERS = (
+    "SELECT id, name FROM users WHERE disabled = 0 AND (role IN ('admin', 'reviewer') OR id IN "
+    "(SELECT r.user_id FROM challenge_roles r JOIN workspaces w ON w.challenge_id = r.challenge_id WHERE w.id = ?))"
+)
 
 
 class News(Retries, Deliveries):
@@ -98,7 +103,8 @@ class News(Retries, Deliveries):
         people = self._people(snapshot) if snapshot else []
         ref = f"{workspace} v{snapshot.version}" if snapshot and snapshot.version else workspace
         if kind == "snapshot.requested" and snapshot and snapshot.requested_via != AUTO:  # else nobody need decide
-            return dict.fromkeys(admins, f"{actor} asks for a snapshot of {workspace}: {snapshot.message}")
+            deciders = [row["id"] for row in self._rows(_DECIDERS, [snapshot.workspace_id]) if row["name"] != actor]
+            return dict.fromkeys(deciders, f"{actor} asks for a snapshot of {workspace}: {snapshot.message}")
         if kind == "snapshot.rejected" and snapshot:
             return dict.fromkeys(people, f"Your snapshot of {workspace} was rejected by {actor}: {snapshot.reason}")
         if snapshot and snapshot.requested_via == AUTO and kind in ("snapshot.committed", "snapshot.failed"):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import time
 
-from workspaces.errors import Conflict
+from workspaces.errors import Conflict, NotFound
+from workspaces.jobkinds import STEPS
 from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, Snapshot, SnapshotState
 from workspaces.store.contents import Contents
 from workspaces.store.snapshots import APPROVED, AUTO, COMMITTING
 
 UNDONE = (APPROVED, COMMITTING)
+# Whether a job has been replaced: by one of its kind about the same, or, if it looks into the container or commits it,
+# by one for a later request.
+_NEWER = """
+    SELECT 1 FROM jobs j JOIN jobs n ON n.workspace_id = j.workspace_id AND n.kind = j.kind AND n.id > j.id
+    WHERE j.id = ? AND (n.snapshot_id IS j.snapshot_id OR j.kind IN ('inspect', 'commit'))"""
 
 
 class Retries(Contents):
@@ -38,12 +44,34 @@ class Retries(Contents):
             db.execute(
                 "UPDATE jobs SET state = 'queued', attempts = 0, not_before = 0, progress = 0, message = '', "
                 "error = NULL, created_at = ?, started_at = NULL, finished_at = NULL, cancelled_by = NULL, "
-                "seen_at = NULL, bytes_done = NULL, bytes_total = NULL WHERE id = ?",
+                "seen_at = NULL, bytes_done = NULL, bytes_total = NULL, waits_for = NULL, waits_since = NULL "
+                "WHERE id = ?",
                 [time.time(), job_id],
             )
             self._log(job_id, f"Queued again by {actor}.")
             self._record(actor, "job.retried", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
             return self.job(job_id)
+
+    def retry_failed(self, *, actor: str) -> tuple[list[Job], list[tuple[Job, str]]]:
+        """Queue again all that failed on the way to a version, oldest first; and what was left, each with the reason.
+
+        What was tried anew since is passed over. What replaces or stops a container is left, as it may have failed
+        long ago: that is for a person to decide, one by one.
+        """
+        retried: list[Job] = []
+        left: list[tuple[Job, str]] = []
+        with self._write():
+            for job in reversed(self.jobs([JobState.FAILED], limit=None)):
+                if self._find(_NEWER, [job.id]):
+                    continue
+                if job.kind not in (*STEPS, JobKind.FREEZE):
+                    left.append((job, "it would stop or replace the container"))
+                    continue
+                try:
+                    retried.append(self.retry_job(job.id, actor=actor))
+                except (Conflict, NotFound) as exc:
+                    left.append((job, exc.message))
+        return retried, left
 
     def cancel_job(self, job_id: int, *, actor: str) -> Job:
         """Cancel one that is queued; the snapshot of a commit fails with it, and can be retried.

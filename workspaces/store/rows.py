@@ -26,6 +26,7 @@ from workspaces.model import (
     Mount,
     Network,
     PackageChange,
+    Recorded,
     Role,
     Sbom,
     Snapshot,
@@ -77,6 +78,7 @@ def to_challenge(row: Row) -> Challenge:
         downloads=bool(row["downloads"]),
         frozen=FreezeMode(row["frozen"]) if row["frozen"] else None,
         sbom=Sbom(row["sbom"]),
+        record=Recorded(row["record"]),
     )
 
 

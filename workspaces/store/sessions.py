@@ -5,16 +5,17 @@ of one that was killed can be told from those of the others and ended. An open r
 gateway learns that its session is to go: it looks which of its rows are still open.
 
 Whoever runs a command a hundred times a second must not fill the disk with rows: of each user the latest that have
-ended are kept, of each kind so many, and the others go.
+ended are kept, of each kind so many, and the others go, but for those whose recording is there.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from workspaces.errors import Conflict
-from workspaces.model import Session
+from workspaces.model import Session, Severity
 from workspaces.store.workspaces import Workspaces
 
 KEPT = 2000  # ended sessions of one user and kind
@@ -27,25 +28,32 @@ _SESSIONS = (
 )
 # `+` keeps SQLite to the index of the open rows, of which there are as many as sessions: the others only grow.
 _COMPANY = (
-    "SELECT started_at, address, NULL AS name, NULL AS news FROM (SELECT started_at, address FROM sessions "
-    "WHERE user = ? AND kind = 'shell' ORDER BY started_at DESC LIMIT 1) "
-    "UNION ALL SELECT DISTINCT NULL, NULL, user, NULL FROM sessions "
-    "WHERE ended_at IS NULL AND +workspace_id = ? AND +user != ? "
-    "UNION ALL SELECT NULL, text, NULL, id FROM news "
-    "WHERE read_at IS NULL AND user_id = (SELECT id FROM users WHERE name = ?)"
+    "SELECT started_at, address, NULL AS name, NULL AS news, NULL AS severity "
+    "FROM (SELECT started_at, address FROM sessions WHERE user = :user AND kind = 'shell' "
+    "ORDER BY started_at DESC LIMIT 1) "
+    "UNION ALL SELECT DISTINCT NULL, NULL, user, NULL, NULL FROM sessions "
+    "WHERE ended_at IS NULL AND +workspace_id = :workspace AND +user != :user "
+    "UNION ALL SELECT NULL, text, NULL, id, NULL FROM news "
+    "WHERE read_at IS NULL AND user_id = (SELECT id FROM users WHERE name = :user) "
+    "UNION ALL SELECT NULL, text, NULL, id, severity FROM announcements "
+    "WHERE coalesce(until_at, 9e999) > :now AND from_at <= :now AND (+challenge_id IS NULL "
+    "OR +challenge_id = (SELECT challenge_id FROM workspaces WHERE id = :workspace))"
 )
+_URGENCY = list(reversed(Severity))
 
 
 @dataclass(frozen=True, slots=True)
 class Company:
     """`last` is when the user last began a shell, and from which address; `others` who else is on.
 
-    `news` are the user's unread items, the newest first, each with its id.
+    `news` are the user's unread items, the newest first, each with its id; `announced` what holds for the workspace's
+    challenge or for all now, the most urgent first.
     """
 
     last: tuple[float, str] | None
     others: list[str]
     news: list[tuple[int, str]]
+    announced: list[tuple[Severity, str]] = field(default_factory=list)
 
 
 class Sessions(Workspaces):
@@ -59,7 +67,8 @@ class Sessions(Workspaces):
             if number % TIDY_EVERY == 0:
                 db.execute(
                     "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE user = ? AND +kind = ? "
-                    "AND ended_at IS NOT NULL ORDER BY started_at DESC LIMIT -1 OFFSET ?)",
+                    "AND ended_at IS NOT NULL ORDER BY started_at DESC LIMIT -1 OFFSET ?) "
+                    "AND NOT EXISTS (SELECT 1 FROM recordings WHERE session_id = sessions.id AND removed_at IS NULL)",
                     [user, kind, KEPT],
                 )
             return number
@@ -99,10 +108,21 @@ class Sessions(Workspaces):
         return Session(**self._one(f"{_SESSIONS} WHERE s.id = ?", [session_id], f"There is no session {session_id}."))
 
     def sessions(
-        self, workspace_id: int | None = None, user: str | None = None, *, ended: bool = False, limit: int = 1000
+        self,
+        workspace_id: int | None = None,
+        user: str | None = None,
+        *,
+        ended: bool = False,
+        recorded: bool = False,
+        limit: int = 1000,
     ) -> list[Session]:
-        """The open ones, the latest first; with `ended` those that have ended as well, at most `limit`."""
+        """The open ones, the latest first; with `ended` those that have ended as well, at most `limit`.
+
+        With `recorded` only those with a recording that is kept.
+        """
         sql, params = f"{_SESSIONS} WHERE 1", list[object]()
+        if recorded:
+            sql += " AND EXISTS (SELECT 1 FROM recordings r WHERE r.session_id = s.id AND r.removed_at IS NULL)"
         if not ended:
             sql += " AND s.ended_at IS NULL"
         if workspace_id is not None:
@@ -110,16 +130,24 @@ class Sessions(Workspaces):
         if user is not None:
             sql, params = f"{sql} AND {'' if ended else '+'}s.user = ?", [*params, user]
         # all that ever were: by id, which grows as they begin, so that the latest are read and not all sorted
-        order = "s.id DESC" if ended and not params else "s.started_at DESC, s.id DESC"
+        # the open ones: sorted, as there are few, instead of looked for among all in the order of their beginnings
+        order = "s.id DESC" if ended and not params else f"{'' if ended else '+'}s.started_at DESC, s.id DESC"
         rows = self._rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])
         return [Session(**row) for row in rows]
 
     def company(self, user: str, workspace_id: int) -> Company:
         """For a greeting, in one read: what `user` wants to know who begins a shell."""
-        rows = self._rows(_COMPANY, [user, workspace_id, user, user])
+        params: Any = {"user": user, "workspace": workspace_id, "now": time.time()}
+        rows = self._rows(_COMPANY, params)
+        told = [row for row in rows if row["severity"] is not None]
+        told.sort(key=lambda row: (_URGENCY.index(Severity(row["severity"])), -row["news"]))
         last = [(row["started_at"], row["address"]) for row in rows if row["started_at"] is not None]
         return Company(
             last[0] if last else None,
             sorted(row["name"] for row in rows if row["name"] is not None),
-            sorted(((row["news"], row["address"]) for row in rows if row["news"] is not None), reverse=True),
+            sorted(
+                ((row["news"], row["address"]) for row in rows if row["news"] is not None and row["severity"] is None),
+                reverse=True,
+            ),
+            [(Severity(row["severity"]), row["address"]) for row in told],
         )

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.model import Command, Job, JobKind, Snapshot, SnapshotState
 from workspaces.names import check_message
-from workspaces.store.connection import Row
+from workspaces.store.connection import Row, in_challenges
 from workspaces.store.jobs import SYSTEM, Jobs
 from workspaces.store.rows import command_json, to_snapshot
 
@@ -127,6 +127,12 @@ class Snapshots(Jobs):
                 raise Conflict(f"{workspace.ref} has another version v{version} than the archive.")
             return to_snapshot(known)
 
+    def is_adopted(self, snapshot_id: int) -> bool:
+        """Whether it was entered by `adopt_version`."""
+        return bool(
+            self._find("SELECT 1 FROM events WHERE kind = 'snapshot.adopted' AND snapshot_id = ?", [snapshot_id])
+        )
+
     def withdraw_snapshot(self, snapshot_id: int, *, actor: str) -> None:
         """Take back an undecided request. NotFound; Conflict once it is decided."""
         self._decide(snapshot_id, SnapshotState.WITHDRAWN, actor, None)
@@ -185,31 +191,24 @@ class Snapshots(Jobs):
 
     def snapshot(self, snapshot_id: int) -> Snapshot:
         """Raises NotFound."""
-        row = self._find(f"{_SNAPSHOTS} WHERE s.id = ?", [snapshot_id])
-        if row is None:
-            raise NotFound(f"There is no snapshot {snapshot_id}.")
-        return to_snapshot(row)
+        missing = f"There is no snapshot {snapshot_id}."
+        return to_snapshot(self._one(f"{_SNAPSHOTS} WHERE s.id = ?", [snapshot_id], missing))
 
     def snapshots(
         self,
         workspace_id: int | None = None,
         states: Iterable[SnapshotState] | None = None,
         limit: int | None = None,
+        challenges: Collection[str] | None = None,
     ) -> list[Snapshot]:
-        """Newest first; of one workspace, in some states, at most `limit` of them (None: all)."""
-        sql = f"{_SNAPSHOTS} WHERE 1"
-        params: list[object] = []
-        if workspace_id is not None:
-            sql, params = f"{sql} AND s.workspace_id = ?", [workspace_id]
-        if states is not None:
-            wanted = [SnapshotState(state) for state in states]
-            sql, params = f"{sql} AND s.state IN ({', '.join('?' * len(wanted))})", [*params, *wanted]
-        rows = self._rows(f"{sql} ORDER BY s.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
-        return [to_snapshot(row) for row in rows]
+        """Newest first; of one workspace, in some states, of some challenges, at most `limit` of them (None: all)."""
+        wanted = None if states is None else [SnapshotState(state) for state in states]
+        return [to_snapshot(row) for row in self._newest(_SNAPSHOTS, "s", workspace_id, wanted, limit, challenges)]
 
-    def open_requests(self) -> list[Snapshot]:
-        """The requests that wait for a decision, oldest first."""
-        return [to_snapshot(row) for row in self._rows(f"{_SNAPSHOTS} WHERE s.state = 'requested' ORDER BY s.id")]
+    def open_requests(self, challenges: Collection[str] | None = None) -> list[Snapshot]:
+        """The requests that wait for a decision, oldest first; of some challenges only, if not None."""
+        sql = f"{_SNAPSHOTS} WHERE s.state = 'requested'{in_challenges(challenges)} ORDER BY s.id"
+        return [to_snapshot(row) for row in self._rows(sql, [*(challenges or ())])]
 
     def auto_approvals_left(self, challenge: str, person: str) -> int:
         """How many more requests of that person the challenge approves by itself today (UTC)."""
@@ -335,6 +334,16 @@ class Snapshots(Jobs):
             )
             for kind in then:
                 self._queue(kind, snapshot.workspace_id, snapshot.decided_by or SYSTEM, snapshot_id)
+            return self.snapshot(snapshot_id)
+
+    def set_statement(self, snapshot_id: int, statement: str, *, actor: str) -> Snapshot:
+        """Enter the signed statement about a version that was archived without. Conflict unless ARCHIVED."""
+        with self._write():
+            snapshot = self.snapshot(snapshot_id)
+            if snapshot.statement is not None:
+                return snapshot
+            self._move(snapshot, [ARCHIVED], {"statement": statement})
+            self._record(actor, "snapshot.signed", snapshot.workspace, snapshot_id)
             return self.snapshot(snapshot_id)
 
     def finish_push(self, snapshot_id: int, registry_ref: str) -> Snapshot:

@@ -61,10 +61,14 @@ class Users(Connections):
         return row["password_hash"] if row else None
 
     def set_password_hash(self, name: str, password_hash: str | None, *, actor: str) -> None:
-        """Replace the password's hash; None leaves the account with its keys only. NotFound."""
+        """Replace the password's hash; None leaves the account with its keys only.
+
+        Ends sign-ins to the pages. NotFound.
+        """
         with self._write() as db:
             user = self.user(name)
             db.execute("UPDATE users SET password_hash = ? WHERE id = ?", [password_hash, user.id])
+            db.execute("DELETE FROM sign_ins WHERE user_id = ?", [user.id])
             self._record(actor, "user.password_set" if password_hash else "user.password_removed", data={"user": name})
 
     def totp_secret(self, name: str) -> str | None:
@@ -73,10 +77,14 @@ class Users(Connections):
         return row["totp_secret"] if row else None
 
     def set_totp_secret(self, name: str, secret: str | None, *, actor: str) -> None:
-        """Ask for codes made with `secret` (base32) beside the password; None asks for the password alone. NotFound."""
+        """Ask for codes made with `secret` (base32) beside the password; None asks for the password alone.
+
+        Ends sign-ins to the pages. NotFound.
+        """
         with self._write() as db:
             user = self.user(name)
             db.execute("UPDATE users SET totp_secret = ?, totp_step = 0 WHERE id = ?", [secret, user.id])
+            db.execute("DELETE FROM sign_ins WHERE user_id = ?", [user.id])
             self._record(actor, "user.totp_set" if secret else "user.totp_removed", data={"user": name})
 
     def accept_totp_step(self, name: str, secret: str, step: int) -> bool:
@@ -94,7 +102,10 @@ class Users(Connections):
             self._record(actor, "user.email_set" if found else "user.email_removed", data={"user": name})
 
     def set_disabled(self, name: str, disabled: bool, *, actor: str) -> None:
-        """Refuse or allow logins. Nothing happens when it is so already; NotFound, Conflict for the last admin."""
+        """Refuse or allow logins; refusing ends sign-ins to the pages.
+
+        Nothing happens when it is so already; NotFound, Conflict for the last admin.
+        """
         with self._write() as db:
             user = self.user(name)
             if user.disabled == disabled:
@@ -102,6 +113,8 @@ class Users(Connections):
             if disabled:
                 self._not_the_last_admin(user)
             db.execute("UPDATE users SET disabled = ? WHERE id = ?", [int(disabled), user.id])
+            if disabled:
+                db.execute("DELETE FROM sign_ins WHERE user_id = ?", [user.id])
             self._record(actor, "user.disabled" if disabled else "user.enabled", data={"user": name})
 
     def set_role(self, name: str, role: Role, *, actor: str) -> None:

@@ -6,12 +6,13 @@ A removed workspace keeps its row, for the sake of its versions, requests and jo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from workspaces.errors import Conflict, NotFound
 from workspaces.model import OF_VERSIONS, JobKind, JobState, SnapshotState, Workspace, WorkspaceState
 from workspaces.names import check_name, printable
 from workspaces.store.authorities import Authorities
+from workspaces.store.connection import in_challenges
 from workspaces.store.rows import to_workspace
 from workspaces.store.users import Users
 
@@ -72,11 +73,16 @@ class Workspaces(Authorities, Users):
             raise Conflict(f"Several workspaces are named {ref}.", f"Say which: {choices}.")
         return to_workspace(rows[0])
 
-    def workspaces(self, challenge: str | None = None, state: WorkspaceState | None = None) -> list[Workspace]:
-        """All of them, or those of one challenge or state, by `challenge/name`."""
-        sql, params = _WORKSPACES, []
+    def workspaces(
+        self,
+        challenge: str | None = None,
+        state: WorkspaceState | None = None,
+        challenges: Collection[str] | None = None,
+    ) -> list[Workspace]:
+        """All of them, or those of one challenge, of some (None: all) or in one state, by `challenge/name`."""
+        sql, params = f"{_WORKSPACES}{in_challenges(challenges)}", [*(challenges or ())]
         if challenge is not None:
-            sql, params = f"{sql} AND c.slug = ?", [challenge]
+            sql, params = f"{sql} AND c.slug = ?", [*params, challenge]
         if state is not None:
             sql, params = f"{sql} AND w.state = ?", [*params, WorkspaceState(state)]
         return [to_workspace(row) for row in self._rows(f"{sql} ORDER BY c.slug, w.name", params)]

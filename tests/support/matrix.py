@@ -1,0 +1,141 @@
+"""Who gets what from each route: one line for each. `tests/test_web_access.py` tries them all.
+
+    "METHOD endpoint": reviewers(OK)          a new route needs one line here, and fails the tests without
+
+Who asks, about things of alice in challenge als, and of bob's account:
+
+    visitor · other (bob) · owner (alice) · rita, reviewer of als · otto, administrator of bci
+    · ada, administrator of als · chief, administrator of the host
+
+A list is opened with a right that is held anywhere, so otto gets it; that nothing of als is in it is looked at as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+SIGN_IN, OK, DONE, FORBIDDEN, MISSING, CONFLICT = "sign in", 200, 302, 403, 404, 409
+WHO = (None, "bob", "alice", "rita", "otto", "ada", "chief")
+
+PASSWORD = "correct horse"
+NEW_PASSWORD = {"current": PASSWORD, "new": "another long one", "again": "another long one"}
+NEW_USER = {"name": "carla", "challenge": "als", "password": "another long one"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What each of WHO gets: a status, or to the sign-in page. `data` is a form that would work.
+
+    `state` is that of the snapshot, and `job` that of the job, which the address names.
+    """
+
+    visitor: object
+    other: object
+    owner: object
+    reviewer: object
+    outsider: object
+    challenge_admin: object
+    admin: object
+    data: dict[str, str] = field(default_factory=dict)
+    state: str = "requested"
+    job: str = "queued"
+
+    def outcomes(self) -> dict[str | None, object]:
+        said = (self.visitor, self.other, self.owner, self.reviewer, self.outsider, self.challenge_admin, self.admin)
+        return dict(zip(WHO, said, strict=True))
+
+    def on(self, state: str = "requested", job: str = "queued", **data: str) -> Row:
+        """The same, about a snapshot in `state` and a job in state `job`, with a form."""
+        return replace(self, state=state, job=job, data=data or self.data)
+
+
+def same(result: object, visitor: object = SIGN_IN) -> Row:
+    """For everybody who is signed in."""
+    return Row(visitor, result, result, result, result, result, result)
+
+
+def own(result: object, missing: object = MISSING) -> Row:
+    """For the owner of the thing alone."""
+    return Row(SIGN_IN, missing, result, missing, missing, missing, missing)
+
+
+def listing(*, host: bool = False) -> Row:
+    """A list for all who have its right anywhere; `host` for those of a right of the host."""
+    some = FORBIDDEN if host else OK
+    return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, some, some, some, OK)
+
+
+def reviewers(result: object) -> Row:
+    """A thing of als for its reviewers, its administrators and those of the host."""
+    return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, result, MISSING, result, result)
+
+
+def challenge_admins(result: object) -> Row:
+    """A thing of als for its administrators and those of the host; reviewers see it, and so are told."""
+    return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, MISSING, result, result)
+
+
+def host_admins(result: object) -> Row:
+    return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, result)
+
+
+everyone = partial(same, visitor=OK)
+
+MATRIX: dict[str, Row] = {
+    "GET static": everyone(OK),
+    "GET healthz": everyone(OK),
+    "GET start": same(DONE),
+    "GET auth.login": same(DONE, OK),
+    "POST auth.login": same(DONE, DONE).on(name="bob", password=PASSWORD),
+    "POST auth.logout": same(DONE, DONE),
+    "GET me.page": same(OK),
+    "GET me.live_spaces": same(OK),
+    "GET me.workspace": own(OK),
+    "GET me.live_space": own(OK),
+    "GET me.usage_of": own(OK),
+    "POST me.act": own(DONE),
+    "GET me.reset": own(OK),
+    "POST me.reset": own(DONE).on(typed="als/alice"),
+    "GET me.sessions": same(OK),
+    "POST me.end_session": own(DONE),
+    "POST me.request_snapshot": own(DONE).on(message="first"),
+    "POST me.withdraw": own(DONE),
+    "POST me.read_news": same(DONE),
+    "GET me.download": own(FORBIDDEN),  # not before the challenge allows it
+    "POST me.add_key": same(DONE).on(key="{key}"),
+    "POST me.remove_key": own(DONE),
+    "POST me.change_password": same(DONE).on(**NEW_PASSWORD),
+    "GET account.page": same(OK),
+    "POST account.end_sign_in": own(DONE),
+    "POST account.end_sign_ins": same(DONE),
+    "GET admin.queue": listing(),
+    "GET admin.live_queue": listing(),
+    "GET admin.snapshot": reviewers(OK),
+    "GET admin.live_snapshot": reviewers(OK),
+    "POST admin.approve": reviewers(DONE),
+    "POST admin.reject": reviewers(DONE).on(reason="not yet"),
+    "POST admin.inspect": reviewers(DONE),
+    "POST admin.retry": reviewers(DONE).on("failed"),
+    "GET admin.restore": challenge_admins(OK).on("committed"),
+    "POST admin.restore": challenge_admins(DONE).on("committed", typed="als/committed"),
+    "GET admin.workspaces": listing(),
+    "GET admin.live_workspaces": listing(),
+    "GET admin.workspace": reviewers(OK),
+    "GET admin.live_workspace": reviewers(OK),
+    "POST admin.act": challenge_admins(DONE),
+    "GET admin.reset": challenge_admins(OK),
+    "POST admin.reset": challenge_admins(DONE).on(typed="als/alice"),
+    "GET admin.users": listing(host=True),
+    "POST admin.add_user": host_admins(DONE).on(**NEW_USER),
+    "GET admin.user": host_admins(OK),
+    "POST admin.set_password": host_admins(DONE).on(password="another long one"),
+    "POST admin.set_disabled": host_admins(DONE),
+    "GET admin.jobs": listing(),
+    "GET admin.live_jobs": listing(),
+    "GET admin.job": reviewers(OK),
+    "GET admin.live_job": reviewers(OK),
+    "POST admin.retry_job": challenge_admins(DONE).on(job="cancelled"),
+    "POST admin.cancel_job": challenge_admins(DONE),
+    "GET admin.events": listing(host=True),
+}

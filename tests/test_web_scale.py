@@ -1,0 +1,135 @@
+"""The pages over a store of 500 participants, 5,000 versions, 100,000 events and 50,000 sessions.
+
+Every GET route is opened, each in its role, and every statement that it makes is explained: none reads a table without
+an index, none sorts many rows, and no page makes a statement for each of its lines. Time is for the measurements
+(`python -m bench`): here work is counted, which is the same on a busy machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from werkzeug.routing import Rule
+
+from tests.support import bigstore, plans
+from tests.support.web import CHEAP_HASH, Browser, Web, open_web
+from workspaces.queries import Listed
+from workspaces.store import Store
+
+pytestmark = pytest.mark.slow
+
+STATEMENTS_MAX = 60  # of one page
+STEPS_MAX = 400_000  # instructions of SQLite's machine for one page: some ten milliseconds
+QUERIES = {
+    Listed.WORKSPACES: ("", "state:running", "idle>7d disk>2G", "user:{name}", "ben", "on:yes", "job:yes", "request:yes version:yes"),
+    Listed.USERS: ("", "ben", "challenge:als", "seen>30d", "workspace:{ref}", "key:no role:participant"),
+    Listed.SNAPSHOTS: (
+        "", "state:requested", "state:archived", "state:rejected,requested", "challenge:als", "workspace:{ref}", "user:{name}",
+        "ensemble", "ensemble -seed state:archived", "since:7d", "until:7d", "size>1G", "pinned:yes", "decided:chief",
+    ),
+    Listed.JOBS: ("", "state:failed", "state:queued,running", "kind:commit", "workspace:{ref}", "challenge:als", "answer", "since:7d"),
+    Listed.EVENTS: (
+        "", "actor:{name}", "kind:login.accepted", "kind:snapshot", "challenge:als", "workspace:{ref}", "198.51.7", "login",
+        "ensemble since:7d", "since:7d", "until:7d", "actor:{name} kind:login.accepted", "actor:chief,worker",
+    ),
+    Listed.SESSIONS: ("", "on:yes", "user:{name}", "workspace:{ref}", "challenge:als", "kind:sftp", "ben", "since:7d", "until:7d"),
+}  # fmt: skip
+SORTS = {
+    Listed.WORKSPACES: ("name", "-name", "state", "-login", "disk", "added"),
+    Listed.USERS: ("name", "role", "-login", "added"),
+    Listed.SNAPSHOTS: ("requested", "-size", "decided"),
+}
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    home = tmp_path_factory.mktemp("big")
+    bigstore.build(home / "workspaces.db", password_hash=CHEAP_HASH).close()
+    web = open_web(home)
+    yield web
+    web.store.close()
+
+
+@pytest.fixture(scope="module")
+def values(big: Web) -> dict[str, object]:
+    """What stands for the arguments of routes; a participant's own where that matters."""
+    name = bigstore.name_of(1)
+    space = big.store.workspaces_of(name)[0]
+    request = big.store.find_snapshots("state:requested").items[0].snapshot
+    version = big.store.find_snapshots(f"workspace:{space.ref} state:archived").items[0].snapshot
+    job = big.store.find_jobs("kind:commit state:done").items[0]
+    return {
+        "name": name,
+        "ref": space.ref,
+        "workspace_id": space.id,
+        "snapshot_id": version.id,
+        "request_id": request.id,
+        "job_id": job.id,
+        "filename": "app.css",
+    }
+
+
+@pytest.fixture(scope="module")
+def browsers(big: Web, values: dict[str, object]) -> dict[str, Browser]:
+    return {"admin": big.browser(bigstore.ADMIN), "participant": big.browser(str(values["name"]))}
+
+
+def get_rules(app: Flask) -> list[Rule]:
+    return [rule for rule in app.url_map.iter_rules() if rule.methods and "GET" in rule.methods]
+
+
+def check(store: Store, seen: plans.Seen) -> None:
+    for statement in seen.reads:
+        assert plans.faults(store, statement) == [], (statement, plans.plan(store, statement))
+
+
+def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object], browsers: dict[str, Browser]) -> None:
+    opened, problems = 0, []
+    for rule in get_rules(big.app):
+        unknown = rule.arguments - values.keys()
+        assert not unknown, f"{rule.endpoint}: say in `values` what stands for {unknown}"
+        url = big.app.url_map.bind("localhost").build(rule.endpoint, {name: values[name] for name in rule.arguments})
+        for role, browser in browsers.items():
+            if rule.endpoint.startswith("admin.") and role != "admin":
+                continue
+            with plans.watched(big.store) as seen:
+                answer = browser.get(url, headers={"X-Fragment": "1"} if "live" in rule.endpoint else {})
+                status = answer.status_code
+                answer.close()
+            opened += status == 200
+            if status >= 500:
+                problems.append(f"{url} as {role}: {status}")
+            for statement in seen.reads:
+                problems += [
+                    f"{url} as {role}: {fault}: {statement[:300]}" for fault in plans.faults(big.store, statement)
+                ]
+            if len(seen.statements) > STATEMENTS_MAX:
+                problems.append(f"{url} as {role}: {len(seen.statements)} statements")
+            if seen.steps > STEPS_MAX:
+                problems.append(f"{url} as {role}: {seen.steps} steps")
+    assert problems == []
+    assert opened > 20
+
+
+@pytest.mark.parametrize("listed", Listed)
+def test_every_list_is_read_through_indexes(big: Web, values: dict[str, object], listed: Listed) -> None:
+    find, walk = (getattr(big.store, f"{verb}_{listed}") for verb in ("find", "walk"))
+    for template in QUERIES[listed]:
+        q = template.format(**values)
+        for options in ({"page": 1}, {"page": 10**6}, *({"sort": sort} for sort in SORTS.get(listed, ()))):
+            with plans.watched(big.store) as seen:
+                page = find(q, **options)
+            assert page.total > 0, q
+            check(big.store, seen)
+            assert len(seen.statements) <= 12
+            assert seen.steps <= STEPS_MAX, (q, options, seen.steps)
+        for newest in (False, True):
+            with plans.watched(big.store) as seen:
+                walk(q, newest=newest, within=["als", "eeg"])
+            check(big.store, seen)
+            assert seen.steps <= STEPS_MAX, (q, newest, seen.steps)
+        with plans.watched(big.store) as seen:
+            assert len(big.store.select_ids(q, listed)) == page.total
+        check(big.store, seen)

@@ -1,0 +1,250 @@
+"""The ASGI application: reads a request whole, has Flask answer it in a thread, and sends the answer.
+
+body, at most BODY_MAX ─► a thread, when one is free ─► Flask
+    a short answer  ─► collected, the thread is free ─► sent
+    a long one      ─► each piece is sent before the next is made; ends when the reader is gone
+    handed over     ─► the thread is free ─► its coroutine
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.utils import ClientDisconnected
+
+from webadmin.serving.environ import Environ, Public, own_origin, to_environ
+from webadmin.serving.handover import AGAIN, KEY, Gone, Socket, Stream
+from workspaces.errors import WorkspacesError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+THREADS = 8
+BODY_MAX = 1 << 20  # bytes; the application answers with a page far below, this bounds what is ever read
+WAITING_MAX = 512  # requests that wait for a thread
+LONG = 256 << 10  # bytes, from which an answer is sent while it is made
+LONG_SECONDS = 0.5  # after which one is that takes its time
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class _Answer:
+    """What Flask answers, as it comes. All but `gone` is the thread's until it is done."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Send | None) -> None:
+        self.status = 500
+        self.headers: list[tuple[str, str]] = []
+        self.chunks: list[bytes] = []
+        self.begun = False
+        self.gone = threading.Event()
+        self._loop, self._send = loop, send
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+        if exc_info and self.begun:
+            raise exc_info[1]
+        self.status, self.headers = int(status[:3]), headers
+        return self.chunks.append
+
+    def collect(self, pieces: Iterable[bytes]) -> None:
+        """Take the pieces; send them on, in this thread's time, when they are many or slow."""
+        size, since = 0, time.monotonic()
+        for piece in pieces:
+            if self.gone.is_set():
+                return
+            self.chunks.append(piece)
+            size += len(piece)
+            if self._send and (size >= LONG or (size and time.monotonic() - since > LONG_SECONDS)):
+                asyncio.run_coroutine_threadsafe(self.flush(more=True), self._loop).result()
+                size = 0
+
+    async def flush(self, *, more: bool) -> None:
+        assert self._send is not None
+        data, self.chunks = b"".join(self.chunks), []
+        if not self.begun:
+            self.begun = True
+            names = {name.lower() for name, _ in self.headers}
+            if not more and "content-length" not in names and self.status not in (204, 304):
+                self.headers.append(("Content-Length", str(len(data))))
+            await self._send(self.opening())
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    def opening(self, kind: str = "http.response.start") -> Message:
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
+        return {"type": kind, "status": self.status, "headers": headers}
+
+
+class Bridge:
+    """Flask, or another WSGI application, for an ASGI server. `url` is the public address, empty without a proxy."""
+
+    def __init__(self, app: WSGIApplication, url: str = "") -> None:
+        self._app = app
+        self._public = Public.of(url)
+        self._pool = ThreadPoolExecutor(THREADS, "web")
+        self._waiting = 0
+        self._lasting: set[asyncio.Task[None]] = set()
+        self._ending = False
+
+    def end_lasting(self) -> None:
+        """End streams and websockets, so that the server can."""
+        self._ending = True
+        for task in self._lasting:
+            task.cancel()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        try:
+            if scope["type"] == "http":
+                await self._http(scope, receive, send)
+            elif scope["type"] == "websocket":
+                with suppress(ClientDisconnected):
+                    await self._websocket(scope, receive, send)
+        except WorkspacesError:
+            raise  # the answer breaks off, which is known
+        except Exception:
+            log.exception("%s %s", scope.get("method", "websocket"), scope["path"])
+            raise
+
+    # HTTP
+
+    async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
+        body = await _body(scope, receive, send)
+        if body is None:
+            return
+        if self._waiting >= WAITING_MAX:
+            await _say(send, 503, "Too many requests at once. Try again in a moment.", ((b"retry-after", b"2"),))
+            return
+        environ = to_environ(scope, body, self._public)
+        pristine = dict(environ)
+        answer = _Answer(asyncio.get_running_loop(), send)
+        left = asyncio.Event()
+        watch = asyncio.create_task(_until_gone(receive, answer.gone, left))
+        try:
+            await self._answer(environ, answer)
+            handler = environ.get(KEY)
+            if handler and answer.status == 200 and environ["REQUEST_METHOD"] != "HEAD":
+                await send(answer.opening())
+                stream = Stream(send, left, lambda: self._allowed(pristine, 200))
+                await self._last(handler(stream))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await answer.flush(more=False)
+        finally:
+            answer.gone.set()
+            watch.cancel()
+
+    async def _answer(self, environ: Environ, answer: _Answer) -> None:
+        """Have a thread run the application."""
+        self._waiting += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._pool, self._run, environ, answer)
+        finally:
+            self._waiting -= 1
+
+    def _run(self, environ: Environ, answer: _Answer) -> None:
+        if answer.gone.is_set():  # while it waited
+            return
+        pieces = self._app(environ, answer.start)
+        try:
+            answer.collect(pieces)
+        finally:
+            if close := getattr(pieces, "close", None):
+                close()
+
+    async def _allowed(self, pristine: Environ, status: int) -> bool:
+        """Whether the request would be handed over now."""
+        environ = {**pristine, AGAIN: True, "wsgi.input": io.BytesIO()}
+        answer = _Answer(asyncio.get_running_loop(), None)
+        await self._answer(environ, answer)
+        return KEY in environ and answer.status == status
+
+    async def _last(self, work: Awaitable[None]) -> None:
+        """Let it go on until it or the server ends."""
+        if self._ending:
+            return
+        task = asyncio.ensure_future(work)
+        self._lasting.add(task)
+        try:
+            with suppress(Gone):
+                await task
+        except asyncio.CancelledError:
+            if not task.done():  # the server cancels this, not that
+                task.cancel()
+                raise
+        finally:
+            self._lasting.discard(task)
+
+    # websockets
+
+    async def _websocket(self, scope: Any, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        environ = to_environ(scope, b"", self._public)
+        pristine = dict(environ)
+        answer = _Answer(asyncio.get_running_loop(), None)
+        if not own_origin(environ):
+            answer.status, answer.chunks = 403, [b"Websockets are for pages of this site.\n"]
+        elif self._waiting >= WAITING_MAX:
+            answer.status, answer.chunks = 503, [b"Too many requests at once.\n"]
+        else:
+            await self._answer(environ, answer)
+        handler = environ.get(KEY)
+        if handler is None or answer.status != 426:
+            await send(answer.opening("websocket.http.response.start"))
+            await send({"type": "websocket.http.response.body", "body": b"".join(answer.chunks), "more_body": False})
+            return
+        await send({"type": "websocket.accept"})
+        socket = Socket(receive, send, lambda: self._allowed(pristine, 426), environ["REMOTE_ADDR"])
+        try:
+            await self._last(handler(socket))
+            await socket.close()
+        except Exception:
+            log.exception("websocket %s", scope["path"])
+            await socket.close(1011, "Something went wrong here.")
+
+
+async def _body(scope: Any, receive: Receive, send: Send) -> bytes | None:
+    """The request's body; None when it is too long, which is answered, or never came."""
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    size, parts, more = 0, list[bytes](), True
+    too_long = int(length) > BODY_MAX
+    while more and not too_long:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+        too_long = size > BODY_MAX
+    if too_long:
+        await _say(send, 413, f"At most {BODY_MAX} bytes are taken.")
+        return None
+    return b"".join(parts)
+
+
+async def _say(send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    """An answer without the application; the connection ends after it."""
+    data = f"{text}\n".encode()
+    fixed = ((b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"))
+    length = (b"content-length", str(len(data)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, length, *headers]})
+    await send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+async def _until_gone(receive: Receive, gone: threading.Event, left: asyncio.Event) -> None:
+    """The body is read: the next that comes is that the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+    left.set()

@@ -1,0 +1,119 @@
+"""uvicorn's connections, with what a public server needs and uvicorn lacks: deadlines, and how many there may be.
+
+a request, head and body     must be there REQUEST_SECONDS after it began, or after the connection was made
+between two requests         KEEP_SECONDS (uvicorn's own)
+a reader that takes nothing  is cut off by the kernel (TCP_USER_TIMEOUT, server.py)
+one connection too many      takes the place of one that waits for a request, of the network that has most
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any, cast
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from workspaces.throttle import network
+
+REQUEST_SECONDS = 60.0
+KEEP_SECONDS = 15
+HEAD_MAX = 32 << 10  # bytes of a request's line and headers
+MESSAGE_MAX = 64 << 10  # bytes of a websocket's message
+
+
+class Protocol(H11Protocol):
+    """A connection, until it becomes a websocket. `connections_max` is set by the server."""
+
+    connections_max = 4096
+
+    _deadline: asyncio.TimerHandle | None = None
+    _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self.connections) >= self.connections_max and not self._make_room():
+            self._refused = True
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        if not self._refused:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        if self.conn.their_state is h11.SEND_BODY or (self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]):
+            self._await_request()
+        else:
+            self._stop_waiting()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._stop_waiting()
+        super().handle_websocket_upgrade(event)
+
+    @property
+    def waits(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _await_request(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_SECONDS, self._too_late)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        self.transport.abort()
+
+    def _make_room(self) -> bool:
+        """End the connection that can best be spared; False when all are in use."""
+        waiting = [one for one in self.connections if isinstance(one, Protocol) and one.waits]
+        if not waiting:
+            return False
+        crowds = Counter(network(one.address) for one in waiting)
+        most = crowds.most_common(1)[0][0]
+        spared = next(one for one in waiting if network(one.address) == most)
+        self.connections.discard(spared)
+        spared.transport.abort()
+        return True
+
+    @property
+    def address(self) -> str:
+        return str(self.client[0]) if self.client else "?"
+
+
+class WebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's, which breaks on some of what breaks the protocol."""
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is not None:
+            super().handle_parser_exception()
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1002, "reason": None})
+        self.close_sent = True
+        self.transport.abort()
+
+
+def options() -> dict[str, Any]:
+    """What uvicorn is told for them."""
+    return {
+        "http": cast(Any, Protocol),
+        "ws": cast(Any, WebSocket),
+        "h11_max_incomplete_event_size": HEAD_MAX,
+        "timeout_keep_alive": KEEP_SECONDS,
+        "ws_max_size": MESSAGE_MAX,
+        "ws_per_message_deflate": False,  # terminals' bytes would be compressed for each person
+        "ws_ping_interval": 20.0,
+        "ws_ping_timeout": 20.0,
+    }
