@@ -59,5 +59,5 @@ def test_disk_use_is_on_every_page_of_a_workspace(web: Web) -> None:
     assert "1.2 GiB" in chief.get("/admin/workspaces").text
     web.store.set_challenge("als", closes_at=time.time() + 90_000, actor="chief")
     page = text(alice.get("/me").text)
-    assert "1.2 GiB written to its disk, seen just now." in page
+    assert "1.2 GiB written to its disk, seen just now ." in page
     assert "Closes in 1 day 1 h :" in page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from flask import flash, redirect, render_template, request, url_for
@@ -13,26 +12,12 @@ from webadmin.i18n import _
 from webadmin.me.base import bp
 from webadmin.security import came_from
 from workspaces.errors import NotFound
-from workspaces.model import Session
-
-SIZE = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    items: list[Session]
-    total: int
-    page: int
-    size: int = SIZE
-    sort: str = ""
 
 
 @bp.get("/sessions")
 def sessions() -> Any:
-    number = max(1, request.args.get("page", 1, type=int))
-    found = store().sessions(user=session.me().name, ended=True, limit=10_000)
-    first = (number - 1) * SIZE
-    return render_template("me/sessions.html", page=Page(found[first : first + SIZE], len(found), number))
+    number = request.args.get("page", 1, type=int)
+    return render_template("me/sessions.html", page=store().find_sessions(f"user:{session.me().name}", page=number))
 
 
 @bp.post("/sessions/<int:session_id>/end")
