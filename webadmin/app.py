@@ -12,7 +12,7 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import access, account, admin, auth, display, errors, i18n, me, session
+from webadmin import access, account, admin, auth, confirm, display, errors, i18n, invite, me, oidc, passkeys, session
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
@@ -58,7 +58,18 @@ def create_app(settings: Settings, store: Store) -> Flask:
         asset=_asset(Path(app.static_folder or "")),
     )
     app.after_request(harden)
-    for blueprint in (auth.bp, account.bp, me.bp, admin.bp):
+    for blueprint in (
+        auth.bp,
+        invite.bp,
+        oidc.bp,
+        oidc.own,
+        passkeys.bp,
+        passkeys.own,
+        confirm.bp,
+        account.bp,
+        me.bp,
+        admin.bp,
+    ):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
     app.add_url_rule("/healthz", "healthz", _healthz)

@@ -10,7 +10,7 @@ from flask import Flask, current_app, request
 
 from webadmin.actions.own import Acts
 from webadmin.taking import Downloads
-from webadmin.throttle import Throttle
+from webadmin.throttle import Once, Throttle
 from workspaces import accounts
 from workspaces.errors import InvalidInput
 from workspaces.settings import Settings
@@ -25,6 +25,7 @@ class Parts:
     settings: Settings
     store: Store
     throttle: Throttle = field(default_factory=Throttle)
+    once: Once = field(default_factory=Once)
     downloads: Downloads = field(default_factory=Downloads)
     acts: Acts = field(default_factory=Acts)
 

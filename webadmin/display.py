@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup, escape
 
-from webadmin.i18n import N_, _, ngettext
+from webadmin.i18n import _, ngettext
+from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
-from workspaces.jobtext import again, condition, pace, percent
-from workspaces.model import Change
+from workspaces.jobtext import condition, measures, percent
+from workspaces.model import Change, Job
 from workspaces.names import amount, printable, span
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -27,24 +28,6 @@ _SYSTEMS = (
     ("Linux", "Linux"),
 )
 SIGNS = {"added": "+", "changed": "~", "removed": "−"}
-MONTHS = (
-    *(N_("January"), N_("February"), N_("March"), N_("April"), N_("May"), N_("June")),
-    *(N_("July"), N_("August"), N_("September"), N_("October"), N_("November"), N_("December")),
-)
-WORDS = frozenset(
-    (
-        # of workspaces, snapshots, jobs and accounts
-        *(N_("absent"), N_("starting"), N_("running"), N_("stopped"), N_("failed"), N_("disabled")),
-        *(N_("requested"), N_("approved"), N_("committing"), N_("committed"), N_("archived")),
-        *(N_("rejected"), N_("withdrawn"), N_("queued"), N_("done"), N_("cancelled"), N_("cancelling"), N_("stalled")),
-        N_("waiting"),
-        # kinds of jobs
-        *(N_("inspect"), N_("commit"), N_("archive"), N_("push"), N_("sbom"), N_("restore"), N_("start"), N_("stop")),
-        *(N_("restart"), N_("reset"), N_("remove"), N_("freeze"), N_("thaw")),
-        # roles, what changed
-        *(N_("participant"), N_("reviewer"), N_("admin"), N_("added"), N_("changed"), N_("removed")),
-    )
-)
 
 
 def install(app: Flask) -> None:
@@ -61,7 +44,8 @@ def browser_name(agent: str) -> str:
     system = next((name for mark, name in _SYSTEMS if mark in agent), "")
     for mark, name in _BROWSERS:
         if found := re.search(rf"(?<![A-Za-z]){mark}/([0-9]{{1,4}})", agent):
-            return f"{name} {found[1]} on {system}" if system else f"{name} {found[1]}"
+            known = f"{name} {found[1]}"
+            return _("%(browser)s on %(system)s", browser=known, system=system) if system else known
     return printable(agent, 60) or "?"
 
 
@@ -135,9 +119,28 @@ def stamp(at: float, seconds: int) -> str:
     return day if seconds >= DAY else f"{day} {moment:%H:%M}"
 
 
-def word(name: str) -> str:
-    """A state, role or kind of job in the reader's language; anything else as it is."""
-    return _(name) if name in WORDS else name
+def pace(job: Job) -> str:
+    """`1.2 of 2.0 GiB, about 40 s left`, as far as it is known; empty else."""
+    done, whole, left = measures(job)
+    if not whole:
+        return ""
+    if not left:
+        return _("%(done)s of %(whole)s", done=done, whole=whole)
+    return _("%(done)s of %(whole)s, about %(time)s left", done=done, whole=whole, time=left)
+
+
+def again(job: Job) -> str:
+    """When it is tried again, for one that waits for that; empty else."""
+    if job.retry_at is None:
+        return ""
+    if job.retry_at > time.time():
+        when = _("tried again at %(time)s", time=time.strftime("%H:%M:%S UTC", time.gmtime(job.retry_at)))
+    else:
+        when = _("tried again as soon as there is a place")
+    if not job.waits_for:
+        return when
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(job.waits_since or job.created_at))
+    return _("waits for the %(what)s since %(time)s, %(when)s", what=word(job.waits_for), time=since, when=when)
 
 
 def count(number: int) -> str:

@@ -240,6 +240,46 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class Passkey:
+    """A WebAuthn credential: its id in base64url, its public key in COSE, and what its owner calls it."""
+
+    id: int
+    user: str
+    credential: str
+    public_key: bytes
+    sign_count: int
+    transports: tuple[str, ...]
+    name: str
+    added_at: float
+    last_used_at: float | None
+    last_used_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An account at an OpenID provider that signs `user` in; `shown` is what it is called there, for people to read."""
+
+    id: int
+    user: str
+    issuer: str
+    subject: str
+    shown: str
+    linked_at: float
+    last_used_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What lets `user` set a password until `expires_at`."""
+
+    id: int
+    user: str
+    invited_by: str
+    invited_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one container may use: cores (fractions allowed), bytes of memory, processes."""
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from webadmin.i18n import _
+from webadmin.words import word
 from workspaces.errors import Conflict, Refused, WorkspacesError
 from workspaces.model import Challenge, Job, JobKind, JobState, Workspace
 from workspaces.names import span
@@ -55,7 +56,7 @@ def check(kind: JobKind, workspace: Workspace, challenge: Challenge, jobs: Itera
     other = next((job for job in jobs if job.kind in BUSY and job.state in MOVING), None)
     if other is not None:
         raise Conflict(
-            _("Something is done to %(workspace)s already: %(what)s.", workspace=workspace.ref, what=_(other.kind)),
+            _("Something is done to %(workspace)s already: %(what)s.", workspace=workspace.ref, what=word(other.kind)),
             _("Wait until that has ended."),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webadmin.admin import people, queue, record, spaces
+from webadmin.admin import bulk, deciding, overview, people, queue, record, rosters, spaces
 from webadmin.admin.base import bp
 
-__all__ = ["bp", "people", "queue", "record", "spaces"]
+__all__ = ["bp", "bulk", "deciding", "overview", "people", "queue", "record", "rosters", "spaces"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
-from webadmin import access
+from webadmin import access, listing
 from webadmin.admin.base import actor, bp
 from webadmin.context import store
 from webadmin.i18n import _
@@ -16,14 +16,12 @@ from workspaces.rights import Right
 
 
 def _list(error: WorkspacesError | None = None) -> Any:
-    spaces: dict[str, list[Any]] = {}
-    for workspace in store().workspaces():
-        for member in workspace.members:
-            spaces.setdefault(member, []).append(workspace)
+    asked = listing.found(store().find_users)
     html = render_template(
         "admin/users.html",
-        users=store().users(),
-        spaces=spaces,
+        asked=asked,
+        page=asked.page,
+        lines=asked.page.items,
         challenges=store().challenges(),
         error=error,
         typed=request.form,

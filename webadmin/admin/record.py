@@ -6,22 +6,30 @@ from typing import Any
 
 from flask import flash, render_template, url_for
 
-from webadmin import access
+from webadmin import access, listing
 from webadmin.admin.base import MOVING, actor, back, bp
 from webadmin.context import parts, store
-from webadmin.i18n import _
+from webadmin.i18n import _, ngettext
 from webadmin.live import fragment
 from workspaces import heartbeat
 from workspaces.model import JobState
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
-SHOWN = 100
+SHOWN = 100  # of the jobs that a sentence names
 
 
 def _jobs() -> dict[str, Any]:
-    jobs = store().jobs(limit=SHOWN, challenges=access.scope(Right.SEE))
-    waits = any(j.state in MOVING for j in jobs)
-    return {"jobs": jobs, "limit": SHOWN, "trouble": heartbeat.trouble(parts().settings.locks) if waits else None}
+    mine = access.scope(Right.SEE)
+    asked = listing.found(store().find_jobs, within=mine)
+    under_way = store().count_matching(f"state:{','.join(MOVING)}", Listed.JOBS, within=mine)
+    return {
+        "asked": asked,
+        "page": asked.page,
+        "jobs": asked.page.items,
+        "under_way": under_way,
+        "trouble": heartbeat.trouble(parts().settings.locks) if under_way else None,
+    }
 
 
 @bp.get("/jobs")
@@ -63,11 +71,13 @@ def retry_job(job_id: int) -> Any:
 @bp.post("/jobs/retry-failed")
 def retry_failed() -> Any:
     retried, left = store().retry_failed(actor=actor())
-    flash(f"{len(retried)} failed jobs are queued again.")
+    flash(ngettext("%(num)s failed job is queued again.", "%(num)s failed jobs are queued again.", len(retried)))
     if left:
         flash(
-            f"{len(left)} are left as they are, since they would stop or replace a container or cannot be retried: "
-            f"{', '.join(str(job.id) for job, _ in left[:SHOWN])}."
+            _(
+                "Left as they are, since they would stop or replace a container or cannot be retried: %(jobs)s.",
+                jobs=", ".join(str(job.id) for job, _why in left[:SHOWN]),
+            )
         )
     return back(url_for(".jobs"))
 
@@ -86,4 +96,5 @@ def cancel_job(job_id: int) -> Any:
 @bp.get("/events")
 @access.require(Right.AUDIT)
 def events() -> Any:
-    return render_template("admin/events.html", events=store().events(SHOWN), limit=SHOWN)
+    asked = listing.found(store().find_events, within=access.scope(Right.AUDIT))
+    return render_template("admin/events.html", asked=asked, page=asked.page, events=asked.page.items)

@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import flash, redirect, render_template, request, url_for
 
-from webadmin import access, danger
-from webadmin.admin.base import actor, back, bp, moving_jobs
+from webadmin import access, danger, listing
+from webadmin.admin.base import actor, back, bp, moving_job
 from webadmin.context import ssh_line, store
 from webadmin.i18n import N_, _
 from webadmin.live import fragment
@@ -24,7 +24,14 @@ SAID = {
 
 
 def _list() -> dict[str, Any]:
-    return {"workspaces": store().workspaces(challenges=access.scope(Right.SEE)), "jobs": moving_jobs()}
+    asked = listing.found(store().find_workspaces, within=access.scope(Right.SEE))
+    lines = asked.page.items
+    return {
+        "asked": asked,
+        "page": asked.page,
+        "workspaces": [line.workspace for line in lines],
+        "jobs": {line.workspace.id: line.job for line in lines if line.job},
+    }
 
 
 @bp.get("/workspaces")
@@ -47,7 +54,7 @@ def _one(workspace_id: int) -> dict[str, Any]:
         "ssh": [ssh_line(name, workspace.ref) for name in workspace.members],
         "snapshots": store().snapshots(workspace_id=workspace_id, limit=1000),
         "sessions": store().sessions(workspace_id, limit=SHOWN),
-        "job": moving_jobs().get(workspace_id),
+        "job": moving_job(workspace_id),
         "jobs": store().jobs(workspace_id=workspace_id, limit=SHOWN),
         "events": [e for e in store().events(2 * SHOWN, workspace=workspace.ref) if not e.kind.startswith("job.")][
             :SHOWN

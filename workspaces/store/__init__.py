@@ -9,7 +9,8 @@
           ─ freezes.py     challenges that are committed as a whole
           ─ events.py      who did what          sessions.py  who is on, and was
           ─ lists.py       parts of lists, searched and sorted   finding.py, searching.py  how
-          ─ signins.py     browsers that are signed in
+          ─ signins.py     browsers that are signed in    factors.py  passkeys, recovery codes
+          ─ identities.py  OpenID accounts, invitations
           ─ notices.py     lines for those who are on   announcements.py  for all, for a time
           ─ recordings.py  of terminals, and who looked at them
           ─ usage.py       what workspaces and the host used
@@ -26,7 +27,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from workspaces.store.announcements import Announcements
+from workspaces.store.factors import Factors
 from workspaces.store.freezes import Freezes
+from workspaces.store.identities import Identities
 from workspaces.store.lists import Lists
 from workspaces.store.news import News
 from workspaces.store.recordings import Recordings
@@ -37,7 +40,7 @@ from workspaces.store.usage import UsageTables
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Announcements, Recordings, SignIns, UsageTables, Lists):
+class Store(News, Freezes, Announcements, Recordings, SignIns, Factors, Identities, UsageTables, Lists):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

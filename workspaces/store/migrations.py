@@ -16,7 +16,7 @@ from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
-from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins
+from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins, m0032_factors, m0033_identities
 from workspaces.store.searching import forget, prepare
 
 
@@ -536,6 +536,8 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0011_usage,
     m0012_recordings,
     m0031_sign_ins,
+    m0032_factors,
+    m0033_identities,
 )
 
 
