@@ -31,7 +31,8 @@ SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
 
 def install(app: Flask) -> None:
-    for function in (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again, word):
+    said = (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again, word, span, stamp)
+    for function in said:
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
     app.jinja_env.filters["lasting"] = span
@@ -111,6 +112,13 @@ def exact(at: float) -> str:
         year=moment.year,
         time=f"{moment:%H:%M:%S}",
     )
+
+
+def stamp(at: float, seconds: int) -> str:
+    """The beginning of a part of time that is so long, for a table: `23 Nov 14:00`, of whole days `23 Nov`; UTC."""
+    moment = datetime.fromtimestamp(at, UTC)
+    day = f"{moment.day} {_(MONTHS[moment.month - 1])[:3]}"
+    return day if seconds >= DAY else f"{day} {moment:%H:%M}"
 
 
 def pace(job: Job) -> str:

@@ -515,6 +515,9 @@ def m0011_usage(db: Database) -> None:
             load REAL NOT NULL,
             PRIMARY KEY (step, at)
         ) STRICT, WITHOUT ROWID;
+
+        -- How many requests of a person were approved by their challenge today is on every page of that person.
+        CREATE INDEX snapshots_person ON snapshots (requested_by, requested_at);
         """
     )
 
