@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 
+from webadmin.reports import Reports
 from webadmin.taking import Downloads
 from webadmin.throttle import Once, Throttle
 from workspaces.settings import Settings
@@ -23,6 +24,7 @@ class Parts:
     throttle: Throttle = field(default_factory=Throttle)
     once: Once = field(default_factory=Once)
     downloads: Downloads = field(default_factory=Downloads)
+    reports: Reports = field(default_factory=Reports)
 
 
 def attach(app: Flask, parts: Parts) -> None:
