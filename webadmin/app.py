@@ -33,6 +33,7 @@ from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
 from webadmin.security import harden, session_key
+from webadmin.trees import branches
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -64,6 +65,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     errors.install(app)
     display.install(app)
     i18n.install(app)
+    app.jinja_env.filters["branches"] = branches
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),

@@ -13,7 +13,7 @@ from webadmin.i18n import _, ngettext
 from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
 from workspaces.jobtext import condition, measures, percent
-from workspaces.model import Change, Job
+from workspaces.model import Job
 from workspaces.names import amount, printable, span
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -31,7 +31,7 @@ SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
 
 def install(app: Flask) -> None:
-    said = (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again, word, span, stamp)
+    said = (ago, exact, amount, count, plural, shown, sign_of, percent, condition, pace, again, word, span, stamp)
     for function in said:
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
@@ -97,9 +97,8 @@ def ago(at: float | None, never: str | None = None) -> Markup | str:
         text = _("just now") if passed >= 0 else _("in a moment")
     else:
         text = _past(passed) if passed > 0 else _future(-passed)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        moment.isoformat(timespec="seconds").replace("+00:00", "Z"), exact(at), text
-    )
+    # put together by hand: there are some on every line of every list
+    return Markup(f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}" title="{escape(exact(at))}">{escape(text)}</time>')  # noqa: S704
 
 
 def exact(at: float) -> str:
@@ -165,13 +164,8 @@ def lines(text: str) -> str:
     return "\n".join(printable(line.replace("\t", "    "), 1000) for line in text.split("\n"))
 
 
-def sign(change: Change) -> Markup:
-    """+, ~ or − for a change, which a screen reader reads as the word."""
-    return sign_of(change.kind)
-
-
 def sign_of(kind: str) -> Markup:
-    """The same for added, changed or removed."""
+    """+, ~ or − for added, changed or removed, which a screen reader reads as the word."""
     return Markup('<span aria-hidden="true">{}</span><span class="unseen">{}</span>').format(
         SIGNS.get(kind, "?"), escape(word(kind))
     )
