@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from enum import StrEnum
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -30,7 +31,7 @@ EXAMPLES = {"ssh-ed25519 AAAA…", "ssh-ed25519 AAAA… you@laptop", "python /ro
 ENUMS = {
     str(member).lower()
     for kind in vars(model).values()
-    if isinstance(kind, type) and issubclass(kind, model.StrEnum)
+    if isinstance(kind, type) and issubclass(kind, StrEnum)
     for member in kind
 }
 

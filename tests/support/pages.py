@@ -1,4 +1,4 @@
-"""Every page that there is, from the map of routes, so that a new one is looked at by the tests of all pages by itself."""
+"""Every page that there is, from the map of routes: the tests of all pages see a new one by themselves."""
 
 from __future__ import annotations
 

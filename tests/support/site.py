@@ -1,4 +1,4 @@
-"""The application with the sample data in Chromium: windows of people who are signed in, whose console is listened to."""
+"""The application with the sample data in Chromium: windows of people who are signed in; consoles are listened to."""
 
 from __future__ import annotations
 
