@@ -28,6 +28,7 @@ DATA = ("code", "pre", "bdi", "textarea", "script", "style")
 VOID = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
 UNITS = {"bytes", "kib", "mib", "gib", "tib", "utc", "ssh"}
 EXAMPLES = {"ssh-ed25519 AAAA…", "ssh-ed25519 AAAA… you@laptop", "python /root/predict.py"}
+EXAMPLES |= {"name,challenge,workspace,email,key"}
 ENUMS = {
     str(member).lower()
     for kind in vars(model).values()
