@@ -29,6 +29,8 @@ WORDS = frozenset(
         # networks, forwarding, freezes, lists of packages
         *(N_("open"), N_("none"), N_("local"), N_("remote"), N_("agent"), N_("x11"), N_("read-only")),
         *(N_("spdx"), N_("cyclonedx")),
+        # how urgent an announcement is, what is recorded
+        *(N_("info"), N_("warning"), N_("urgent"), N_("terminals")),
         # what changed
         *(N_("added"), N_("changed"), N_("removed")),
     )
