@@ -102,7 +102,7 @@ def _url(web: Web, endpoint: str, row: Row) -> str:
         "workspace_id": web.workspace_id("alice"),
         "snapshot_id": web.store.snapshots(workspace_id=web.workspace_id(row.state))[0].id,
         "key_id": web.store.keys("alice")[0].id,
-        "name": "bob",
+        "name": "alice" if endpoint == "admin.unlink" else "bob",
         "slug": "als",
         "job_id": job,
         "sign_in_id": next(one.id for one in web.store.sign_ins("alice") if one.browser == "laptop"),
@@ -142,7 +142,8 @@ def test_each_route_for_each_role(fresh: Callable[[], Web], name: str) -> None:
     web = fresh()
     # Who changes something gets a host of his own, as the first would leave nothing to do for the second.
     for who, expected in sorted(row.outcomes().items(), key=lambda pair: pair[1] == DONE):
-        if expected == DONE and method == "POST":
+        # With a passkey, which its routes make, a password alone signs nobody in any more.
+        if (expected == DONE and method == "POST") or "own_passkeys" in name:
             web = fresh()
         browser = web.browser(who)
         url, before = _url(web, endpoint, row), _contents(web)

@@ -160,6 +160,7 @@ def retry(snapshot_id: int) -> Any:
 
 @bp.route("/snapshots/<int:snapshot_id>/restore", methods=["GET", "POST"])
 @access.require(Right.WORKSPACES)
+@access.step_up
 def restore(snapshot_id: int) -> Any:
     """Say what restoring this version loses (GET); have the worker do it (POST)."""
     version = store().snapshot(snapshot_id)

@@ -85,6 +85,7 @@ def act(workspace_id: int, action: str) -> Any:
 
 @bp.route("/workspaces/<int:workspace_id>/reset", methods=["GET", "POST"])
 @access.require(Right.WORKSPACES)
+@access.step_up
 def reset(workspace_id: int) -> Any:
     """Say what a reset loses (GET); have the worker do it (POST)."""
     found = store().workspace(workspace_id)
