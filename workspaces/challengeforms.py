@@ -17,6 +17,7 @@ from workspaces.errors import InvalidInput
 from workspaces.model import Forwarding, FreezeMode, Limits, Mount, Network, OwnLimits, Recorded, Sbom
 from workspaces.names import check_image, parse_size, printable
 
+
 def parse_cores(text: str) -> float:
     """`2` or `0.5`. Raises InvalidInput."""
     try:

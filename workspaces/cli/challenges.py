@@ -13,6 +13,7 @@ from workspaces.errors import EngineError, UsageError
 from workspaces.model import FreezeMode, Limits, Network, Recorded, Sbom
 from workspaces.names import amount, span
 
+
 @click.group("challenge")
 def challenge_command() -> None:
     """Challenges: image, limits, network, data and dates."""

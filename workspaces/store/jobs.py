@@ -193,7 +193,9 @@ class Jobs(Roles, Events):
             if db.execute(sql, [message[:_TEXT_MAX], time.time(), job_id]).rowcount == 0:
                 raise Conflict(f"Job {job_id} is {job.state}, not running.")
             self._log(job_id, message)
-            self._record(SYSTEM, "job.done", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind})
+            self._record(
+                SYSTEM, "job.done", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind}
+            )
 
     def fail_job(self, job_id: int, error: str, retry_in: float | None, waits_for: str | None = None) -> None:
         """RUNNING → QUEUED, to be tried again in `retry_in` seconds, or FAILED with None. NotFound, Conflict.

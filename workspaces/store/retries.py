@@ -49,7 +49,9 @@ class Retries(Contents):
                 [time.time(), job_id],
             )
             self._log(job_id, f"Queued again by {actor}.")
-            self._record(actor, "job.retried", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind})
+            self._record(
+                actor, "job.retried", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind}
+            )
             return self.job(job_id)
 
     def retry_failed(self, *, actor: str) -> tuple[list[Job], list[tuple[Job, str]]]:
@@ -96,7 +98,9 @@ class Retries(Contents):
                 self.fail_snapshot(job.snapshot_id, said)
             elif taken is not None and taken.state in UNDONE:
                 self.fail_snapshot(taken.id, said)
-            self._record(actor, "job.cancelled", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind})
+            self._record(
+                actor, "job.cancelled", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind}
+            )
             return self.job(job_id)
 
     def _reopen(self, snapshot: Snapshot) -> None:
@@ -106,3 +110,7 @@ class Retries(Contents):
             raise Conflict(f"Snapshot {snapshot.id} is {snapshot.state}; only a failed one can be retried.")
         self._check_none_open(snapshot.workspace_id, auto=snapshot.requested_via == AUTO)
         self._move(snapshot, [SnapshotState.FAILED], {"state": SnapshotState.APPROVED, "reason": None})
+
+
+def _said(job: Job) -> dict[str, object]:
+    return {"job": job.id, "kind": job.kind}
