@@ -19,7 +19,7 @@ from tests.support.matrix import DONE, FORBIDDEN, MATRIX, MISSING, SIGN_IN, Row
 from tests.support.sample import public_key
 from tests.support.web import CHEAP_HASH, Browser, CheapHasher, Web, open_web
 from workspaces import accounts, recovery
-from workspaces.model import JobKind, Role
+from workspaces.model import FreezeMode, JobKind, Role
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +59,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stopped = web.store.add_job(JobKind.STOP, web.workspace_id("bob"), actor="chief")
     web.store.cancel_job(stopped.id, actor="chief")
     assert queued.id != stopped.id
+    web.store.begin_freeze("als", FreezeMode.COMMIT, actor="chief")
+    web.store.thaw("als", actor="chief")
     web.store.close()
     return home
 
@@ -100,6 +102,9 @@ def _url(web: Web, endpoint: str, row: Row) -> str:
         "key_id": web.store.keys("alice")[0].id,
         "name": "bob",
         "slug": "als",
+        "member": "alice",
+        "kind": "verify",
+        "freeze_id": web.store.freezes("als")[0].id,
         "job_id": job,
         "sign_in_id": next(one.id for one in web.store.sign_ins("alice") if one.browser == "laptop"),
         "passkey_id": next((one.id for one in web.store.passkeys("alice")), 0),

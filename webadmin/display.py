@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup, escape
 
+from webadmin.actions.challenges import typed_size
 from webadmin.i18n import _, ngettext
 from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
 from workspaces.jobtext import condition, measures, percent
 from workspaces.model import Change, Job
-from workspaces.names import amount, printable
+from workspaces.names import amount, printable, span
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
@@ -34,6 +35,8 @@ def install(app: Flask) -> None:
     for function in (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again, word):
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
+    app.jinja_env.filters["span"] = span
+    app.jinja_env.filters["typed_size"] = typed_size
     app.jinja_env.filters["browser"] = browser_name
     app.jinja_env.globals["ago_words"] = ago_words
 

@@ -468,7 +468,7 @@ class Worker:
 
     def _keep_house(self, stop: threading.Event) -> None:
         """Clear what killed workers left, once; keep engine, filters, and the store's sightings of containers right."""
-        chores: dict[str, Callable[[], None]] = {
+        rounds: dict[str, Callable[[], None]] = {
             "challenges that have closed cannot be frozen": self._freeze_closed,
             "announcements cannot be told": self._announce,
             "the engine cannot be started again": self._look_after_engine,
@@ -479,9 +479,9 @@ class Worker:
         }
         failing: dict[str, str] = {}
         while not stop.is_set():
-            for what, chore in chores.items():
+            for what, look in rounds.items():
                 try:
-                    chore()
+                    look()
                     failing.pop(what, None)
                 except WorkspacesError as exc:
                     if failing.get(what) != exc.message:  # told once, not every five seconds

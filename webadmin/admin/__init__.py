@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
-from webadmin.admin import bulk, deciding, overview, people, queue, record, rosters, spaces
+from webadmin.admin import (
+    archive,
+    bulk,
+    challenges,
+    deciding,
+    freezing,
+    images,
+    jobs,
+    overview,
+    people,
+    queue,
+    record,
+    rosters,
+    space,
+    spaces,
+    versions,
+)
 from webadmin.admin.base import bp
 
-__all__ = ["bp", "bulk", "deciding", "overview", "people", "queue", "record", "rosters", "spaces"]
+__all__ = [
+    "archive",
+    "bp",
+    "bulk",
+    "challenges",
+    "deciding",
+    "freezing",
+    "images",
+    "jobs",
+    "overview",
+    "people",
+    "queue",
+    "record",
+    "rosters",
+    "space",
+    "spaces",
+    "versions",
+]

@@ -146,6 +146,10 @@ class MemoryEngine(MemoryImages):
             found.spec = replace(found.spec, limits=limits)
             return found.spec.limits
 
+    def limits_of(self, name: str) -> Limits:
+        """What a container has now, for tests. NotFound."""
+        return self._get(name).spec.limits
+
     def stop(self, name: str, timeout: float = 10) -> None:
         with self._lock:
             found = self._containers.get(name)
