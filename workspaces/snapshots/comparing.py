@@ -41,6 +41,6 @@ def differ(store: Store, shelf: Shelf, job: Job, progress: Progress) -> str:
 
 
 def _report(changes: list[Change], since: str) -> ChangeReport:
-    counts = {kind: sum(change.kind == kind for change in changes) for kind in ("added", "changed", "removed")}
+    added, changed, removed = (sum(c.kind == kind for c in changes) for kind in ("added", "changed", "removed"))
     size = sum(change.size for change in changes if change.kind != "removed")
-    return shortened(ChangeReport(time.time(), since, bytes=size, entries=tuple(changes), **counts))
+    return shortened(ChangeReport(time.time(), since, added, changed, removed, size, tuple(changes)))
