@@ -19,7 +19,7 @@ from tests.support.matrix import DONE, FORBIDDEN, MATRIX, MISSING, SIGN_IN, Row
 from tests.support.sample import public_key
 from tests.support.web import CHEAP_HASH, Browser, CheapHasher, Web, open_web
 from workspaces import accounts, recovery
-from workspaces.model import JobKind, Role
+from workspaces.model import FreezeMode, JobKind, Role
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +63,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", 1.0)
     web.store.begin_recording(number, "a.cast", 1.0)
     web.store.add_announcement("text", challenge="als", actor="chief")
+    web.store.begin_freeze("als", FreezeMode.COMMIT, actor="chief")
+    web.store.thaw("als", actor="chief")
     web.store.close()
     return home
 
@@ -104,6 +106,9 @@ def _url(web: Web, endpoint: str, row: Row) -> str:
         "key_id": web.store.keys("alice")[0].id,
         "name": "alice" if endpoint == "admin.unlink" else "bob",
         "slug": "als",
+        "member": "alice",
+        "kind": "verify",
+        "freeze_id": web.store.freezes("als")[0].id,
         "job_id": job,
         "sign_in_id": next(one.id for one in web.store.sign_ins("alice") if one.browser == "laptop"),
         "passkey_id": next((one.id for one in web.store.passkeys("alice")), 0),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup, escape
 
+from webadmin.actions.challenges import typed_size
 from webadmin.i18n import _, ngettext
 from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
@@ -37,6 +38,7 @@ def install(app: Flask) -> None:
     app.jinja_env.filters["command"] = shown_command
     app.jinja_env.filters["lasting"] = span
     app.jinja_env.filters["lines"] = lines
+    app.jinja_env.filters["typed_size"] = typed_size
     app.jinja_env.filters["browser"] = browser_name
     app.jinja_env.globals["ago_words"] = ago_words
 

@@ -19,7 +19,10 @@ WORDS = frozenset(
         *(N_("engine"), N_("registry")),
         # kinds of jobs
         *(N_("inspect"), N_("commit"), N_("archive"), N_("push"), N_("sbom"), N_("restore"), N_("start"), N_("stop")),
-        *(N_("restart"), N_("reset"), N_("remove"), N_("freeze"), N_("thaw")),
+        *(N_("restart"), N_("reset"), N_("remove"), N_("freeze"), N_("thaw"), N_("limits"), N_("look"), N_("diff")),
+        *(N_("verify"), N_("gc"), N_("usage"), N_("prune"), N_("images")),
+        # of challenges
+        *(N_("closed"), N_("planned"), N_("frozen")),
         # kinds of sessions
         *(N_("shell"), N_("exec"), N_("sftp"), N_("forward")),
         # how sessions and announcements are
