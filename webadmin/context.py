@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 
+from webadmin.api.limits import Limits
 from webadmin.taking import Downloads
 from webadmin.throttle import Once, Throttle
 from workspaces.settings import Settings
@@ -23,6 +24,7 @@ class Parts:
     throttle: Throttle = field(default_factory=Throttle)
     once: Once = field(default_factory=Once)
     downloads: Downloads = field(default_factory=Downloads)
+    limits: Limits = field(default_factory=Limits)
 
 
 def attach(app: Flask, parts: Parts) -> None:

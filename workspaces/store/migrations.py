@@ -17,6 +17,7 @@ from sqlite_utils import Database, Migrations
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
 from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins, m0032_factors, m0033_identities
+from workspaces.store.apisteps import m0013_tokens
 from workspaces.store.searching import forget, prepare
 
 
@@ -532,6 +533,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0010_rights,
     m0011_usage,
     m0012_recordings,
+    m0013_tokens,
     m0031_sign_ins,
     m0032_factors,
     m0033_identities,
