@@ -12,7 +12,23 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import access, account, admin, auth, confirm, display, errors, i18n, invite, me, oidc, passkeys, session
+from webadmin import (
+    access,
+    account,
+    admin,
+    auth,
+    confirm,
+    display,
+    errors,
+    i18n,
+    invite,
+    me,
+    oidc,
+    passkeys,
+    session,
+    tokens,
+)
+from webadmin.api import routes as api
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
@@ -44,7 +60,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     attach(app, Parts(settings, store))
-    CSRFProtect(app)
+    csrf = CSRFProtect(app)
+    csrf.exempt(api.bp)  # cookies count for nothing there
     errors.install(app)
     display.install(app)
     i18n.install(app)
@@ -67,8 +84,10 @@ def create_app(settings: Settings, store: Store) -> Flask:
         passkeys.own,
         confirm.bp,
         account.bp,
+        tokens.bp,
         me.bp,
         admin.bp,
+        api.bp,
     ):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)

@@ -61,7 +61,7 @@ def offered(rights: Rights) -> list[Scope]:
 
 
 def chosen(words: Iterable[str], rights: Rights) -> tuple[Scope, ...]:
-    """The scopes that `words` name, in one order, each once. InvalidInput; Refused for one that `rights` do not carry."""
+    """The scopes that `words` name, in one order, each once. InvalidInput; Refused for what `rights` do not carry."""
     names = {scope.value: scope for scope in Scope}
     found = set()
     for word in words:

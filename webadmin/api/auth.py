@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,15 +10,14 @@ from flask import request
 
 from webadmin.api.problems import Problem
 from webadmin.context import parts, store
+from workspaces.apitokens import PREFIX, SECRET_MAX, digest
 from workspaces.errors import NotFound, Refused, StoreError
 from workspaces.model import Job, Session, Snapshot, Token, User, Workspace
 from workspaces.rights import Right, Rights
 from workspaces.scopes import Scope, covers
 from workspaces.store import Store
 
-PREFIX = "wst_"
 TOUCH_SECONDS = 60.0  # between two notes that a token is used
-SECRET_MAX = 200
 NOTHING = "There is nothing at this address, or it is not yours to see."
 
 
@@ -109,17 +106,6 @@ class Caller:
         if not self.may(Right.SEE, challenge):
             raise NotFound(NOTHING)
         self.check(right, challenge)
-
-
-def new_secret() -> tuple[str, str, str]:
-    """A token's secret, which is shown once; its digest, which is kept; and how it begins, to know it by."""
-    secret = PREFIX + secrets.token_urlsafe(32)
-    return secret, digest(secret), secret[: len(PREFIX) + 6]
-
-
-def digest(secret: str) -> str:
-    """What is kept of it. The secret has 256 random bits, so one round of a plain hash is enough."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def caller(scope: Scope | None, *, counted: bool = True) -> Caller:

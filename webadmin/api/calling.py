@@ -72,7 +72,7 @@ def _read(operation: Operation, caller: Caller, values: dict[str, Any]) -> Respo
 def _write(operation: Operation, caller: Caller, values: dict[str, Any], data: bytes) -> Response:
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        return _answer(operation, operation.status, _done(operation, caller, values))
+        return _answer(operation.status, _done(operation, caller, values))
     if not 1 <= len(key) <= KEY_MAX or not key.isascii() or not key.isprintable():
         raise Problem(
             400, f"An Idempotency-Key has 1 to {KEY_MAX} characters of ASCII.", "A UUID is one that is used once."
@@ -95,7 +95,7 @@ def _once(operation: Operation, caller: Caller, values: dict[str, Any], key: str
     if known is not None:
         if known.request != digest:
             raise Problem(422, "This Idempotency-Key was used for another request.", "Take a new one for each.")
-        response = _answer(operation, known.status, known.body)
+        response = _answer(known.status, known.body)
         response.headers[REPLAYED] = "true"
         return response
     with store().transaction():
@@ -104,7 +104,7 @@ def _once(operation: Operation, caller: Caller, values: dict[str, Any], key: str
             store().keep_answer(caller.token.id, key, Answered(digest, operation.status, text))
         except Conflict:  # another process was faster: what was done here is undone
             raise _busy() from None
-    return _answer(operation, operation.status, text)
+    return _answer(operation.status, text)
 
 
 def _done(operation: Operation, caller: Caller, values: dict[str, Any]) -> str:
@@ -112,7 +112,7 @@ def _done(operation: Operation, caller: Caller, values: dict[str, Any]) -> str:
     return "" if result is None else str(result.model_dump_json())
 
 
-def _answer(operation: Operation, status: int, text: str) -> Response:
+def _answer(status: int, text: str) -> Response:
     response = Response(text or None, status, mimetype="application/json")
     if not text:
         del response.headers["Content-Type"]

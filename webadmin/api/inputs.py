@@ -65,7 +65,7 @@ def path(types: dict[str, type[BaseModel]], values: dict[str, Any]) -> None:
 
 
 def body(model: type[Model] | None) -> tuple[Model | None, bytes]:
-    """The request's body and its bytes. Raises Problem 413, 415, 400 for what is not JSON, 422 for what breaks a rule."""
+    """The request's body and its bytes. Raises Problem: 413, 415, 400 for what is no JSON, 422 for a broken rule."""
     if request.content_length is not None and request.content_length > BODY_MAX:
         raise Problem(413, "What was sent is larger than this address takes.", f"At most {BODY_MAX} bytes.")
     data = request.get_data(cache=False)

@@ -46,9 +46,7 @@ def list_snapshots(caller: Caller, query: Listed) -> Part[Snapshot]:
     if not caller.rights.is_staff:
         q = f"user:{quoted(caller.name)} {q}"
     within = caller.rights.scope(Right.SEE) if caller.rights.is_staff else None
-    walked = caller.store.walk_snapshots(
-        q.strip(), after=query.after, size=query.limit, newest=True, within=within
-    )
+    walked = caller.store.walk_snapshots(q.strip(), after=query.after, size=query.limit, newest=True, within=within)
     return paging.of(Snapshot, [line.snapshot for line in walked.items], walked.next)
 
 
@@ -147,7 +145,5 @@ def restore_snapshot(caller: Caller, snapshot_id: Id, body: Restore) -> Job:
     confirm(body.confirm, target.ref)
     arguments = {"discard": "yes"} if body.discard else {}
     return Job.of(
-        caller.store.add_job(
-            JobKind.RESTORE, target.id, actor=caller.name, snapshot_id=version.id, arguments=arguments
-        )
+        caller.store.add_job(JobKind.RESTORE, target.id, actor=caller.name, snapshot_id=version.id, arguments=arguments)
     )

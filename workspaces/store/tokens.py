@@ -87,7 +87,7 @@ class Tokens(Roles):
         return [_to_token(row) for row in rows]
 
     def find_token(self, digest: str) -> tuple[Token, User, Rights] | None:
-        """Whose program shows this, and what its owner may do; None when it is unknown, expired or its owner disabled."""
+        """Whose program shows this, and what its owner may do; None when unknown, expired or its owner disabled."""
         row = self._find(_WHO, [digest])
         if row is None or row["disabled"] or row["expires_at"] <= time.time():
             return None
