@@ -28,7 +28,9 @@ from webadmin import (
     oidc,
     passkeys,
     session,
+    tokens,
 )
+from webadmin.api import routes as api
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
@@ -61,7 +63,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     attach(app, Parts(settings, store))
-    CSRFProtect(app)
+    csrf = CSRFProtect(app)
+    csrf.exempt(api.bp)  # cookies count for nothing there
     errors.install(app)
     display.install(app)
     i18n.install(app)
@@ -92,6 +95,8 @@ def create_app(settings: Settings, store: Store) -> Flask:
         me.bp,
         admin.bp,
         following.bp,
+        tokens.bp,
+        api.bp,
     ):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request
 
 from webadmin.actions.own import Acts
+from webadmin.api.limits import Limits
 from webadmin.reports import Reports
 from webadmin.taking import Downloads
 from webadmin.throttle import Once, Throttle
@@ -29,6 +30,7 @@ class Parts:
     throttle: Throttle = field(default_factory=Throttle)
     once: Once = field(default_factory=Once)
     downloads: Downloads = field(default_factory=Downloads)
+    limits: Limits = field(default_factory=Limits)
     acts: Acts = field(default_factory=Acts)
     reports: Reports = field(default_factory=Reports)
     watching: Watching = field(init=False)

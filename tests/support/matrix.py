@@ -215,7 +215,9 @@ MATRIX: dict[str, Row] = {
     "GET admin.recording": challenge_admins(FORBIDDEN),
     "POST admin.export_session": challenge_admins(CONFLICT),  # not while it goes on
     "GET admin.announcements": tellers(OK),
-    "POST admin.announcements": replace(challenge_admins(DONE), data={"text": "x", "challenge": "als", "do": "announce"}),
+    "POST admin.announcements": replace(
+        challenge_admins(DONE), data={"text": "x", "challenge": "als", "do": "announce"}
+    ),
     "POST admin.end_announcement": replace(challenge_admins(DONE), data={"announcement": "1"}),
     "POST announcements.dismiss": same(DONE),
     "GET admin.challenges": listing(),

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
-from workspaces.store.objectsteps import m0014_limits, m0015_reports
 from workspaces.jobkinds import KINDS
 from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins, m0032_factors, m0033_identities
+from workspaces.store.apisteps import m0013_tokens
+from workspaces.store.objectsteps import m0014_limits, m0015_reports
 from workspaces.store.searching import forget, prepare
 
 
@@ -548,6 +549,7 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0010_rights,
     m0011_usage,
     m0012_recordings,
+    m0013_tokens,
     m0013_live,
     m0014_limits,
     m0015_reports,
