@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from flask import Flask
 from werkzeug.routing import Rule
 
+from tests.support.furnished import INVITATION
 from tests.support.web import CHEAP_HASH, Browser
-from workspaces import recovery
 from workspaces.model import Role
 from workspaces.store import Store
 
-TOKEN = "an-invitation"
 # Not pages: parts of them, and what programs read.
 NOT_PAGES = ("static", "healthz", "start")
 
 
 def people(store: Store) -> list[str | None]:
     """Who looks: a visitor, the people of the sample, and one of each role that the sample has nobody of."""
-    if store.invitation_of("lena") is None:
-        store.invite("lena", recovery.digest(TOKEN), time.time() + 3600, actor="chief")
     roles = {user.role for user in store.users()}
     others = []
     for name, role in zip(("rita", "otto", "ada"), [r for r in Role if r not in roles], strict=False):
@@ -90,7 +86,11 @@ def _objects(store: Store) -> dict[str, list[Any]]:
         "job_id": sorted(jobs.values()),
         "name": ["alice", "chief"],
         "key_id": [store.keys("alice")[0].id],
-        "slug": ["als"],
-        "token": [TOKEN],
+        "slug": ["als", "bci"],
+        "freeze_id": [f.id for f in store.freezes("bci")],
+        "session_id": [s.id for s in store.sessions()][:2],
+        "member": ["alice"],
+        "action": ["watch", "replay"],
+        "token": [INVITATION],
         "passkey_id": [1],  # nobody has one here, as its owner could not sign in without
     }
