@@ -138,12 +138,8 @@ def _serve(home: Path, kind: str) -> Served:
 
 
 def _end(served: Served) -> None:
-    served.process.terminate()
-    try:
-        served.process.wait(20)
-    except subprocess.TimeoutExpired:
-        served.process.kill()
-        served.process.wait()
+    served.process.kill()  # nothing of it is kept, and it would wait for its readers
+    served.process.wait()
 
 
 def _pages(world: WebWorld, rules: list[tuple[str, str]], person: str) -> Iterator[Asked]:
