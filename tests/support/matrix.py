@@ -179,7 +179,6 @@ MATRIX: dict[str, Row] = {
     "GET admin.overview": listing(),
     "POST admin.bulk": replace(listing(), outsider=400).on(action="start", all="yes"),
     "POST admin.decide": listing().on(action="approve", id="1"),
-    "POST admin.retry_failed": host_admins(DONE),
     "GET admin.live_overview": listing(),
     "GET admin.users": listing(host=True),
     "GET admin.import_users": listing(host=True),
