@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request
 
 from webadmin.taking import Downloads
+from webadmin.terminal.relay import Terminals
 from webadmin.throttle import Throttle
 from webadmin.watching import Watching
 from workspaces.settings import Settings
@@ -23,6 +24,7 @@ class Parts:
     store: Store
     throttle: Throttle = field(default_factory=Throttle)
     downloads: Downloads = field(default_factory=Downloads)
+    terminals: Terminals = field(default_factory=Terminals)
     watching: Watching = field(init=False)
 
     def __post_init__(self) -> None:
