@@ -35,6 +35,7 @@ from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
 from webadmin.security import harden, session_key
+from webadmin.terminal import views as _views  # noqa: F401 -- its pages are the participant's
 from webadmin.trees import branches
 from workspaces.settings import Settings
 from workspaces.store import Store
