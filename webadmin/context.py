@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 from flask import Flask, current_app, request
 
 from webadmin.actions.own import Acts
+from webadmin.api.limits import Limits
+from webadmin.reports import Reports
 from webadmin.taking import Downloads
 from webadmin.throttle import Once, Throttle
+from webadmin.watching import Watching
 from workspaces import accounts
 from workspaces.errors import InvalidInput
 from workspaces.settings import Settings
@@ -27,7 +30,13 @@ class Parts:
     throttle: Throttle = field(default_factory=Throttle)
     once: Once = field(default_factory=Once)
     downloads: Downloads = field(default_factory=Downloads)
+    limits: Limits = field(default_factory=Limits)
     acts: Acts = field(default_factory=Acts)
+    reports: Reports = field(default_factory=Reports)
+    watching: Watching = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "watching", Watching(self.store))
 
 
 def attach(app: Flask, parts: Parts) -> None:

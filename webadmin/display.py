@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup, escape
 
+from webadmin.actions.challenges import typed_size
 from webadmin.i18n import _, ngettext
 from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
 from workspaces.jobtext import condition, measures, percent
-from workspaces.model import Change, Job
+from workspaces.model import Job
 from workspaces.names import amount, printable
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -31,10 +32,13 @@ SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
 
 def install(app: Flask) -> None:
-    said = (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again, word, span, stamp)
+    said = (ago, exact, amount, count, plural, shown, sign_of, percent, condition, pace, again, word, span, stamp)
     for function in said:
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
+    app.jinja_env.filters["lasting"] = span
+    app.jinja_env.filters["lines"] = lines
+    app.jinja_env.filters["typed_size"] = typed_size
     app.jinja_env.filters["browser"] = browser_name
     app.jinja_env.globals["ago_words"] = ago_words
 
@@ -95,9 +99,8 @@ def ago(at: float | None, never: str | None = None) -> Markup | str:
         text = _("just now") if passed >= 0 else _("in a moment")
     else:
         text = _past(passed) if passed > 0 else _future(-passed)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        moment.isoformat(timespec="seconds").replace("+00:00", "Z"), exact(at), text
-    )
+    # put together by hand: there are some on every line of every list
+    return Markup(f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}" title="{escape(exact(at))}">{escape(text)}</time>')  # noqa: S704
 
 
 def exact(at: float) -> str:
@@ -171,13 +174,13 @@ def shown(text: str, limit: int = 400) -> str:
     return printable(text, limit)
 
 
-def sign(change: Change) -> Markup:
-    """+, ~ or − for a change, which a screen reader reads as the word."""
-    return sign_of(change.kind)
+def lines(text: str) -> str:
+    """A text of several lines, each made safe, for an element that keeps line breaks."""
+    return "\n".join(printable(line.replace("\t", "    "), 1000) for line in text.split("\n"))
 
 
 def sign_of(kind: str) -> Markup:
-    """The same for added, changed or removed."""
+    """+, ~ or − for added, changed or removed, which a screen reader reads as the word."""
     return Markup('<span aria-hidden="true">{}</span><span class="unseen">{}</span>').format(
         SIGNS.get(kind, "?"), escape(word(kind))
     )

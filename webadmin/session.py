@@ -20,6 +20,7 @@ from typing import cast
 from flask import g, request, session
 
 from webadmin.context import parts, store
+from webadmin.serving.handover import AGAIN
 from workspaces.errors import Refused, StoreError
 from workspaces.model import Role, SignIn, User
 from workspaces.names import printable
@@ -118,17 +119,17 @@ def over(sign_in: SignIn, rights: Rights, now: float) -> bool:
 
 
 def _load() -> Account | None:
-    token = session.get(TOKEN)
+    token, again = session.get(TOKEN), AGAIN in request.environ
     if not isinstance(token, str):
         return None
-    found = store().find_sign_in(_digest(token))
+    found = store().find_sign_in(request.environ[AGAIN] if again else _digest(token))
     if found is None:
         return None
     sign_in, user, rights = found
     now = time.time()
     if user.disabled or over(sign_in, rights, now):
         return None
-    if now - sign_in.seen_at > TOUCH_SECONDS and FRAGMENT not in request.headers:
+    if now - sign_in.seen_at > TOUCH_SECONDS and FRAGMENT not in request.headers and not again:
         with suppress(StoreError):  # no reason to keep anybody from a page; the next request notes it
             store().touch_sign_in(sign_in.id)
     return Account(user, rights, sign_in)

@@ -38,7 +38,7 @@ from workspaces.errors import (
     WorkspacesError,
 )
 from workspaces.locks import Locks
-from workspaces.model import Challenge, Workspace, WorkspaceState
+from workspaces.model import Challenge, Limits, Workspace, WorkspaceState
 from workspaces.names import amount
 from workspaces.refusals import ForAll, for_people, no_image
 from workspaces.store import Store
@@ -238,6 +238,15 @@ class Lifecycle:
             if sealed:
                 self._discard(workspace_id, "made writable again by the organisers")
 
+    def apply_limits(self, workspace_id: int, wait: float = LOCK_SECONDS) -> Limits | None:
+        """Give its container the limits that the workspace has now; None when there is none, which gets them when made.
+
+        Raises NotFound, Conflict, EngineError.
+        """
+        with self.locked(workspace_id, wait):  # a container that is just being made may have the old ones
+            workspace = self.store.workspace(workspace_id)
+            return self.engine.limit(self.container_name(workspace), self._limits(workspace))
+
     def made(self, workspace_id: int) -> ContainerInfo:
         """The container, made and not started if there is none. The caller holds the lock. NotFound, EngineError."""
         workspace = self.store.workspace(workspace_id)
@@ -336,7 +345,7 @@ class Lifecycle:
             name=self.container_name(workspace),
             image=image,
             hostname=workspace.name,
-            limits=challenge.limits,
+            limits=workspace.own_limits.over(challenge.limits),
             network=challenge.network,
             mounts=challenge.mounts,
             read_only=workspace.read_only,
@@ -380,12 +389,15 @@ class Lifecycle:
             return path is not None and path.lstat().st_mtime >= since
         return False
 
+    def _limits(self, workspace: Workspace) -> Limits:
+        return workspace.own_limits.over(self.store.challenge(workspace.challenge).limits)
+
     def _note(self, workspace: Workspace, state: WorkspaceState, detail: str = "") -> None:
         self.store.set_workspace_state(workspace.id, state, detail)
 
     def _cause(self, workspace: Workspace, info: ContainerInfo) -> str:
         if info.oom_killed and info.exit_code != 0:
-            return f"ran out of memory ({amount(self.store.challenge(workspace.challenge).limits.memory)})"
+            return f"ran out of memory ({amount(self._limits(workspace).memory)})"
         if info.exit_code == 128 + 9:
             return "was killed"
         return "was stopped" if info.exit_code in (0, 128 + 15) else f"ended with status {info.exit_code}"

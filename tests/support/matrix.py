@@ -80,6 +80,11 @@ def host_admins(result: object) -> Row:
     return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, result)
 
 
+def tellers(result: object) -> Row:
+    """A page for all who may tell something to the people of any challenge."""
+    return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, result, result, result)
+
+
 everyone = partial(same, visitor=OK)
 
 MATRIX: dict[str, Row] = {
@@ -153,6 +158,22 @@ MATRIX: dict[str, Row] = {
     "GET admin.workspace": reviewers(OK),
     "GET admin.live_workspace": reviewers(OK),
     "POST admin.act": challenge_admins(DONE),
+    "POST admin.set_limits": challenge_admins(DONE).on(cpus="2"),
+    "POST admin.add_member": challenge_admins(DONE).on(name="bob"),
+    "GET admin.remove_member": challenge_admins(OK),
+    "POST admin.remove_member": challenge_admins(DONE),
+    "GET admin.remove": challenge_admins(OK),
+    "POST admin.remove": challenge_admins(DONE).on(typed="als/alice"),
+    "GET admin.versions": reviewers(OK),
+    "GET admin.live_versions": reviewers(OK),
+    "GET admin.changes": challenge_admins(OK),
+    "GET admin.live_changes": challenge_admins(OK),
+    "POST admin.look": challenge_admins(DONE),
+    "GET admin.diff": reviewers(OK),
+    "GET admin.live_diff": reviewers(OK),
+    "POST admin.compare": reviewers(MISSING).on(old="1", new="2"),  # there are no such versions
+    "POST admin.pin": challenge_admins(DONE).on("committed", pinned="yes"),
+    "GET admin.download": challenge_admins(CONFLICT),  # not before it is archived
     "GET admin.reset": challenge_admins(OK),
     "POST admin.reset": challenge_admins(DONE).on(typed="als/alice"),
     "GET admin.overview": listing(),
@@ -168,6 +189,12 @@ MATRIX: dict[str, Row] = {
     "GET admin.user": host_admins(OK),
     "POST admin.set_password": host_admins(DONE).on(password="another long one"),
     "POST admin.set_disabled": host_admins(DONE),
+    "POST admin.invite": host_admins(OK),
+    "POST admin.withdraw_invitation": host_admins(DONE),
+    "POST admin.set_role": host_admins(DONE).on(role="reviewer", challenge="als"),
+    "POST admin.remove_factors": host_admins(DONE),
+    "POST admin.sign_out": host_admins(DONE),
+    "POST admin.unlink": host_admins(DONE),
     "GET admin.jobs": listing(),
     "GET admin.live_jobs": listing(),
     "GET admin.job": reviewers(OK),
@@ -175,4 +202,45 @@ MATRIX: dict[str, Row] = {
     "POST admin.retry_job": challenge_admins(DONE).on(job="cancelled"),
     "POST admin.cancel_job": challenge_admins(DONE),
     "GET admin.events": listing(host=True),
+    "GET admin.sessions": listing(),
+    "GET admin.live_sessions": listing(),
+    "GET admin.session": reviewers(OK),
+    "GET admin.live_session": reviewers(OK),
+    "GET admin.end_session": challenge_admins(OK),
+    "POST admin.end_session": challenge_admins(DONE),
+    "POST admin.look": challenge_admins(DONE),
+    "GET admin.screen": challenge_admins(DONE),  # not before the look is in the record
+    "GET admin.cast": challenge_admins(FORBIDDEN),
+    "GET admin.stream_session": challenge_admins(FORBIDDEN),
+    "GET admin.recording": challenge_admins(FORBIDDEN),
+    "POST admin.export_session": challenge_admins(CONFLICT),  # not while it goes on
+    "GET admin.announcements": tellers(OK),
+    "POST admin.announcements": replace(
+        challenge_admins(DONE), data={"text": "x", "challenge": "als", "do": "announce"}
+    ),
+    "POST admin.end_announcement": replace(challenge_admins(DONE), data={"announcement": "1"}),
+    "POST announcements.dismiss": same(DONE),
+    "GET admin.challenges": listing(),
+    "GET admin.live_challenges": listing(),
+    "GET admin.challenge": reviewers(OK),
+    "GET admin.live_challenge": reviewers(OK),
+    "GET admin.edit_challenge": challenge_admins(OK),
+    "POST admin.edit_challenge": challenge_admins(DONE).on(cpus="2"),
+    "GET admin.add_challenge": host_admins(OK),
+    "POST admin.add_challenge": host_admins(DONE).on(slug="new", image="base:1"),
+    "GET admin.freeze": challenge_admins(OK),
+    "POST admin.freeze": challenge_admins(DONE).on(typed="als", mode="commit"),
+    "GET admin.frozen": reviewers(OK),
+    "GET admin.live_frozen": reviewers(OK),
+    "POST admin.thaw": challenge_admins(CONFLICT),  # it is thawed
+    "GET admin.images": listing(host=True),
+    "GET admin.live_images": listing(host=True),
+    "POST admin.look_at_images": host_admins(DONE),
+    "GET admin.archive": listing(host=True),
+    "GET admin.live_archive": listing(host=True),
+    "POST admin.look_at_archive": host_admins(DONE),
+    "GET admin.collect": host_admins(CONFLICT),  # nobody has looked what would be deleted
+    "POST admin.collect": host_admins(CONFLICT),
+    "GET admin.prune": host_admins(MISSING),  # no challenge is named
+    "POST admin.prune": host_admins(MISSING),
 }

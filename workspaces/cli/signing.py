@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from workspaces import accounts
-from workspaces.cli.common import App, parse_duration, pass_app
+from workspaces.challengeforms import parse_duration
+from workspaces.cli.common import App, pass_app
 from workspaces.errors import UsageError
 
 

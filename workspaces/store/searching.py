@@ -80,7 +80,8 @@ WORDS = (
     Words("sessions", f"{{row}}.user || ' ' || {{row}}.kind || ' ' || {{row}}.address || ' ' || {_REF}"),
     Words(
         "jobs",
-        f"{{row}}.kind || ' ' || {{row}}.requested_by || ' ' || {_REF} || ' ' || coalesce({{row}}.error, '')",
+        f"{{row}}.kind || ' ' || {{row}}.requested_by || ' ' || coalesce({_REF}, '') || ' ' || "
+        "coalesce({row}.error, '')",
         ("error",),
     ),
     Words(
