@@ -4,8 +4,8 @@
     crowd    20 readers without a thought ─► the same of all pages, and the server's CPU for one
     live     ten pages left open on a busy host, as the browser's script keeps them up to date ─► CPU of one
 
-A time is what a reader waits, from the request to the last byte of the answer, on this machine's loopback: the server's own
-time, and the time that the request waits for others before it. `bare Flask` is the median of a page of 30 kB from
+A time is what a reader waits, from the request to the last byte of the answer, on this machine's loopback: the server's
+own time, and the time that the request waits for others before it. `bare Flask` is the median of a page of 30 kB from
 memory, through the same server, asked by the same readers in the same run.
 """
 
@@ -188,7 +188,7 @@ def _open_pages(world: WebWorld, page: Asked, seconds: float) -> float:
 
 
 def _keep_open(reader: Reader, path: str, ready: threading.Barrier, ended: threading.Event) -> None:
-    """As static/app.js and live.js do: a region is fetched again when the stream says so, or without one, now and then."""
+    """As the page's scripts do: a region is fetched again when the stream says so, or without one, now and then."""
     _, _, body = reader.get(path)
     text = body.decode()
     tags: dict[str, str] = {unescape(url): "" for url in re.findall(r'data-live="([^"]+)"', text)}

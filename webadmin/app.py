@@ -65,6 +65,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     attach(app, Parts(settings, store))
     csrf = CSRFProtect(app)
     csrf.exempt(api.bp)  # cookies count for nothing there
+    session.install(app)
     errors.install(app)
     display.install(app)
     i18n.install(app)

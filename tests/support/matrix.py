@@ -168,7 +168,7 @@ MATRIX: dict[str, Row] = {
     "GET admin.live_versions": reviewers(OK),
     "GET admin.changes": challenge_admins(OK),
     "GET admin.live_changes": challenge_admins(OK),
-    "POST admin.look": challenge_admins(DONE),
+    "POST admin.look_at_changes": challenge_admins(DONE),
     "GET admin.diff": reviewers(OK),
     "GET admin.live_diff": reviewers(OK),
     "POST admin.compare": reviewers(MISSING).on(old="1", new="2"),  # there are no such versions

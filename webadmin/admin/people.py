@@ -13,6 +13,7 @@ from webadmin.context import store
 from webadmin.i18n import _
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, WorkspacesError
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
 
@@ -23,6 +24,7 @@ def _list(error: WorkspacesError | None = None) -> Any:
         asked=asked,
         page=asked.page,
         lines=asked.page.items,
+        syntax=listing.syntax(Listed.USERS),
         challenges=store().challenges(),
         error=error,
         typed=request.form,
