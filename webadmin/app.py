@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,14 @@ from webadmin import (
     session,
     tokens,
 )
+from webadmin.actions.sessions import Shown, by_id
 from webadmin.api import routes as api
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
 from webadmin.security import harden, session_key
 from webadmin.trees import branches
+from workspaces.model import Session
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -76,6 +78,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         may=access.may,
         navigation=navigation,
         query=query,
+        recorded=_recorded,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
         store_version=following.version,
@@ -116,6 +119,11 @@ def _healthz() -> Response:
     """`ok` when the store answers too."""
     store().data_version()
     return Response("ok\n", mimetype="text/plain")
+
+
+def _recorded(found: Iterable[Session]) -> dict[int, Shown]:
+    """What is recorded of some sessions, and who looked, by their ids."""
+    return by_id(store(), found)
 
 
 def _asset(folder: Path) -> Callable[[str], str]:
