@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from webadmin import (
     session,
     tokens,
 )
+from webadmin.actions.sessions import Shown, by_id
 from webadmin.api import routes as api
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
@@ -37,6 +38,7 @@ from webadmin.paging import query
 from webadmin.security import harden, session_key
 from webadmin.terminal import views as _views  # noqa: F401 -- its pages are the participant's
 from webadmin.trees import branches
+from workspaces.model import Session
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -78,6 +80,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         may=access.may,
         navigation=navigation,
         query=query,
+        recorded=_recorded,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
         store_version=following.version,
@@ -118,6 +121,11 @@ def _healthz() -> Response:
     """`ok` when the store answers too."""
     store().data_version()
     return Response("ok\n", mimetype="text/plain")
+
+
+def _recorded(found: Iterable[Session]) -> dict[int, Shown]:
+    """What is recorded of some sessions, and who looked, by their ids."""
+    return by_id(store(), found)
 
 
 def _asset(folder: Path) -> Callable[[str], str]:

@@ -217,7 +217,7 @@ MATRIX: dict[str, Row] = {
     "POST admin.announcements": replace(
         challenge_admins(DONE), data={"text": "x", "challenge": "als", "do": "announce"}
     ),
-    "POST admin.end_announcement": replace(challenge_admins(DONE), data={"announcement": "1"}),
+    "POST admin.end_announcement": challenge_admins(DONE).on(announcement="1"),
     "POST announcements.dismiss": same(DONE),
     "GET admin.challenges": listing(),
     "GET admin.live_challenges": listing(),

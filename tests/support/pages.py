@@ -78,6 +78,9 @@ def _address(rule: Rule, values: dict[str, Any]) -> str:
 def _objects(store: Store) -> dict[str, list[Any]]:
     """What each name in an address may be: few of each, of different kinds."""
     spaces = store.workspaces()
+    begun = store.begin_session("alice", spaces[0].id, "shell", "192.0.2.7", "test", time.time())
+    store.begin_recording(begun, "test.cast", time.time())
+    store.note_look(begun, "watch", actor="chief")  # that page is for who has begun to look
     states = {s.state: s.id for s in store.snapshots(limit=1000)}
     jobs = {j.state: j.id for j in store.jobs(limit=1000)}
     return {
@@ -93,4 +96,6 @@ def _objects(store: Store) -> dict[str, list[Any]]:
         "action": ["watch", "replay"],
         "token": [INVITATION],
         "passkey_id": [1],  # nobody has one here, as its owner could not sign in without
+        "session_id": [begun],
+        "action": ["watch"],
     }
