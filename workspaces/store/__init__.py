@@ -43,7 +43,9 @@ from workspaces.store.usage import UsageTables
 __all__ = ["Store", "check_kept"]
 
 
-class Store(News, Freezes, Announcements, Recordings, SignIns, Factors, Identities, UsageTables, Lists, Tokens, Figures):
+class Store(
+    News, Freezes, Announcements, Recordings, SignIns, Factors, Identities, UsageTables, Lists, Tokens, Figures
+):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.
