@@ -138,9 +138,7 @@ def get_rules(app: Flask) -> list[Rule]:
 
 
 @pytest.mark.parametrize("kind", TOPICS)
-def test_what_an_open_page_asks_for_is_read_through_indexes(
-    big: Web, values: dict[str, object], kind: str
-) -> None:
+def test_what_an_open_page_asks_for_is_read_through_indexes(big: Web, values: dict[str, object], kind: str) -> None:
     topic = f"{kind}:{values[f'{kind}_id']}" if kind in NUMBERED else kind
     with plans.watched(big.store) as seen:
         big.store.topic_token(topic, str(values["name"]))

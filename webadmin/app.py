@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, redirect, url_for
+from flask import Flask, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
@@ -31,6 +31,7 @@ from webadmin import (
     tokens,
 )
 from webadmin.actions.sessions import Shown, by_id
+from webadmin.api import metrics
 from webadmin.api import routes as api
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
@@ -105,7 +106,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     ):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
-    app.add_url_rule("/healthz", "healthz", _healthz)
+    metrics.install(app)
     return app
 
 
@@ -115,12 +116,6 @@ def _start() -> Any:
     if account is None:
         return redirect(url_for("auth.login"))
     return redirect(url_for("admin.queue" if account.rights.is_staff else "me.page"))
-
-
-def _healthz() -> Response:
-    """`ok` when the store answers too."""
-    store().data_version()
-    return Response("ok\n", mimetype="text/plain")
 
 
 def _recorded(found: Iterable[Session]) -> dict[int, Shown]:

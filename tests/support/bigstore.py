@@ -156,9 +156,13 @@ class _Maker:
         yield "sessions", list(self._sessions())
         yield "news", list(self._news(snapshots))
         yield "usage", list(self._usage())
-        yield "host_usage", [
-            (step, at, 1, 0.7, 1.4, 2, 6e9, 7 << 30, 8 << 30, 200 << 30, 400 << 30, 1.1) for step, at in self._times()
-        ]
+        yield (
+            "host_usage",
+            [
+                (step, at, 1, 0.7, 1.4, 2, 6e9, 7 << 30, 8 << 30, 200 << 30, 400 << 30, 1.1)
+                for step, at in self._times()
+            ],
+        )
 
     def _at(self, number: int) -> float:
         """Somewhere in the span, the same for one number."""

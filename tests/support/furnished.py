@@ -22,7 +22,9 @@ def furnish(store: Store, looks: int = 6) -> None:
         with ago(passed):
             store.begin_session(name, space, kind, "198.51.100.24", "gateway", time.time())
     with ago(3 * HOUR):
-        past = store.begin_session("alice", store.workspace("als/alice").id, "exec", "198.51.100.24", "gateway", time.time())
+        past = store.begin_session(
+            "alice", store.workspace("als/alice").id, "exec", "198.51.100.24", "gateway", time.time()
+        )
         store.end_session(past, time.time() + 90)
     _use(store, looks)
     with ago(2 * HOUR):
@@ -57,5 +59,7 @@ def _use(store: Store, looks: int) -> None:
             )
             for space in running
         }
-        host = HostSample(6.1 * busy + 1.2, 16, int((14 + 9 * busy) * (1 << 30)), 64 << 30, 410 << 30, 1 << 40, 5.5 * busy)
+        host = HostSample(
+            6.1 * busy + 1.2, 16, int((14 + 9 * busy) * (1 << 30)), 64 << 30, 410 << 30, 1 << 40, 5.5 * busy
+        )
         store.add_usage(at, samples, host)

@@ -15,6 +15,7 @@ from webadmin.api.auth import Caller
 from webadmin.api.operations import Operation
 from webadmin.api.problems import Problem
 from webadmin.context import parts, store
+from webadmin.serving.handover import AGAIN
 from workspaces.errors import Conflict, WorkspacesError
 from workspaces.store.tokens import Answered
 
@@ -36,7 +37,7 @@ def _view(operation: Operation) -> Callable[..., Response]:
 
     def view(**values: Any) -> Response:
         try:
-            caller = auth.caller(operation.scope)
+            caller = auth.caller(operation.scope, counted=AGAIN not in request.environ)
             inputs.path(types, values)
             if (query := inputs.query(operation.query)) is not None:
                 values["query"] = query
