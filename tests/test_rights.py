@@ -164,7 +164,7 @@ def test_an_older_database_gets_the_role_and_keeps_its_people(path: Path, monkey
             old.remove_user("gone", actor="test")
             before = old.users(), old.keys("alice")
             with pytest.raises(Conflict):
-                old.set_role("alice", Role.REVIEWER, actor="chief")
+                old._insert("users", {"name": "x", "role": "reviewer", "created_at": 1})
     monkeypatch.setattr(migrations, "STEPS", (*steps, m0009_column, *later))
     with closing(Store.open(path)) as new:
         assert (new.users(), new.keys("alice")) == before

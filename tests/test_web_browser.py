@@ -15,6 +15,7 @@ __all__ = ["browser_fixture", "site_fixture"]
 
 pytestmark = pytest.mark.browser
 
+
 def test_the_story_from_key_to_version(site: Site) -> None:
     alice = site.window("alice", "/me")
     alice.get_by_label("Add a public key").fill(public_key("alice@desk")[1])

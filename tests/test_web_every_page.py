@@ -28,7 +28,8 @@ AGAIN: dict[str, Any] = {"runOnly": {"type": "rule", "values": ["color-contrast"
 RUN = """
 async (options) => {
   const found = await axe.run(document, { ...options, resultTypes: ["violations"] });
-  return found.violations.flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.html.slice(0, 160)} (${n.any[0]?.message ?? v.help})`));
+  return found.violations.flatMap((v) =>
+    v.nodes.map((n) => `${v.id}: ${n.html.slice(0, 160)} (${n.any[0]?.message ?? v.help})`));
 }
 """
 UNFOLD = "document.querySelectorAll('details:not(.menu)').forEach((e) => { e.open = true; })"

@@ -23,20 +23,25 @@ FOCUS = """
   if (style.outlineStyle === "none") wrong.push("no outline");
   if (box.width < 1 || box.bottom <= 0 || box.top >= innerHeight) wrong.push("not in view");
   const bar = document.querySelector(".bar");
-  if (!bar.contains(e) && !e.matches(".skip") && box.bottom <= bar.getBoundingClientRect().bottom) wrong.push("under the bar");
+  const under = box.bottom <= bar.getBoundingClientRect().bottom;
+  if (under && !bar.contains(e) && !e.matches(".skip")) wrong.push("under the bar");
   const name = (e.ariaLabel || e.labels?.[0]?.textContent || e.textContent || e.title).trim().replace(/\\s+/g, " ");
   return [name.slice(0, 60), wrong.join(", ")];
 }
 """
 SHIFTS = """
-() => { window.shifts = []; new PerformanceObserver((list) => list.getEntries().forEach((s) => window.shifts.push(
-  s.value, ...s.sources.map((x) => x.node?.outerHTML?.slice(0, 120) ?? "")))).observe({ type: "layout-shift", buffered: false }); }
+() => {
+  window.shifts = [];
+  const say = (shift) => [shift.value, ...shift.sources.map((s) => s.node?.outerHTML?.slice(0, 120) ?? "")];
+  const watcher = new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map(say)));
+  watcher.observe({ type: "layout-shift" });
+}
 """
 
 
 def walk(page: Page, limit: int = 150) -> list[str]:
     """The names of what Tab reaches, in order, to the end of the page; each can be seen."""
-    names = []
+    names: list[str] = []
     for _ in range(limit):
         page.keyboard.press("Tab")
         here = page.evaluate(FOCUS)

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from enum import StrEnum
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,10 +28,11 @@ DATA = ("code", "pre", "bdi", "textarea", "script", "style")
 VOID = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
 UNITS = {"bytes", "kib", "mib", "gib", "tib", "utc", "ssh"}
 EXAMPLES = {"ssh-ed25519 AAAA…", "ssh-ed25519 AAAA… you@laptop", "python /root/predict.py"}
+EXAMPLES |= {"name,challenge,workspace,email,key"}
 ENUMS = {
     str(member).lower()
     for kind in vars(model).values()
-    if isinstance(kind, type) and issubclass(kind, model.StrEnum)
+    if isinstance(kind, type) and issubclass(kind, StrEnum)
     for member in kind
 }
 

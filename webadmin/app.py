@@ -12,11 +12,30 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import access, account, admin, auth, confirm, display, errors, i18n, invite, me, oidc, passkeys, session
+from webadmin import (
+    access,
+    account,
+    admin,
+    announcements,
+    auth,
+    confirm,
+    display,
+    errors,
+    following,
+    i18n,
+    invite,
+    me,
+    oidc,
+    passkeys,
+    session,
+    tokens,
+)
+from webadmin.api import routes as api
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
 from webadmin.security import harden, session_key
+from webadmin.trees import branches
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -44,19 +63,25 @@ def create_app(settings: Settings, store: Store) -> Flask:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     attach(app, Parts(settings, store))
-    CSRFProtect(app)
+    csrf = CSRFProtect(app)
+    csrf.exempt(api.bp)  # cookies count for nothing there
+    session.install(app)
     errors.install(app)
     display.install(app)
     i18n.install(app)
+    app.jinja_env.filters["branches"] = branches
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
+        announced=announcements.announced,
         may=access.may,
         navigation=navigation,
         query=query,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
+        store_version=following.version,
     )
+    app.before_request(following.note_version)
     app.after_request(harden)
     for blueprint in (
         auth.bp,
@@ -67,8 +92,12 @@ def create_app(settings: Settings, store: Store) -> Flask:
         passkeys.own,
         confirm.bp,
         account.bp,
+        announcements.bp,
         me.bp,
         admin.bp,
+        following.bp,
+        tokens.bp,
+        api.bp,
     ):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)

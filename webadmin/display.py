@@ -14,7 +14,7 @@ from webadmin.i18n import _, ngettext
 from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
 from workspaces.jobtext import condition, measures, percent
-from workspaces.model import Change, Job
+from workspaces.model import Job
 from workspaces.names import amount, printable, span
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -32,10 +32,12 @@ SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
 
 def install(app: Flask) -> None:
-    for function in (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again, word):
+    said = (ago, exact, amount, count, plural, shown, sign_of, percent, condition, pace, again, word, span, stamp)
+    for function in said:
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
-    app.jinja_env.filters["span"] = span
+    app.jinja_env.filters["lasting"] = span
+    app.jinja_env.filters["lines"] = lines
     app.jinja_env.filters["typed_size"] = typed_size
     app.jinja_env.filters["browser"] = browser_name
     app.jinja_env.globals["ago_words"] = ago_words
@@ -97,9 +99,8 @@ def ago(at: float | None, never: str | None = None) -> Markup | str:
         text = _("just now") if passed >= 0 else _("in a moment")
     else:
         text = _past(passed) if passed > 0 else _future(-passed)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        moment.isoformat(timespec="seconds").replace("+00:00", "Z"), exact(at), text
-    )
+    # put together by hand: there are some on every line of every list
+    return Markup(f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}" title="{escape(exact(at))}">{escape(text)}</time>')  # noqa: S704
 
 
 def exact(at: float) -> str:
@@ -112,6 +113,13 @@ def exact(at: float) -> str:
         year=moment.year,
         time=f"{moment:%H:%M:%S}",
     )
+
+
+def stamp(at: float, seconds: int) -> str:
+    """The beginning of a part of time that is so long, for a table: `23 Nov 14:00`, of whole days `23 Nov`; UTC."""
+    moment = datetime.fromtimestamp(at, UTC)
+    day = f"{moment.day} {_(MONTHS[moment.month - 1])[:3]}"
+    return day if seconds >= DAY else f"{day} {moment:%H:%M}"
 
 
 def pace(job: Job) -> str:
@@ -153,13 +161,13 @@ def shown(text: str, limit: int = 400) -> str:
     return printable(text, limit)
 
 
-def sign(change: Change) -> Markup:
-    """+, ~ or − for a change, which a screen reader reads as the word."""
-    return sign_of(change.kind)
+def lines(text: str) -> str:
+    """A text of several lines, each made safe, for an element that keeps line breaks."""
+    return "\n".join(printable(line.replace("\t", "    "), 1000) for line in text.split("\n"))
 
 
 def sign_of(kind: str) -> Markup:
-    """The same for added, changed or removed."""
+    """+, ~ or − for added, changed or removed, which a screen reader reads as the word."""
     return Markup('<span aria-hidden="true">{}</span><span class="unseen">{}</span>').format(
         SIGNS.get(kind, "?"), escape(word(kind))
     )

@@ -10,9 +10,10 @@ from typing import Generic, Protocol, TypeVar
 
 from flask import request
 
+from webadmin.i18n import _
 from workspaces.errors import InvalidInput
 from workspaces.model import Page
-from workspaces.queries import LENGTH_MAX
+from workspaces.queries import FIELDS, LENGTH_MAX, Listed
 from workspaces.store.lists import Within
 
 T = TypeVar("T")
@@ -44,6 +45,11 @@ def found(find: Finder[T], *, size: int = SIZE, always: str = "", sort: str = ""
         return Found(q, find(f"{q} {always}".strip(), sort=asked, page=number, size=many, within=within))
     except InvalidInput as error:
         return Found(q, Page((), 0, 1, many, sort), error)
+
+
+def syntax(listed: Listed) -> list[tuple[str, str]]:
+    """What can be typed into the search above a list, and what it finds."""
+    return [(known.example, _(known.help)) for known in FIELDS[listed].values()]
 
 
 def _number(name: str, default: int) -> int:

@@ -1,7 +1,8 @@
-"""Fragments that an open page polls: same markup as in the page, with an ETag, so that nothing new costs nothing.
+"""Fragments that an open page fetches again: same markup as in the page, with an ETag.
 
-`static/app.js` fetches each `data-live` address with the header X-Fragment, and patches what differs. A tag has two
-halves: what the markup was made from (the store's version, the minute, the session), and a digest of the markup.
+`static/app.js` fetches each `data-live` address with the header X-Fragment, and patches what differs: when the event
+stream says that its `data-topic` has changed (following.py), or now and then while there is none. A tag has two halves:
+what the markup was made from (the store's version, the minute, the session), and a digest of the markup.
 
     first half the same             ─► 304, without a look at the store
     first half new, markup the same ─► 304, with the new tag
@@ -11,7 +12,6 @@ halves: what the markup was made from (the store's version, the minute, the sess
 from __future__ import annotations
 
 import hashlib
-import secrets
 import time
 from collections.abc import Callable
 
@@ -20,10 +20,9 @@ from flask import session as cookie
 from flask_wtf.csrf import generate_csrf
 
 from webadmin import session
-from webadmin.context import store
+from webadmin.context import parts
 
 HEADER = session.FRAGMENT
-_process = secrets.token_hex(4)  # the store's versions of another process are another count
 
 
 def wanted() -> bool:
@@ -36,7 +35,7 @@ def fragment(render: Callable[[], str]) -> Response:
     token = generate_csrf()
     # Times are shown to the minute. Another session needs other CSRF tokens in the forms.
     session_now = _digest(f"{session.me().get_id()} {cookie['csrf_token']}")
-    origin = f"{_process}-{store().data_version()}-{int(time.time() // 60)}-{session_now}"
+    origin = f"{parts().watching.version()}-{int(time.time() // 60)}-{session_now}"
     known = request.if_none_match.to_header().strip('"')
     if known.startswith(f"{origin}."):
         return _unchanged(known)

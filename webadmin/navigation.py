@@ -1,6 +1,6 @@
 """The sections of the site and who sees them; one is shown only where its page exists.
 
-    account, endpoints ─► navigation() ─► groups of entries, the current one marked ─► base.html
+account, endpoints ─► navigation() ─► groups of entries, the current one marked ─► base.html
 """
 
 from __future__ import annotations

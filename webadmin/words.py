@@ -25,11 +25,15 @@ WORDS = frozenset(
         *(N_("closed"), N_("planned"), N_("frozen")),
         # kinds of sessions
         *(N_("shell"), N_("exec"), N_("sftp"), N_("forward")),
+        # how sessions and announcements are
+        *(N_("on"), N_("ended"), N_("info"), N_("warning"), N_("urgent")),
         # roles, and what accounts are
         *(N_("participant"), N_("reviewer"), N_("admin"), N_("disabled")),
         # networks, forwarding, freezes, lists of packages
         *(N_("open"), N_("none"), N_("local"), N_("remote"), N_("agent"), N_("x11"), N_("read-only")),
         *(N_("spdx"), N_("cyclonedx")),
+        # how urgent an announcement is, what is recorded
+        *(N_("info"), N_("warning"), N_("urgent"), N_("terminals")),
         # what changed
         *(N_("added"), N_("changed"), N_("removed")),
     )

@@ -46,7 +46,7 @@ from workspaces.errors import (
 from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
 from workspaces.jobkinds import BEHIND, KINDS, OUTAGE_SECONDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
-from workspaces.lifecycle import Lifecycle
+from workspaces.lifecycle import ADMINISTRATOR, Lifecycle
 from workspaces.metering import Metering
 from workspaces.model import Job, JobKind, SnapshotState
 from workspaces.names import amount, span
@@ -448,21 +448,26 @@ class Worker:
         return f"{job.workspace} runs."
 
     def _stop(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.stop(job.workspace_id, progress, since=_repeated(job))
+        self._lifecycle.stop(job.workspace_id, progress, since=_repeated(job), why=f"stopped by {self._by(job)}")
         return f"{job.workspace} is stopped."
 
     def _restart(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.restart(job.workspace_id, progress, since=_repeated(job))
+        self._lifecycle.restart(job.workspace_id, progress, since=_repeated(job), by=self._by(job))
         return f"{job.workspace} runs again."
 
     def _reset(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.reset(job.workspace_id, progress, since=job.created_at)
+        self._lifecycle.reset(job.workspace_id, progress, since=job.created_at, by=self._by(job))
         return f"{job.workspace} starts afresh at the next login."
 
     def _remove(self, job: Job, progress: Progress) -> str:
         with suppress(NotFound):  # killed between removing it and the job's end
             self._lifecycle.remove(job.workspace_id, progress, actor=job.requested_by)
         return f"{job.workspace} is removed."
+
+    def _by(self, job: Job) -> str:
+        """Who asked for it, as those who use the workspace read it: one of themselves by name."""
+        members = self._store.workspace(job.workspace_id).members
+        return job.requested_by if job.requested_by in members else ADMINISTRATOR
 
     # beside the jobs
 

@@ -57,7 +57,8 @@ LABEL_IMAGE = "io.workspaces.image"  # the reference it was made from
 LABEL_MADE = "io.workspaces.made"  # when, in seconds since the epoch
 LABEL_READ_ONLY = "io.workspaces.read-only"  # its files cannot change, so nothing is lost with it
 
-_REMOVED = "removed by an administrator"
+ADMINISTRATOR = "an administrator"  # who does what to a workspace, as its users read it
+_REMOVED = f"removed by {ADMINISTRATOR}"
 
 
 def ignore(message: str, fraction: float | None) -> None:
@@ -116,7 +117,7 @@ class Lifecycle:
         progress: Progress = ignore,
         *,
         since: float | None = None,
-        why: str = "stopped by an administrator",
+        why: str = f"stopped by {ADMINISTRATOR}",
     ) -> None:
         """Stop the container; its files stay. Nothing happens when it is stopped or gone. `why` is for its users.
 
@@ -136,13 +137,17 @@ class Lifecycle:
             self._note(workspace, WorkspaceState.STOPPED, why)
             self.engine.stop(name, STOP_SECONDS)
 
-    def restart(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
-        """Stop and start it; made anew if it is gone. `since` as with `stop`."""
+    def restart(
+        self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None, by: str = ADMINISTRATOR
+    ) -> None:
+        """Stop and start it; made anew if it is gone. `since` as with `stop`; `by` is for its users."""
         with self.locked(workspace_id):
-            self.stop(workspace_id, progress, since=since)
+            self.stop(workspace_id, progress, since=since, why=f"restarted by {by}")
             self.ensure_running(workspace_id, progress)
 
-    def reset(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
+    def reset(
+        self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None, by: str = ADMINISTRATOR
+    ) -> None:
         """Delete the container and its files; the next login makes one from the challenge's image.
 
         `since` is when that was asked for: a container made after it, and from no version, is that of a login after an
@@ -157,7 +162,7 @@ class Lifecycle:
             self.store.check_nothing_to_lose(workspace_id)
             progress(_deleting(workspace), None)
             self.store.set_workspace_image(workspace_id, None, None)
-            self._discard(workspace_id, "reset by an administrator")
+            self._discard(workspace_id, f"reset by {by}")
 
     def remove(self, workspace_id: int, progress: Progress = ignore, *, actor: str) -> None:
         """Delete container, files and workspace. NotFound; Conflict, and nothing is deleted, as the store's own."""

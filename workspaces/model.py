@@ -290,6 +290,24 @@ class Invitation:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """What a program shows to the API in the name of `user`; `hint` is how its secret begins.
+
+    `scopes` are the names of what it may be used for (scopes.py).
+    """
+
+    id: int
+    user: str
+    name: str
+    scopes: tuple[str, ...]
+    hint: str
+    created_at: float
+    expires_at: float
+    last_used_at: float | None
+    last_used_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one container may use: cores (fractions allowed), bytes of memory, processes."""
 

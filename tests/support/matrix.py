@@ -80,6 +80,11 @@ def host_admins(result: object) -> Row:
     return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN, result)
 
 
+def tellers(result: object) -> Row:
+    """A page for all who may tell something to the people of any challenge."""
+    return Row(SIGN_IN, FORBIDDEN, FORBIDDEN, FORBIDDEN, result, result, result)
+
+
 everyone = partial(same, visitor=OK)
 
 MATRIX: dict[str, Row] = {
@@ -107,6 +112,14 @@ MATRIX: dict[str, Row] = {
     "GET own_oidc.confirm_with": same(MISSING),
     "GET me.page": same(OK),
     "GET me.live_spaces": same(OK),
+    "GET me.workspace": own(OK),
+    "GET me.live_space": own(OK),
+    "GET me.usage_of": own(OK),
+    "POST me.act": own(DONE),
+    "GET me.reset": own(OK),
+    "POST me.reset": own(DONE).on(typed="als/alice"),
+    "GET me.sessions": same(OK),
+    "POST me.end_session": own(DONE),
     "POST me.request_snapshot": own(DONE).on(message="first"),
     "POST me.withdraw": own(DONE),
     "POST me.read_news": same(DONE),
@@ -155,7 +168,7 @@ MATRIX: dict[str, Row] = {
     "GET admin.live_versions": reviewers(OK),
     "GET admin.changes": challenge_admins(OK),
     "GET admin.live_changes": challenge_admins(OK),
-    "POST admin.look": challenge_admins(DONE),
+    "POST admin.look_at_changes": challenge_admins(DONE),
     "GET admin.diff": reviewers(OK),
     "GET admin.live_diff": reviewers(OK),
     "POST admin.compare": reviewers(MISSING).on(old="1", new="2"),  # there are no such versions
@@ -176,14 +189,37 @@ MATRIX: dict[str, Row] = {
     "GET admin.user": host_admins(OK),
     "POST admin.set_password": host_admins(DONE).on(password="another long one"),
     "POST admin.set_disabled": host_admins(DONE),
+    "POST admin.invite": host_admins(OK),
+    "POST admin.withdraw_invitation": host_admins(DONE),
+    "POST admin.set_role": host_admins(DONE).on(role="reviewer", challenge="als"),
+    "POST admin.remove_factors": host_admins(DONE),
+    "POST admin.sign_out": host_admins(DONE),
+    "POST admin.unlink": host_admins(DONE),
     "GET admin.jobs": listing(),
     "GET admin.live_jobs": listing(),
     "GET admin.job": reviewers(OK),
     "GET admin.live_job": reviewers(OK),
     "POST admin.retry_job": challenge_admins(DONE).on(job="cancelled"),
     "POST admin.cancel_job": challenge_admins(DONE),
-    "POST admin.retry_failed": host_admins(DONE),
     "GET admin.events": listing(host=True),
+    "GET admin.sessions": listing(),
+    "GET admin.live_sessions": listing(),
+    "GET admin.session": reviewers(OK),
+    "GET admin.live_session": reviewers(OK),
+    "GET admin.end_session": challenge_admins(OK),
+    "POST admin.end_session": challenge_admins(DONE),
+    "POST admin.look": challenge_admins(DONE),
+    "GET admin.screen": challenge_admins(DONE),  # not before the look is in the record
+    "GET admin.cast": challenge_admins(FORBIDDEN),
+    "GET admin.stream_session": challenge_admins(FORBIDDEN),
+    "GET admin.recording": challenge_admins(FORBIDDEN),
+    "POST admin.export_session": challenge_admins(CONFLICT),  # not while it goes on
+    "GET admin.announcements": tellers(OK),
+    "POST admin.announcements": replace(
+        challenge_admins(DONE), data={"text": "x", "challenge": "als", "do": "announce"}
+    ),
+    "POST admin.end_announcement": replace(challenge_admins(DONE), data={"announcement": "1"}),
+    "POST announcements.dismiss": same(DONE),
     "GET admin.challenges": listing(),
     "GET admin.live_challenges": listing(),
     "GET admin.challenge": reviewers(OK),

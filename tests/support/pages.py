@@ -1,8 +1,9 @@
-"""Every page that there is, from the map of routes, so that a new one is looked at by the tests of all pages by itself."""
+"""Every page that there is, from the map of routes: the tests of all pages see a new one by themselves."""
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,21 +11,24 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from tests.support.web import CHEAP_HASH, Browser
+from workspaces import recovery
 from workspaces.model import Role
 from workspaces.store import Store
 
+TOKEN = "an-invitation"
 # Not pages: parts of them, and what programs read.
 NOT_PAGES = ("static", "healthz", "start")
 
 
 def people(store: Store) -> list[str | None]:
     """Who looks: a visitor, the people of the sample, and one of each role that the sample has nobody of."""
+    if store.invitation_of("lena") is None:
+        store.invite("lena", recovery.digest(TOKEN), time.time() + 3600, actor="chief")
     roles = {user.role for user in store.users()}
     others = []
-    for role in Role:
-        if role not in roles:
-            others.append(f"some-{role}")
-            store.add_user(others[-1], role, CHEAP_HASH, actor="test")
+    for name, role in zip(("rita", "otto", "ada"), [r for r in Role if r not in roles], strict=False):
+        others.append(name)
+        store.add_user(name, role, CHEAP_HASH, actor="test")
     return [None, "chief", "alice", "bob", *others]
 
 
@@ -87,4 +91,6 @@ def _objects(store: Store) -> dict[str, list[Any]]:
         "name": ["alice", "chief"],
         "key_id": [store.keys("alice")[0].id],
         "slug": ["als"],
+        "token": [TOKEN],
+        "passkey_id": [1],  # nobody has one here, as its owner could not sign in without
     }

@@ -1,4 +1,4 @@
-"""The application with the sample data in Chromium: windows of people who are signed in, whose console is listened to."""
+"""The application with the sample data in Chromium: windows of people who are signed in; consoles are listened to."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Site:
             page.goto(f"{self.url}/login?next={path}")
             page.get_by_label("Name").fill(name)
             page.get_by_label("Password").fill(PASSWORD)
-            page.get_by_role("button", name="Sign in").click()
+            page.get_by_role("button", name="Sign in", exact=True).click()
             page.wait_for_url(f"**{path if path != '/' else '/**'}")
         return page
 

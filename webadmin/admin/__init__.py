@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from webadmin.admin import (
+    announcements,
     archive,
     bulk,
     challenges,
@@ -15,6 +16,7 @@ from webadmin.admin import (
     queue,
     record,
     rosters,
+    sessions,
     space,
     spaces,
     versions,
@@ -22,6 +24,7 @@ from webadmin.admin import (
 from webadmin.admin.base import bp
 
 __all__ = [
+    "announcements",
     "archive",
     "bp",
     "bulk",
@@ -35,6 +38,7 @@ __all__ = [
     "queue",
     "record",
     "rosters",
+    "sessions",
     "space",
     "spaces",
     "versions",

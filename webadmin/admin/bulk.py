@@ -53,9 +53,7 @@ ACTIONS = {
     "restart": Action(N_("Restart"), N_("Programs and sessions in them end. Files stay."), JobKind.RESTART),
     "freeze": Action(
         N_("Freeze"),
-        N_(
-            "Sessions end, what has changed becomes a version, and files can be read but not changed until it is thawed."
-        ),
+        N_("Sessions end, what has changed becomes a version, and files can be read, not changed, until it is thawed."),
         JobKind.FREEZE,
     ),
     "thaw": Action(N_("Thaw"), N_("Files can be changed again from the next login on. Versions stay."), JobKind.THAW),

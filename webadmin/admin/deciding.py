@@ -1,4 +1,4 @@
-"""Deciding on many requests at once: each by itself, with a result for each; one that fails does not stop the others."""
+"""Deciding on many requests at once, each by itself with its result; one that fails does not stop the others."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from webadmin.i18n import _, ngettext
 from webadmin.live import fragment
 from workspaces import heartbeat
 from workspaces.model import JobState
-from workspaces.queries import FIELDS, Listed
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
 NAMED = 20  # jobs that a message names
@@ -30,7 +30,7 @@ def _list() -> dict[str, Any]:
         "moving": moving,
         "failed": store().count_matching("state:failed", Listed.JOBS, within=mine),
         "trouble": heartbeat.trouble(parts().settings.locks) if moving else None,
-        "syntax": [(known.example, _(known.help)) for known in FIELDS[Listed.JOBS].values()],
+        "syntax": listing.syntax(Listed.JOBS),
     }
 
 

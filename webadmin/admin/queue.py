@@ -9,7 +9,7 @@ from flask import flash, make_response, redirect, render_template, request, url_
 
 from webadmin import access, danger, listing
 from webadmin.admin.base import actor, back, bp
-from webadmin.context import store
+from webadmin.context import parts, store
 from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces.errors import Conflict, InvalidInput, WorkspacesError
@@ -18,7 +18,6 @@ from workspaces.rights import Right
 from workspaces.snapshots.tree import Row, fold
 from workspaces.store import check_kept
 
-ROWS, EACH = 25, 8  # of the tree in the queue, and of one directory in it
 ALL_ROWS, ALL_EACH, OPEN = 1500, 40, 6  # of that on the request's page, and how many directories are open at first
 WAITING, RECENT = 20, 8
 MOVING = (SnapshotState.APPROVED, SnapshotState.COMMITTING)
@@ -33,11 +32,7 @@ class Request:
     snapshot: Snapshot
     report: ChangeReport | None
     job: Job | None
-
-    @property
-    def tree(self) -> Row | None:
-        """What changed, for the queue."""
-        return fold(self.report, rows=ROWS, each=EACH, first=ROWS) if self.report else None
+    tree: Row | None = None  # what changed, for the queue, where `report` has its totals only
 
     @property
     def whole_tree(self) -> Row | None:
@@ -68,10 +63,15 @@ def _queue() -> dict[str, Any]:
     mine = access.scope(Right.DECIDE)
     asked = listing.found(store().find_snapshots, size=WAITING, always="state:requested", sort="requested", within=mine)
     decided = store().find_snapshots(f"state:{','.join(DECIDED)}", size=RECENT, within=mine).items
+    briefs = parts().reports.briefs(store(), [line.snapshot.id for line in asked.page.items])
+    items = []
+    for line in asked.page.items:
+        brief = briefs.get(line.snapshot.id)
+        items.append(Request(line.snapshot, brief.report if brief else None, line.job, brief.tree if brief else None))
     return {
         "asked": asked,
         "page": asked.page,
-        "items": [Request(line.snapshot, store().changes(line.snapshot.id), line.job) for line in asked.page.items],
+        "items": items,
         "decided": [Request(line.snapshot, None, line.job) for line in decided],
         "form": None,
         "error": None,
@@ -160,6 +160,7 @@ def retry(snapshot_id: int) -> Any:
 
 @bp.route("/snapshots/<int:snapshot_id>/restore", methods=["GET", "POST"])
 @access.require(Right.WORKSPACES)
+@access.step_up
 def restore(snapshot_id: int) -> Any:
     """Say what restoring this version loses (GET); have the worker do it (POST)."""
     version = store().snapshot(snapshot_id)

@@ -9,6 +9,7 @@ from flask import render_template
 from webadmin import access, listing
 from webadmin.admin.base import bp
 from webadmin.context import store
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
 
@@ -16,4 +17,10 @@ from workspaces.rights import Right
 @access.require(Right.AUDIT)
 def events() -> Any:
     asked = listing.found(store().find_events, within=access.scope(Right.AUDIT))
-    return render_template("admin/events.html", asked=asked, page=asked.page, events=asked.page.items)
+    return render_template(
+        "admin/events.html",
+        asked=asked,
+        page=asked.page,
+        events=asked.page.items,
+        syntax=listing.syntax(Listed.EVENTS),
+    )

@@ -7,9 +7,11 @@ from typing import Any
 from flask import render_template
 
 from webadmin import access, listing
+from webadmin.admin import bulk
 from webadmin.admin.base import bp
 from webadmin.context import store
 from webadmin.live import fragment
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
 
@@ -20,6 +22,8 @@ def _list() -> dict[str, Any]:
         "asked": asked,
         "page": asked.page,
         "workspaces": [line.workspace for line in lines],
+        "syntax": listing.syntax(Listed.WORKSPACES),
+        "actions": bulk.ACTIONS,
         "jobs": {line.workspace.id: line.job for line in lines if line.job},
     }
 

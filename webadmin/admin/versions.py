@@ -71,7 +71,7 @@ def live_changes(workspace_id: int) -> Any:
 
 @bp.post("/workspaces/<int:workspace_id>/changes/look")
 @access.require(Right.WORKSPACES)
-def look(workspace_id: int) -> Any:
+def look_at_changes(workspace_id: int) -> Any:
     actions.look(store(), workspace_id, actor=actor())
     return redirect(url_for(".changes", workspace_id=workspace_id))
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.utils import ClientDisconnected
 
 from webadmin.serving.environ import Environ, Public, own_origin, to_environ
-from webadmin.serving.handover import AGAIN, KEY, Gone, Socket, Stream
+from webadmin.serving.handover import AGAIN, KEY, WHO, Gone, Socket, Stream
 from workspaces.errors import WorkspacesError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Bridge:
             handler = environ.get(KEY)
             if handler and answer.status == 200 and environ["REQUEST_METHOD"] != "HEAD":
                 await send(answer.opening())
-                stream = Stream(send, left, lambda: self._allowed(pristine, 200))
+                stream = Stream(send, left, lambda: self._allowed(pristine, environ[WHO], 200))
                 await self._last(handler(stream))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
@@ -164,9 +164,9 @@ class Bridge:
             if close := getattr(pieces, "close", None):
                 close()
 
-    async def _allowed(self, pristine: Environ, status: int) -> bool:
+    async def _allowed(self, pristine: Environ, who: object, status: int) -> bool:
         """Whether the request would be handed over now."""
-        environ = {**pristine, AGAIN: True, "wsgi.input": io.BytesIO()}
+        environ = {**pristine, AGAIN: who, "wsgi.input": io.BytesIO()}
         answer = _Answer(asyncio.get_running_loop(), None)
         await self._answer(environ, answer)
         return KEY in environ and answer.status == status
@@ -206,7 +206,7 @@ class Bridge:
             await send({"type": "websocket.http.response.body", "body": b"".join(answer.chunks), "more_body": False})
             return
         await send({"type": "websocket.accept"})
-        socket = Socket(receive, send, lambda: self._allowed(pristine, 426), environ["REMOTE_ADDR"])
+        socket = Socket(receive, send, lambda: self._allowed(pristine, environ[WHO], 426), environ["REMOTE_ADDR"])
         try:
             await self._last(handler(socket))
             await socket.close()

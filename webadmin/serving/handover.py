@@ -17,10 +17,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from flask import Response, request
+from flask import Response, g, request
 
 KEY = "workspaces.handover"
-AGAIN = "workspaces.again"  # in the environ of a request that only asks whether it would be answered now
+WHO = "workspaces.who"  # the sign-in by which the connection came
+# Has WHO, in the environ of a request that only asks whether it would be answered now: by that sign-in, if it is there
+# still, since the browser may show another token by now. It is no sign that somebody is there.
+AGAIN = "workspaces.again"
 Allowed = Callable[[], Awaitable[bool]]
 Message = dict[str, Any]
 
@@ -92,7 +95,7 @@ class Socket:
 
 def stream(handler: Callable[[Stream], Awaitable[None]], mimetype: str = "text/event-stream") -> Response:
     """The answer of a view whose connection `handler` goes on with."""
-    request.environ[KEY] = handler
+    _hand_over(handler)
     response = Response(iter(()), mimetype=mimetype)  # of no known length
     response.headers["X-Accel-Buffering"] = "no"  # for a proxy that collects answers
     return response
@@ -100,5 +103,11 @@ def stream(handler: Callable[[Stream], Awaitable[None]], mimetype: str = "text/e
 
 def socket(handler: Callable[[Socket], Awaitable[None]]) -> Response:
     """The answer of a view that is the beginning of a websocket; to anything else it says so."""
-    request.environ[KEY] = handler
+    _hand_over(handler)
     return Response("This address takes websockets only.\n", 426, {"Upgrade": "websocket"}, mimetype="text/plain")
+
+
+def _hand_over(handler: Callable[..., Awaitable[None]]) -> None:
+    account = g.get("account")
+    request.environ[KEY] = handler
+    request.environ[WHO] = account.sign_in.id if account is not None else None

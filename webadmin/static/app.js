@@ -4,7 +4,7 @@
 // while something in it is [data-moving], and patched in place: typed text, focus and opened details stay.
 "use strict";
 
-const QUICK = 1500, CALM = 5000, SLOWEST = 60000; // milliseconds
+const QUICK = 1500, CALM = 5000, SLOWEST = 60000, APART = 800; // milliseconds
 const offline = document.getElementById("offline");
 
 /** Make `from` equal to `to`, changing only what differs. Elements with an id are matched by it. */
@@ -62,12 +62,21 @@ function say(text) {
   offline.hidden = !text;
 }
 
+const regions = []; // each with its topics, for live.js
+let streaming = false; // while live.js is told what changes, nobody looks for it
+
 /** Keep one live region up to date while the page is visible. */
 function follow(region) {
-  let tag = "", failures = 0, timer = 0, busy = false;
+  const topics = (region.dataset.topic || "").split(" ").filter(Boolean);
+  let tag = "", failures = 0, timer = 0, busy = false, again = false, last = 0;
 
   async function look() {
+    clearTimeout(timer);
+    if (!region.dataset.live) return;
+    if (busy) { again = true; return; }
     busy = true;
+    again = false;
+    last = Date.now();
     try {
       const answer = await fetch(region.dataset.live, {
         headers: tag ? { "X-Fragment": "1", "If-None-Match": tag } : { "X-Fragment": "1" },
@@ -95,21 +104,31 @@ function follow(region) {
       }
     } finally {
       busy = false;
-      next();
+      if (again) soon();
+      else next();
     }
   }
 
-  function next() {
+  /** Look now, or a moment after the last time. */
+  function soon() {
     clearTimeout(timer);
     if (document.hidden || !region.dataset.live) return;
+    timer = setTimeout(look, Math.max(0, last + APART - Date.now()));
+  }
+
+  /** Look again after a while, unless the stream tells when. */
+  function next() {
+    clearTimeout(timer);
+    if (document.hidden || !region.dataset.live || (streaming && topics.length && !failures)) return;
     const pace = region.querySelector("[data-moving]") ? QUICK : CALM;
-    timer = setTimeout(look, Math.min(SLOWEST, pace * 2 ** failures));
+    timer = setTimeout(look, Math.min(SLOWEST, pace * 2 ** failures) * (0.8 + 0.4 * Math.random()));
   }
 
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
-    if (!document.hidden && !busy && region.dataset.live) look();
+    if (!document.hidden && !busy) look();
   });
+  regions.push({ topics, soon, next });
   next();
 }
 

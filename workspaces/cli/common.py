@@ -39,6 +39,7 @@ COMMANDS = {
     "workspaces.cli.challenges": ("challenge",),
     "workspaces.cli.people": ("user", "key"),
     "workspaces.cli.identity": ("authority", "hostkey"),
+    "workspaces.cli.tokens": ("token",),
     "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members", "limits"),
     "workspaces.cli.sessions": ("session",),
     "workspaces.cli.announcements": ("announcement", "message"),

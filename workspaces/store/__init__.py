@@ -11,9 +11,10 @@
           ─ lists.py       parts of lists, searched and sorted   finding.py, searching.py  how
           ─ signins.py     browsers that are signed in    factors.py  passkeys, recovery codes
           ─ identities.py  OpenID accounts, invitations
+          ─ tokens.py      programs, and what they were answered   figures.py  what is counted for a monitor
           ─ notices.py     lines for those who are on   announcements.py  for all, for a time
           ─ recordings.py  of terminals, and who looked at them
-          ─ usage.py       what workspaces and the host used
+          ─ usage.py       what workspaces and the host used   topics.py  whether what a page shows has changed
           ─ connection.py  connections, transactions, errors     migrations.py  the tables
 
 Any number of threads and processes use one file at once. Each method is one transaction: it returns when its change
@@ -28,6 +29,7 @@ from pathlib import Path
 
 from workspaces.store.announcements import Announcements
 from workspaces.store.factors import Factors
+from workspaces.store.figures import Figures
 from workspaces.store.freezes import Freezes
 from workspaces.store.identities import Identities
 from workspaces.store.lists import Lists
@@ -36,12 +38,28 @@ from workspaces.store.recordings import Recordings
 from workspaces.store.reports import Reports, found_changes
 from workspaces.store.signins import SignIns
 from workspaces.store.snapshots import check_kept
+from workspaces.store.tokens import Tokens
+from workspaces.store.topics import Topics
 from workspaces.store.usage import UsageTables
 
 __all__ = ["Store", "check_kept", "found_changes"]
 
 
-class Store(News, Freezes, Announcements, Recordings, SignIns, Factors, Identities, UsageTables, Lists, Reports):
+class Store(
+    News,
+    Freezes,
+    Announcements,
+    Recordings,
+    SignIns,
+    Factors,
+    Identities,
+    UsageTables,
+    Topics,
+    Lists,
+    Reports,
+    Tokens,
+    Figures,
+):
     @classmethod
     def open(cls, path: Path) -> Store:
         """Open the database at `path`, made or brought up to date first; its directory must exist.

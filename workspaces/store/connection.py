@@ -134,7 +134,7 @@ class Connections:
                 db.rollback()
                 raise
 
-    def _rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+    def _rows(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         with self._errors():
             cursor = self._db().execute(sql, params)  # not query(), which puts each read between two more statements
             names = [column[0] for column in cursor.description]

@@ -179,6 +179,8 @@ SOURCES: Mapping[Listed, Source] = {
             "kind": "{+}s.kind {in}",
             "address": "{+}s.address {in}",
             "on": "s.ended_at IS NULL",
+            "recorded": "EXISTS (SELECT 1 FROM recordings r WHERE r.session_id = s.id AND r.removed_at IS NULL)",
+            "watched": "EXISTS (SELECT 1 FROM looks l WHERE l.session_id = s.id)",
         },
         {"started": "s.started_at"},
         "-started",

@@ -17,6 +17,7 @@ from sqlite_utils import Database, Migrations
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
 from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins, m0032_factors, m0033_identities
+from workspaces.store.apisteps import m0013_tokens
 from workspaces.store.objectsteps import m0014_limits, m0015_reports
 from workspaces.store.searching import forget, prepare
 
@@ -516,6 +517,21 @@ def m0011_usage(db: Database) -> None:
             load REAL NOT NULL,
             PRIMARY KEY (step, at)
         ) STRICT, WITHOUT ROWID;
+
+        -- How many requests of a person were approved by their challenge today is on every page of that person.
+        CREATE INDEX snapshots_person ON snapshots (requested_by, requested_at);
+        """
+    )
+
+
+def m0013_live(db: Database) -> None:
+    """What pages are kept up to date by: the latest changes of workspaces, and who is on in each."""
+    db.executescript(
+        """
+        CREATE INDEX sessions_live ON sessions (workspace_id) WHERE ended_at IS NULL;
+        CREATE INDEX workspaces_state_at ON workspaces (state_at);
+        CREATE INDEX workspaces_disk_at ON workspaces (disk_at);
+        CREATE INDEX workspaces_login_at ON workspaces (last_login_at);
         """
     )
 
@@ -533,6 +549,8 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0010_rights,
     m0011_usage,
     m0012_recordings,
+    m0013_tokens,
+    m0013_live,
     m0014_limits,
     m0015_reports,
     m0031_sign_ins,

@@ -29,7 +29,7 @@ _WHO = (
     "SELECT u.id, u.name, u.role, u.password_hash IS NOT NULL AS has_password, u.disabled, u.created_at, "
     "u.totp_secret IS NOT NULL AS has_totp, u.email, s.id AS sign_in_id, s.via, s.address, s.browser, "
     "s.created_at AS begun_at, s.seen_at, s.proven_at, " + CHALLENGE_ROLES + " AS challenges "
-    "FROM sign_ins s JOIN users u ON u.id = s.user_id WHERE s.token_hash = ?"
+    "FROM sign_ins s JOIN users u ON u.id = s.user_id WHERE "
 )
 
 
@@ -50,9 +50,12 @@ class SignIns(Roles):
             )
             return SignIn(**self._one(f"{_SIGN_INS} WHERE s.id = ?", [number]))
 
-    def find_sign_in(self, token_hash: str) -> tuple[SignIn, User, Rights] | None:
-        """Whose browser shows this, and what he may do, or None; the account may be disabled: look."""
-        row = self._find(_WHO, [token_hash])
+    def find_sign_in(self, token_hash: str | int) -> tuple[SignIn, User, Rights] | None:
+        """Whose browser shows this, and what he may do, or None; the account may be disabled: look.
+
+        Or by the id of a sign-in, for what goes on by itself since its browser was looked at.
+        """
+        row = self._find(f"{_WHO}{'s.token_hash' if isinstance(token_hash, str) else 's.id'} = ?", [token_hash])
         if row is None:
             return None
         sign_in = SignIn(
