@@ -160,8 +160,8 @@ def test_each_route_for_each_role(fresh: Callable[[], Web], name: str) -> None:
 def test_lists_hold_nothing_of_other_challenges(web: Web) -> None:
     for endpoint in LISTS:
         url = _url(web, endpoint, MATRIX[f"GET {endpoint}"])
-        assert "als/" in web.browser("ada").get(url).text
-        assert "als/" not in web.browser("otto").get(url).text
+        assert ">als/" in web.browser("ada").get(url).text
+        assert ">als/" not in web.browser("otto").get(url).text
     badge = 'title="requests that wait"'
     assert badge in web.browser("rita").get("/admin/jobs").text
     assert badge not in web.browser("otto").get("/admin/jobs").text
@@ -172,7 +172,10 @@ def test_what_a_role_does_not_allow_is_not_offered(web: Web) -> None:
     workspace, committed = web.workspace_id("committed"), _url(web, "admin.restore", MATRIX["GET admin.restore"])
     for path, text in (
         (f"/admin/workspaces/{workspace}", "Reset…"),
-        (f"/admin/workspaces/{workspace}", "Restore…"),
+        (f"/admin/workspaces/{workspace}", "Remove…"),
+        (f"/admin/workspaces/{workspace}", "Set these limits"),
+        (f"/admin/workspaces/{workspace}/versions", "Restore…"),
+        ("/admin/challenges/als", "Freeze…"),
         (committed.removesuffix("/restore"), "Restore this version…"),
         ("/admin/workspaces", ">Start<"),
         ("/admin/jobs", ">Cancel<"),
