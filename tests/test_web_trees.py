@@ -50,7 +50,12 @@ def test_a_report_is_read_once_until_another_takes_its_place(web: Web) -> None:
     web.store.set_changes(id_, report(time.time(), [("added", "/root/one", 1), ("added", "/root/two", 2)]))
     reports, read = Reports(), []
     changes = web.store.changes
-    web.store.changes = lambda number: read.append(number) or changes(number)  # type: ignore[method-assign,func-returns-value]
+
+    def counted(snapshot_id: int) -> ChangeReport | None:
+        read.append(snapshot_id)
+        return changes(snapshot_id)
+
+    web.store.changes = counted  # type: ignore[method-assign]
     first = reports.briefs(web.store, [id_, 999])
     assert list(first) == [id_]
     assert first[id_].report.added == 2

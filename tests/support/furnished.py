@@ -1,4 +1,4 @@
-"""More of what is in a store in the middle of a challenge, beside the sample: for pictures and for tests of all pages."""
+"""More of what is in a store in the middle of a challenge, beside the sample, for pictures and tests of pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PEOPLE_ON = (("alice", "shell", 35 * MINUTE), ("bob", "shell", 12 * MINUTE), ("k
 
 
 def furnish(store: Store, looks: int = 6) -> None:
-    """Sessions, use of the last `looks` quarters of an hour, disk, an announcement, an invitation, a frozen challenge."""
+    """Sessions, use of the last `looks` quarters of an hour, disk, an announcement, an invitation, a freeze."""
     for name, kind, passed in PEOPLE_ON:
         space = store.workspace(f"als/{name}").id
         with ago(passed):

@@ -67,7 +67,8 @@ def _read(operation: Operation, caller: Caller, values: dict[str, Any]) -> Respo
         response.headers["Link"] = f'<{link}>; rel="next"'
     response.set_etag(hashlib.sha256(text.encode()).hexdigest()[:32])
     response.headers["Vary"] = "Authorization"
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _write(operation: Operation, caller: Caller, values: dict[str, Any], data: bytes) -> Response:

@@ -29,7 +29,8 @@ def openapi() -> Response:
     text = json.dumps(document(_server()), ensure_ascii=False)
     response = Response(text, mimetype="application/json")
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 @bp.get("/docs")
