@@ -82,10 +82,11 @@ class Page:
 
     def end(self) -> dict[str, object]:
         """Until the connection is closed; what was said last."""
-        with pytest.raises(ConnectionClosed):
-            while True:
+        while True:
+            try:
                 self.take()
-        return self.told[-1]
+            except ConnectionClosed:
+                return self.told[-1]
 
 
 def open_page(gate: WebGate, person: Person, browser: Browser | None = None) -> Page:
