@@ -27,7 +27,7 @@ READ_ALOUD = ("title", "aria-label", "placeholder", "alt", "data-label", "data-d
 # Their text is data, wherever it comes from: commands, names, what people and programs wrote.
 DATA = ("code", "pre", "bdi", "textarea", "script", "style")
 VOID = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
-UNITS = {"bytes", "kib", "mib", "gib", "tib", "utc", "ssh"}
+UNITS = {"spdx", "cyclonedx", "bytes", "kib", "mib", "gib", "tib", "utc", "ssh"}
 EXAMPLES = {"ssh-ed25519 AAAA…", "ssh-ed25519 AAAA… you@laptop", "python /root/predict.py"}
 EXAMPLES |= {"name,challenge,workspace,email,key"}
 ENUMS = {
