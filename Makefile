@@ -1,8 +1,9 @@
 # make demo      the whole story on this machine, from nothing; KEEP=1 leaves it running
 # make test      lint, types and every test
 # make test-long what make test tries with less: gigabytes, for some minutes
+# make messages  the words of the pages for translators, in webadmin/locale
 # make bench     measures against what people would use instead, and writes docs/performance.md
-.PHONY: install demo test test-install test-fast test-long lint bench clean
+.PHONY: install demo test test-install test-fast test-long lint messages bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,6 +35,9 @@ test-fast: test-install
 
 test-long: test-install
 	$(BIN)/pytest -m long
+
+messages: test-install
+	@$(BIN)/python -m tests.support.messages
 
 bench:
 	@$(PYTHON) -I workspaces/prerequisites.py install --bench

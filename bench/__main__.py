@@ -10,17 +10,21 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import SubprocessError
+from typing import Any
 
 import click
 
-from bench import figures, plots, report, sessions, versions
+from bench import figures, plots, report, sessions, versions, web
 from bench.figures import FULL, QUICK, Figure
 from bench.peers import LEFT_OUT
 from bench.rows import Results
 from bench.turns import Failed
+from bench.webworld import WebWorld, web_world
 from bench.world import World, world
+from tests.support import bigstore
 from workspaces.demo.clients import StepFailed
 from workspaces.errors import WorkspacesError
 
@@ -43,11 +47,20 @@ VERSIONS: dict[str, Figure] = {
     "versions": versions.versions,
     "freeze": versions.freeze,
 }
-PARTS = {"sessions": SESSIONS, "versions": VERSIONS}
-FIGURES = SESSIONS | VERSIONS
+WEB: dict[str, Callable[[WebWorld, figures.Size, Results], None]] = {
+    "pages": web.pages,
+    "readers": web.crowd,
+    "live": web.live,
+}
+PARTS: dict[str, Mapping[str, Callable[[Any, figures.Size, Results], None]]] = {
+    "web": WEB,  # by itself, before there is an engine
+    "sessions": SESSIONS,
+    "versions": VERSIONS,
+}
+FIGURES = {name: figure for its in PARTS.values() for name, figure in its.items()}
 
 
-def measure(on: World, names: tuple[str, ...], size: figures.Size) -> Results:
+def measure(on: World | WebWorld, names: tuple[str, ...], size: figures.Size) -> Results:
     """Measure each figure in turn, saying what it found; one that fails is noted, and the next begins."""
     results = Results()
     for name in names:
@@ -73,7 +86,7 @@ def measure(on: World, names: tuple[str, ...], size: figures.Size) -> Results:
 @click.option("--quick", is_flag=True, help="Small sizes: shows that it works, and little about speed.")
 @click.option("--docs", type=click.Path(path_type=Path), help="Write table and plots below this directory.")
 def main(names: tuple[str, ...], quick: bool, docs: Path | None) -> None:
-    """Measure the gateway against what people would use instead."""
+    """Measure gateway, versions and pages against what people would use instead."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     names = names or tuple(FIGURES)
@@ -85,13 +98,18 @@ def main(names: tuple[str, ...], quick: bool, docs: Path | None) -> None:
         for part in whole:
             assert into
             report.place(into / PAGE, part)
-        with world(click.echo) as on:
-            for part, its in PARTS.items():
-                wanted = tuple(name for name in its if name in names)
-                found[part] = measure(on, wanted, QUICK if quick else FULL)
-    except (WorkspacesError, StepFailed, OSError, SubprocessError) as problem:
+        wanted = {part: tuple(name for name in its if name in names) for part, its in PARTS.items()}
+        size = QUICK if quick else FULL
+        if wanted["web"]:
+            with web_world(click.echo, bigstore.SMALL if quick else bigstore.FULL) as pages:
+                found["web"] = measure(pages, wanted["web"], size)
+        if wanted["sessions"] or wanted["versions"]:
+            with world(click.echo) as on:
+                for part in ("sessions", "versions"):
+                    found[part] = measure(on, wanted[part], size)
+    except (WorkspacesError, StepFailed, Failed, OSError, SubprocessError) as problem:
         raise click.ClickException(str(problem)) from problem
-    for peer, reason in LEFT_OUT.items():
+    for peer, reason in LEFT_OUT.items() if found.keys() != {"web"} else ():
         click.echo(f"  {peer} is left out: {reason}.")
     click.echo(f"{time.monotonic() - begun:.0f} s. Nothing is left behind.")
     if into:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 GATEWAY, FORCED, EXEC, BARE = "gateway", "sshd + docker exec", "docker exec", "bare sshd"
 COLUMNS = (GATEWAY, FORCED, EXEC, BARE)
+PAGES, SLOWEST, BARE_PAGE = "median", "99th percentile", "bare Flask"
 VERSIONS, HAND = "workspaces", "by hand"  # docker commit, docker save | gzip -1
 CHACHA = "chacha20-poly1305@openssh.com"
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", CHACHA)

@@ -11,14 +11,20 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.peers import COLUMNS, EXEC, FORCED, HAND, LEFT_OUT, VERSIONS
+from bench.peers import BARE, BARE_PAGE, COLUMNS, EXEC, FORCED, HAND, LEFT_OUT, PAGES, SLOWEST, VERSIONS
 from bench.rows import Goal, Results, Row
 from workspaces.errors import HostError
 
 BEGIN = "<!-- what `make bench` found, {part}: begin -->"
 END = "<!-- what `make bench` found, {part}: end -->"
 PROGRAMS = ("dockerd", "docker")
-TABLES = {"sessions": (COLUMNS, (FORCED, EXEC)), "versions": ((VERSIONS, HAND), (HAND,))}  # columns; ratios to these
+# columns; ratios to these
+TABLES = {
+    "sessions": (COLUMNS, (FORCED, EXEC)),
+    "versions": ((VERSIONS, HAND), (HAND,)),
+    "web": ((PAGES, SLOWEST, BARE_PAGE), (BARE_PAGE,)),
+}
+OTHERS = (FORCED, EXEC, BARE, HAND, BARE_PAGE)  # whose ratio is said
 PLOTS = {
     "ratios": "The gateway, docker exec and bare sshd, as times relative to sshd + docker exec",
     "bulk": "Throughput with each cipher",
@@ -37,6 +43,7 @@ def number(value: float | None) -> str:
 def goal_text(row: Row, goal: Goal) -> str:
     """`≤ 0.3 × sshd + docker exec: reached`."""
     limit = f"≤ {goal.limit:g}" + (f" × {goal.than}" if goal.than else "") if goal.limit else "none"
+    limit = f"{goal.of} {limit}" if goal.of else limit
     return f"{limit}: {({None: 'not known', True: 'reached', False: '**not reached**'})[row.reached(goal)]}"
 
 
@@ -45,10 +52,10 @@ def lines(rows: list[Row]) -> list[str]:
     said = []
     for row in rows:
         cells = []
-        for name in (*COLUMNS, VERSIONS, HAND):
+        for name in (*COLUMNS, VERSIONS, HAND, PAGES, SLOWEST, BARE_PAGE):
             if name in row.values:
                 ratio = row.ratio(name)
-                other = name not in (COLUMNS[0], VERSIONS) and row.unit != "×"
+                other = name in OTHERS and row.unit != "×"
                 of = f" ({ratio:.2f} ×)" if ratio is not None and other else ""
                 cells.append(f"{name} {number(row.values[name])} {row.unit}{of}".rstrip())
         said.append(f"  {row.figure}, {row.way}: " + " · ".join(cells))

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.peers import GATEWAY, VERSIONS
+from bench.peers import GATEWAY, PAGES, VERSIONS
+
+OURS = (GATEWAY, VERSIONS, PAGES)
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """This program's value is to be at most `limit` times that of `than`; without `than`, at most `limit` itself."""
+    """This program's value is to be at most `limit` times that of `than`; without `than`, at most `limit` itself.
+
+    `of` names another of the row's values that is meant.
+    """
 
     limit: float
     than: str | None = None
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,8 @@ class Row:
 
     @property
     def mine(self) -> float | None:
-        """This program's value: the gateway's, or that of its versions."""
-        return self.values.get(GATEWAY, self.values.get(VERSIONS))
+        """This program's value: the gateway's, that of its versions, or of its pages."""
+        return next((self.values[name] for name in OURS if name in self.values), None)
 
     def ratio(self, other: str) -> float | None:
         """This program's value over another's, None when either is absent or the other is nothing."""
@@ -40,7 +46,8 @@ class Row:
 
     def reached(self, goal: Goal) -> bool | None:
         """Whether the goal is reached; None when this run does not tell."""
-        found = self.ratio(goal.than) if goal.than else self.mine
+        mine = self.values.get(goal.of) if goal.of else self.mine
+        found = self.ratio(goal.than) if goal.than else mine
         return None if found is None else found <= goal.limit
 
 

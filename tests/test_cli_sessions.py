@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tests.test_cli import Run, engine, ready, run
-from workspaces.cli.common import parse_duration
+from workspaces.challengeforms import parse_duration
 from workspaces.errors import InvalidInput
 from workspaces.store import Store
 

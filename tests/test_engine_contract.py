@@ -36,6 +36,7 @@ from workspaces.engine.memory import MemoryEngine
 from workspaces.errors import Conflict, EngineError, NotFound
 from workspaces.guest.client import GuestClient, SpawnRequest
 from workspaces.layers import read, stack
+from workspaces.model import Limits
 
 __all__ = ["guest_dir", "private_engine", "tiny_image", "tiny_tar"]
 
@@ -120,6 +121,16 @@ def test_start_returns_when_the_agent_accepts(engine: Engine) -> None:
     assert info.running
     assert guestsocket.accepts(engine.guest_socket(NAME))
     assert engine.start(NAME).id == info.id
+
+
+def test_limits_are_changed_while_it_runs_and_stay(engine: Engine) -> None:
+    started(engine)
+    for wanted in (Limits(2.0, 512 << 20, 200), Limits(0.5, 64 << 20, 40)):  # more, and less
+        assert engine.limit(NAME, wanted) == wanted
+    engine.stop(NAME)
+    assert engine.limit(NAME, Limits(1.5, 96 << 20, 50)) == Limits(1.5, 96 << 20, 50)
+    assert engine.start(NAME).running
+    assert engine.limit("ws-test.nobody", Limits()) is None
 
 
 def test_start_of_an_unknown_container(engine: Engine) -> None:

@@ -147,6 +147,21 @@ def test_read_only_ones_are_made_from_their_version_and_open_past_the_closing(wo
     assert (world.rootfs / "root" / "work").read_text() == "1"
 
 
+def test_one_is_frozen_by_itself_and_thawed(world: World) -> None:
+    others(world, "bob")
+    (files(world, "alice") / "root" / "work").write_text("of alice")
+    job = world.store.add_job(JobKind.FREEZE, world.id, actor="chief")
+    world.work()
+    assert world.store.job(job.id).message == "als/alice: committed as v1; it can be read, and not changed."
+    assert [ws.read_only for ws in world.store.workspaces("als")] == [True, False]
+    assert world.store.challenge("als").frozen is None
+    [version] = world.store.snapshots(world.id)
+    assert version.message == "The state of als/alice when it was frozen"
+    world.store.add_job(JobKind.THAW, world.id, actor="chief")
+    world.work()
+    assert not world.store.workspace(world.id).read_only
+
+
 def test_one_that_is_not_ready_yet_is_not_entered(world: World) -> None:
     world.store.begin_freeze("als", FreezeMode.READ_ONLY, actor="chief")
     with pytest.raises(Refused, match="not ready yet"):

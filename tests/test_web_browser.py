@@ -3,115 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import expect
 
-from tests.support.chromium import EXECUTABLE, chromium, served
-from tests.support.sample import fill, finish_jobs, public_key, report
-from tests.support.web import CHEAP_HASH, PASSWORD, make_settings
-from webadmin import create_app
+from tests.support.sample import finish_jobs, public_key, report
+from tests.support.site import Site, browser_fixture, site_fixture
 from workspaces.model import JobKind
-from workspaces.store import Store
+
+__all__ = ["browser_fixture", "site_fixture"]
 
 pytestmark = pytest.mark.browser
-
-PAGES = (
-    ("chief", "/admin/"),
-    ("chief", "/admin/snapshots/6"),
-    ("chief", "/admin/snapshots/1"),
-    ("chief", "/admin/snapshots/1/restore"),
-    ("chief", "/admin/workspaces"),
-    ("chief", "/admin/workspaces/1"),
-    ("chief", "/admin/workspaces/1/reset"),
-    ("chief", "/admin/users"),
-    ("chief", "/admin/users/alice"),
-    ("chief", "/admin/jobs"),
-    ("chief", "/admin/jobs/1"),
-    ("chief", "/admin/events"),
-    ("chief", "/me"),
-    ("alice", "/me"),
-    ("bob", "/me"),
-)
-CONTRAST = """
-() => {
-  const parse = (text) => {
-    const [r, g, b, a] = text.match(/[\\d.]+/g).map(Number);
-    return [r, g, b, a ?? 1];
-  };
-  const light = ([r, g, b]) => {
-    const f = (v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
-    return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b);
-  };
-  const behind = (e) => {
-    for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > 0.99) return c; }
-    return [255, 255, 255, 1];
-  };
-  const bad = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const e = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !e.checkVisibility() || e.closest(".unseen, .skip, noscript")) continue;
-    const style = getComputedStyle(e), a = light(parse(style.color)), b = light(behind(e));
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const where = `${e.tagName}.${e.className} ${walker.currentNode.data.trim().slice(0, 30)}`;
-    if (ratio < 4.5) bad.push(`${ratio.toFixed(2)} ${where}`);
-  }
-  return bad;
-}
-"""
-
-
-@dataclass
-class Site:
-    """The application with the sample data, and windows that note what the console says."""
-
-    browser: Browser
-    url: str
-    store: Store
-    said: list[str] = field(default_factory=list)
-    contexts: list[BrowserContext] = field(default_factory=list)
-
-    def window(self, name: str | None = None, path: str = "/", **options: object) -> Page:
-        """A window of a browser of its own, signed in as `name`."""
-        context = self.browser.new_context(**options)  # type: ignore[arg-type]
-        context.set_default_timeout(10_000)
-        self.contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: self.said.append(f"{page.url}: {message.text}"))
-        page.on("pageerror", lambda error: self.said.append(f"{page.url}: {error}"))
-        if name:
-            page.goto(f"{self.url}/login?next={path}")
-            page.get_by_label("Name").fill(name)
-            page.get_by_label("Password").fill(PASSWORD)
-            page.get_by_role("button", name="Sign in").click()
-            page.wait_for_url(f"**{path if path != '/' else '/**'}")
-        return page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not Path(EXECUTABLE).exists():
-        pytest.fail("Chromium is not installed: apt-get install chromium")
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def site(browser: Browser, tmp_path: Path) -> Iterator[Site]:
-    settings = make_settings(tmp_path)
-    store = Store.open(settings.database)
-    fill(store, CHEAP_HASH)
-    with served(create_app(settings, store)) as url:
-        site = Site(browser, url, store)
-        yield site
-        for context in site.contexts:
-            context.close()
-    store.close()
-    assert site.said == []
 
 
 def test_the_story_from_key_to_version(site: Site) -> None:
@@ -234,37 +136,6 @@ def test_a_form_is_sent_once(site: Site) -> None:
     alice.get_by_role("button", name="Request a snapshot").dblclick()
     expect(alice.get_by_role("button", name="Withdraw the request")).to_be_visible()
     assert sum(s.message == "only one" for s in site.store.snapshots()) == 1
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_fits_a_phone_and_can_be_read(site: Site, scheme: str) -> None:
-    windows = {
-        name: site.window(name, path, viewport={"width": 360, "height": 740}, color_scheme=scheme)
-        for name, path in (("chief", "/admin/"), ("alice", "/me"), ("bob", "/me"))
-    }
-    site.store.request_snapshot(site.store.workspace("als/lena").id, "W" * 1000, actor="lena", via="web")
-    for name, path in PAGES:
-        page = windows[name]
-        page.goto(site.url + path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
-        assert page.evaluate(CONTRAST) == [], path
-        unnamed = "[...document.querySelectorAll('button, input:not([type=hidden]), select, textarea, a')].filter(e => "
-        unnamed += "!(e.textContent.trim() || e.labels?.length || e.ariaHidden)).map(e => e.outerHTML)"
-        assert page.evaluate(unnamed) == [], path
-        assert page.locator("h1").count() == 1, path
-
-
-def test_everything_is_reached_by_keyboard(site: Site) -> None:
-    chief = site.window("chief", "/admin/")
-    chief.keyboard.press("Tab")
-    expect(chief.get_by_text("Skip to the content")).to_be_focused()
-    reached = set()
-    for _ in range(40):
-        chief.keyboard.press("Tab")
-        reached.add(chief.evaluate("document.activeElement.textContent.trim().split(/\\s+/)[0]"))
-        outline = chief.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline != "none" or chief.evaluate("document.activeElement === document.body")
-    assert {"Queue", "Sign", "Approve", "Reject…", "Look"} <= reached
 
 
 def test_without_javascript_the_same_forms_work(site: Site) -> None:

@@ -45,7 +45,7 @@ def test_request_approve_commit_restore(web: Web) -> None:
 
     page = chief.post(f"/admin/snapshots/{request.id}/approve", follow_redirects=True)
     assert "All decided" in page.text
-    assert "approved by chief" in text(alice.get("/me").text)
+    assert "Approved just now by chief" in text(alice.get("/me").text)
     job = web.store.claim_job(set())
     assert job is not None
     web.store.begin_commit(request.id)

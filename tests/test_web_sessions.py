@@ -35,9 +35,11 @@ def test_members_see_who_is_on_in_their_own_workspaces_only(web: Web) -> None:
 def test_an_ended_session_goes_from_the_page(web: Web) -> None:
     number = begin(web, "alice", "alice")
     alice = web.browser("alice")
-    assert "On now" in alice.get("/me").text
+    assert "alice (shell" in text(alice.get("/me").text)
     web.store.end_session(number, 1_800_000_001.0)
-    assert "On now" not in alice.get("/me").text
+    page = text(alice.get("/me").text)
+    assert "alice (shell" not in page
+    assert "Nobody is logged in." in page
 
 
 def test_an_administrator_sees_who_is_on_and_from_where(web: Web) -> None:
@@ -51,9 +53,11 @@ def test_disk_use_is_on_every_page_of_a_workspace(web: Web) -> None:
     space = web.workspace_id("alice")
     chief, alice = web.browser("chief"), web.browser("alice")
     assert "Disk not known yet" in text(chief.get(f"/admin/workspaces/{space}").text)
-    assert "on disk" not in alice.get("/me").text
+    assert "to its disk" not in alice.get("/me").text
     web.store.set_workspace_disk(space, 1_288_490_188)
     assert "Disk 1.2 GiB written seen just now" in text(chief.get(f"/admin/workspaces/{space}").text)
     assert "1.2 GiB" in chief.get("/admin/workspaces").text
     web.store.set_challenge("als", closes_at=time.time() + 90_000, actor="chief")
-    assert "1.2 GiB on disk. Closes in 1 day" in text(alice.get("/me").text)
+    page = text(alice.get("/me").text)
+    assert "1.2 GiB written to its disk, seen just now ." in page
+    assert "Closes in 1 day 1 h :" in page

@@ -98,7 +98,9 @@ def open_page(gate: WebGate, person: Person, browser: Browser | None = None) -> 
 
 def test_a_shell_in_the_own_workspace(gate: WebGate, person: Person) -> None:
     page = open_page(gate, person)
-    page.type(b"stty size; echo $WORKSPACE_USER; echo $SSH_CLIENT; echo \xc3\xa4 | od -An -tx1; stty -echo; echo re''ady\n")
+    page.type(
+        b"stty size; echo $WORKSPACE_USER; echo $SSH_CLIENT; echo \xc3\xa4 | od -An -tx1; stty -echo; echo re''ady\n"
+    )
     text = page.until(b"ready\r\n")
     assert b"24 80" in text
     assert f"\n{person.name}\r\n".encode() in text
@@ -190,7 +192,9 @@ def test_terminals_of_one_person_are_bounded(gate: WebGate, person: Person, monk
 def test_what_is_binary_stays_so_and_letters_may_be_split(gate: WebGate, person: Person) -> None:
     page = open_page(gate, person)
     data = random.Random(5).randbytes(300_000).replace(b"\0", b"")
-    page.type(b"stty raw -echo; echo re''ady; head -c %d | tee /tmp/x$$ | sha256sum; cat /tmp/x$$; rm /tmp/x$$\n" % len(data))
+    page.type(
+        b"stty raw -echo; echo re''ady; head -c %d | tee /tmp/x$$ | sha256sum; cat /tmp/x$$; rm /tmp/x$$\n" % len(data)
+    )
     page.until(b"ready\n")
     page.type(data)
     page.until(hashlib.sha256(data).hexdigest().encode() + b"  -\n")

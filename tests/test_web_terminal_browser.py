@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -21,7 +20,11 @@ AXE = assets.WEBADMIN / "assets/node_modules/axe-core/axe.min.js"
 WATCH = """() => {
   window.longest = 0;
   let last = performance.now();
-  setInterval(() => { const now = performance.now(); window.longest = Math.max(window.longest, now - last); last = now; }, 20);
+  setInterval(() => {
+    const now = performance.now();
+    window.longest = Math.max(window.longest, now - last);
+    last = now;
+  }, 20);
 }"""
 
 
@@ -68,8 +71,10 @@ def test_a_person_works_in_the_browser(site: Site) -> None:
     page = site.terminal(person, viewport={"width": 1000, "height": 700})
     page.keyboard.type("echo $((6*7))-'ä€😀'\n")
     shows(page, "42-ä€😀")
-    page.keyboard.type(r"printf '\033[38;2;10;200;30mgreen\033[0m \033[1mbold\033[0m\n'; tput cols; echo; echo <script>alert(1)" + "\n")
-    shows(page, "green bold")
+    page.keyboard.type(
+        r"printf '\033[38;2;10;200;30mgreen\033[0m \033[1mbold\033[0m\n'; tput cols; echo; echo <script>alert(1)" + "\n"
+    )
+    shows(page, "green bold <script>")
     colour = page.locator(".xterm-rows span", has_text="green").last.evaluate("e => getComputedStyle(e).color")
     assert colour == "rgb(10, 200, 30)", "a style that the content security policy did not stop"
     # Another size of the window is another size of the terminal.
@@ -87,7 +92,9 @@ def test_a_person_works_in_the_browser(site: Site) -> None:
     page.keyboard.press("Enter")
     expect(page.locator(".xterm-accessibility")).to_contain_text("done")
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run({ exclude: ['.xterm'] }).then((r) => r.violations.map((v) => v.id + ' ' + v.nodes[0].html))")
+    found = page.evaluate(
+        "axe.run({ exclude: ['.xterm'] }).then((r) => r.violations.map((v) => v.id + ' ' + v.nodes[0].html))"
+    )
     assert found == []
     # The end, and another beginning.
     page.evaluate("terminal.focus()")
@@ -129,4 +136,3 @@ def test_it_says_when_its_scripts_are_not_there(site: Site, monkeypatch: pytest.
     assert "make install" in page
     assert "ssh -p" in page
     assert "vendor/" not in page
-

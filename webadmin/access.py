@@ -12,12 +12,13 @@ what a list holds, it asks the store for with `scope`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from flask import current_app, flash, redirect, request, url_for
 
 from webadmin import errors, live, session
-from webadmin.context import store
+from webadmin.context import parts, store
 from webadmin.i18n import _
 from webadmin.security import came_from
 from workspaces.errors import NotFound, Refused
@@ -38,9 +39,35 @@ THINGS: dict[str, Callable[[Any], str | None]] = {
 WORDS = frozenset({"action", "form", "format", "kind", "member"})  # those that name nothing which has to be looked up
 
 
-def require_login() -> Any:
+def require_account() -> Any:
     """Let the signed-in pass; lead others to the sign-in page, and back from there."""
     return None if session.account() else _sign_in(_("Please sign in."))
+
+
+def require_login() -> Any:
+    """The same, for who has the second factor that this host asks for; else it is set up first."""
+    return require_account() or _second_factor()
+
+
+def step_up(view: View) -> View:
+    """For a view that does something dangerous: who has not proven lately who he is does so first.
+
+    On the page that says what will be lost as well, so that nothing is typed twice.
+    """
+
+    @wraps(view)
+    def proven(*args: Any, **values: Any) -> Any:
+        return view(*args, **values) if session.me().is_proven else _confirm()
+
+    return cast(View, proven)
+
+
+def lacks_factor(account: session.Account) -> bool:
+    """Whether this host asks the person for a second factor that he does not have. A provider looks after its own."""
+    who = parts().settings.access.second_factor
+    if who == "none" or (who == "staff" and not account.rights.is_staff) or account.sign_in.via == "oidc":
+        return False
+    return not store().has_second_factor(account.name)
 
 
 def require(right: Right) -> Callable[[View], View]:
@@ -68,6 +95,8 @@ def guard() -> Any:
         if right is None:
             raise Refused(_("Only administrators of this host may do that."))
         check(right, _challenge())
+    if answer := _second_factor():
+        return answer
     if request.method not in ("GET", "HEAD") and not session.is_fresh():
         return _sign_in(_("Your address or browser has changed. Please sign in again; nothing was done yet."))
     return None
@@ -118,6 +147,27 @@ def _sign_in(why: str) -> Any:
     flash(why)
     back = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else came_from()
     return redirect(url_for("auth.login", next=back))
+
+
+def _confirm() -> Any:
+    if live.wanted():
+        return errors.answer(403, _("Please confirm that it is you."), _("Reload the page."))
+    if request.method == "GET":
+        back: str | None = request.script_root + request.full_path.rstrip("?")
+    else:
+        flash(_("Nothing was done yet."))
+        back = came_from()
+    return redirect(url_for("confirm.page", next=back))
+
+
+def _second_factor() -> Any:
+    account = session.me()
+    if not lacks_factor(account):
+        return None
+    if live.wanted():
+        return errors.answer(403, _("Your account needs a second factor."), _("Reload the page."))
+    flash(_("This host asks you for a second factor beside the password. Set one up to go on."))
+    return redirect(url_for("account.page", _anchor="codes"))
 
 
 def own_workspace(workspace_id: int) -> Workspace:

@@ -12,12 +12,31 @@ from flask import Flask, Response, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
-from webadmin import access, account, admin, auth, display, errors, following, i18n, me, session
+from webadmin import (
+    access,
+    account,
+    admin,
+    announcements,
+    auth,
+    confirm,
+    display,
+    errors,
+    following,
+    i18n,
+    invite,
+    me,
+    oidc,
+    passkeys,
+    session,
+    tokens,
+)
+from webadmin.api import routes as api
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
 from webadmin.security import harden, session_key
 from webadmin.terminal import views as _views  # noqa: F401 -- its pages are the participant's
+from webadmin.trees import branches
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -45,13 +64,17 @@ def create_app(settings: Settings, store: Store) -> Flask:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     attach(app, Parts(settings, store))
-    CSRFProtect(app)
+    csrf = CSRFProtect(app)
+    csrf.exempt(api.bp)  # cookies count for nothing there
+    session.install(app)
     errors.install(app)
     display.install(app)
     i18n.install(app)
+    app.jinja_env.filters["branches"] = branches
     app.jinja_env.globals.update(
         # Looked up only where a template uses it: the error page must not need the store.
         account=LocalProxy(session.account),
+        announced=announcements.announced,
         may=access.may,
         navigation=navigation,
         query=query,
@@ -61,7 +84,22 @@ def create_app(settings: Settings, store: Store) -> Flask:
     )
     app.before_request(following.note_version)
     app.after_request(harden)
-    for blueprint in (auth.bp, account.bp, me.bp, admin.bp, following.bp):
+    for blueprint in (
+        auth.bp,
+        invite.bp,
+        oidc.bp,
+        oidc.own,
+        passkeys.bp,
+        passkeys.own,
+        confirm.bp,
+        account.bp,
+        announcements.bp,
+        me.bp,
+        admin.bp,
+        following.bp,
+        tokens.bp,
+        api.bp,
+    ):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
     app.add_url_rule("/healthz", "healthz", _healthz)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
-from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, url_for
+from flask import session as cookie
 
 from webadmin import session
 from webadmin.context import parts, store
@@ -24,6 +26,8 @@ _SAID = {v: "wrong password" for v in accounts.Verdict} | {accounts.Verdict.WRON
 # argon2 takes tens of MiB and a core for each check: a crowd must not take the host's.
 _checks = threading.BoundedSemaphore(2)
 CHECK_WAIT = 10.0  # seconds that a check waits for its turn
+HALF = "half"  # in the cookie: whose password was right, and when
+HALF_SECONDS = 300.0
 
 
 class TooManyTries(Refused):
@@ -80,6 +84,35 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
     return user
 
 
+def verify_code(name: str, code: str) -> bool:
+    """Whether this is a one-time code or recovery code of somebody who is signed in, or whose password was right.
+
+    It is used up then. Raises TooManyTries.
+    """
+    address = request.remote_addr or "?"
+    throttle = parts().throttle
+    if wait := throttle.take(name, address):
+        raise TooManyTries(wait)
+    if throttle.too_many_codes(name):
+        log.warning("too many wrong codes for %r, the last from %s", printable(name, 64), address)
+        return False
+    if not accounts.check_code(store(), name, code):
+        log.warning("wrong code for %r from %s", printable(name, 64), address)
+        throttle.wrong_code(name)
+        return False
+    throttle.give_back(name, address)
+    return True
+
+
+def enter(user: User, via: str) -> Any:
+    """Sign `user` in, who has proven to be it, and lead him to where he wanted."""
+    target = safe_next(request.values.get("next"))
+    session.begin(user, via)
+    said = {"via": "web", "by": via, "address": request.remote_addr or "?"}
+    store().add_event(user.name, "login.accepted", data=said)
+    return redirect(target or url_for("start"))
+
+
 @bp.route("/login", methods=["GET", "POST"])
 def login() -> Any:
     """The sign-in page; `next` is where it leads."""
@@ -87,31 +120,69 @@ def login() -> Any:
     if request.method == "GET":
         if session.account() and session.is_fresh():
             return redirect(target or url_for("start"))
-        return render_template("login.html", next=target, name="")
+        return render_template("login.html", next=target, name="", provider=parts().settings.oidc)
     name = request.form.get("name", "").strip()
     try:
         user = verify(name, request.form.get("password", ""), request.form.get("code", ""))
     except TooManyTries as error:
-        response = _again(name, target, error, 429)
-        response.headers["Retry-After"] = str(error.wait)
-        return response
+        return again(name, error)
     if user is None:
-        return _again(
-            name,
-            target,
-            Refused(
-                _("The name or the password is wrong."),
-                _("If your account has one-time codes, a fresh one is needed too."),
-            ),
-            403,
-        )
-    session.begin(user)
-    store().add_event(user.name, "login.accepted", data={"via": "web", "address": request.remote_addr or "?"})
-    return redirect(target or url_for("start"))
+        hint = _("If your account has one-time codes, a fresh one is needed too.")
+        return again(name, Refused(_("The name or the password is wrong."), hint))
+    if not user.has_totp and store().passkeys(user.name):
+        session.end()
+        cookie[HALF] = [user.id, user.name, time.time()]
+        return redirect(url_for(".second", next=target))
+    return enter(user, "password and code" if user.has_totp else "password")
 
 
-def _again(name: str, target: str | None, error: WorkspacesError, status: int) -> Any:
-    return make_response(render_template("login.html", next=target, name=name[:64], error=error), status)
+def again(name: str, error: WorkspacesError) -> Any:
+    """The sign-in page, which says why it was not to be."""
+    target = safe_next(request.values.get("next"))
+    html = render_template("login.html", next=target, name=name[:64], error=error, provider=parts().settings.oidc)
+    return limited(make_response(html, error.http_status), error)
+
+
+def limited(response: Response, error: WorkspacesError | None) -> Response:
+    """The answer, with how long to wait where `error` says so."""
+    if isinstance(error, TooManyTries):
+        response.headers["Retry-After"] = str(error.wait)
+    return response
+
+
+# the second half, of an account whose second factor is a passkey
+
+
+def half_signed_in() -> User:
+    """Whose password this browser has just given. Raises Refused when nobody's, or too long ago."""
+    half = cookie.get(HALF)
+    if isinstance(half, list) and len(half) == 3 and time.time() - half[2] < HALF_SECONDS:
+        user = store().find_user(half[1])
+        if user is not None and user.id == half[0] and not user.disabled:
+            return user
+    raise Refused(_("That took too long."), _("Go back to the sign-in page and begin again."))
+
+
+def ask_second(error: WorkspacesError | None = None) -> Any:
+    """The page that asks for the passkey, or a recovery code."""
+    half_signed_in()
+    html = render_template("second.html", next=safe_next(request.values.get("next")), error=error)
+    return limited(make_response(html, error.http_status if error else 200), error)
+
+
+@bp.route("/login/second", methods=["GET", "POST"])
+def second() -> Any:
+    """Ask for the passkey (GET); take a recovery code in its place (POST)."""
+    if request.method == "GET":
+        return ask_second()
+    user = half_signed_in()
+    try:
+        right = verify_code(user.name, request.form.get("code", ""))
+    except TooManyTries as error:
+        return ask_second(error)
+    if not right:
+        return ask_second(Refused(_("That is not right."), _("A recovery code is good once.")))
+    return enter(user, "password and recovery code")
 
 
 @bp.post("/logout")

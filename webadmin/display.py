@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from flask import Flask
 from markupsafe import Markup, escape
 
-from webadmin.i18n import N_, _, ngettext
+from webadmin.actions.challenges import typed_size
+from webadmin.i18n import _, ngettext
+from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
-from workspaces.jobtext import again, condition, pace, percent
-from workspaces.model import Change
-from workspaces.names import amount, printable
+from workspaces.jobtext import condition, measures, percent
+from workspaces.model import Job
+from workspaces.names import amount, printable, span
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
@@ -27,30 +29,16 @@ _SYSTEMS = (
     ("Linux", "Linux"),
 )
 SIGNS = {"added": "+", "changed": "~", "removed": "−"}
-MONTHS = (
-    *(N_("January"), N_("February"), N_("March"), N_("April"), N_("May"), N_("June")),
-    *(N_("July"), N_("August"), N_("September"), N_("October"), N_("November"), N_("December")),
-)
-WORDS = frozenset(
-    (
-        # of workspaces, snapshots, jobs and accounts
-        *(N_("absent"), N_("starting"), N_("running"), N_("stopped"), N_("failed"), N_("disabled")),
-        *(N_("requested"), N_("approved"), N_("committing"), N_("committed"), N_("archived")),
-        *(N_("rejected"), N_("withdrawn"), N_("queued"), N_("done"), N_("cancelled"), N_("cancelling"), N_("stalled")),
-        N_("waiting"),
-        # kinds of jobs
-        *(N_("inspect"), N_("commit"), N_("archive"), N_("push"), N_("sbom"), N_("restore"), N_("start"), N_("stop")),
-        *(N_("restart"), N_("reset"), N_("remove"), N_("freeze"), N_("thaw")),
-        # roles, what changed
-        *(N_("participant"), N_("reviewer"), N_("admin"), N_("added"), N_("changed"), N_("removed")),
-    )
-)
 
 
 def install(app: Flask) -> None:
-    for function in (ago, exact, amount, count, plural, shown, sign, sign_of, percent, condition, pace, again, word):
+    said = (ago, exact, amount, count, plural, shown, sign_of, percent, condition, pace, again, word, span, stamp)
+    for function in said:
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
+    app.jinja_env.filters["lasting"] = span
+    app.jinja_env.filters["lines"] = lines
+    app.jinja_env.filters["typed_size"] = typed_size
     app.jinja_env.filters["browser"] = browser_name
     app.jinja_env.globals["ago_words"] = ago_words
 
@@ -60,7 +48,8 @@ def browser_name(agent: str) -> str:
     system = next((name for mark, name in _SYSTEMS if mark in agent), "")
     for mark, name in _BROWSERS:
         if found := re.search(rf"(?<![A-Za-z]){mark}/([0-9]{{1,4}})", agent):
-            return f"{name} {found[1]} on {system}" if system else f"{name} {found[1]}"
+            known = f"{name} {found[1]}"
+            return _("%(browser)s on %(system)s", browser=known, system=system) if system else known
     return printable(agent, 60) or "?"
 
 
@@ -110,9 +99,8 @@ def ago(at: float | None, never: str | None = None) -> Markup | str:
         text = _("just now") if passed >= 0 else _("in a moment")
     else:
         text = _past(passed) if passed > 0 else _future(-passed)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        moment.isoformat(timespec="seconds").replace("+00:00", "Z"), exact(at), text
-    )
+    # put together by hand: there are some on every line of every list
+    return Markup(f'<time datetime="{moment:%Y-%m-%dT%H:%M:%SZ}" title="{escape(exact(at))}">{escape(text)}</time>')  # noqa: S704
 
 
 def exact(at: float) -> str:
@@ -127,9 +115,35 @@ def exact(at: float) -> str:
     )
 
 
-def word(name: str) -> str:
-    """A state, role or kind of job in the reader's language; anything else as it is."""
-    return _(name) if name in WORDS else name
+def stamp(at: float, seconds: int) -> str:
+    """The beginning of a part of time that is so long, for a table: `23 Nov 14:00`, of whole days `23 Nov`; UTC."""
+    moment = datetime.fromtimestamp(at, UTC)
+    day = f"{moment.day} {_(MONTHS[moment.month - 1])[:3]}"
+    return day if seconds >= DAY else f"{day} {moment:%H:%M}"
+
+
+def pace(job: Job) -> str:
+    """`1.2 of 2.0 GiB, about 40 s left`, as far as it is known; empty else."""
+    done, whole, left = measures(job)
+    if not whole:
+        return ""
+    if not left:
+        return _("%(done)s of %(whole)s", done=done, whole=whole)
+    return _("%(done)s of %(whole)s, about %(time)s left", done=done, whole=whole, time=left)
+
+
+def again(job: Job) -> str:
+    """When it is tried again, for one that waits for that; empty else."""
+    if job.retry_at is None:
+        return ""
+    if job.retry_at > time.time():
+        when = _("tried again at %(time)s", time=time.strftime("%H:%M:%S UTC", time.gmtime(job.retry_at)))
+    else:
+        when = _("tried again as soon as there is a place")
+    if not job.waits_for:
+        return when
+    since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(job.waits_since or job.created_at))
+    return _("waits for the %(what)s since %(time)s, %(when)s", what=word(job.waits_for), time=since, when=when)
 
 
 def count(number: int) -> str:
@@ -147,13 +161,13 @@ def shown(text: str, limit: int = 400) -> str:
     return printable(text, limit)
 
 
-def sign(change: Change) -> Markup:
-    """+, ~ or − for a change, which a screen reader reads as the word."""
-    return sign_of(change.kind)
+def lines(text: str) -> str:
+    """A text of several lines, each made safe, for an element that keeps line breaks."""
+    return "\n".join(printable(line.replace("\t", "    "), 1000) for line in text.split("\n"))
 
 
 def sign_of(kind: str) -> Markup:
-    """The same for added, changed or removed."""
+    """+, ~ or − for added, changed or removed, which a screen reader reads as the word."""
     return Markup('<span aria-hidden="true">{}</span><span class="unseen">{}</span>').format(
         SIGNS.get(kind, "?"), escape(word(kind))
     )

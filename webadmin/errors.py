@@ -9,6 +9,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from webadmin import live
+from webadmin.api import problems
 from webadmin.i18n import N_, _
 from webadmin.session import account
 from workspaces.errors import WorkspacesError
@@ -85,6 +86,9 @@ def _signed_out() -> bool:
 
 def answer(status: int, message: str, hint: str = "") -> Response:
     """The answer with `status` that says `message` and what to do (`hint`), in the form that was asked for."""
+    if problems.wanted():
+        known = problems.DETAILS.get(status)
+        return problems.answer(status, known or message, "" if known else hint)
     title = _(TITLES.get(status, N_("Something went wrong") if status >= 500 else N_("That did not work")))
     if live.wanted():
         response = make_response(render_template("_error.html", message=message, hint=hint))

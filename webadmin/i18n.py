@@ -56,7 +56,12 @@ def language() -> str:
 
 
 def _catalogue() -> gettext.NullTranslations:
-    return _read(LOCALE, language())
+    if not has_request_context():
+        return _read(LOCALE, "en")
+    found: gettext.NullTranslations | None = g.get("catalogue")
+    if found is None:  # kept: a page asks a thousand times
+        found = g.catalogue = _read(LOCALE, language())
+    return found
 
 
 @cache

@@ -12,6 +12,7 @@ from flask import current_app, request, url_for
 from webadmin import access, session
 from webadmin.context import store
 from webadmin.i18n import _
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
 
@@ -48,17 +49,25 @@ def navigation() -> list[list[Section]]:
 
 def _own() -> list[Section]:
     unread = 0 if request.endpoint == "me.page" else store().unread_news(session.me().name)
-    return [Section(_("My workspace"), ("me.page",), badge=unread, badge_title=_("unread news"))]
+    return [
+        Section(_("My workspace"), ("me.page",), badge=unread, badge_title=_("unread news")),
+        Section(_("My account"), ("account.page",)),
+    ]
 
 
 def _now() -> list[Section]:
-    waiting = 0 if request.endpoint == "admin.queue" else len(store().open_requests(access.scope(Right.DECIDE)))
+    waiting = 0 if request.endpoint == "admin.queue" else _waiting()
     of_queue = ("admin.snapshot", "admin.approve", "admin.reject")
     return [
         Section(_("Overview"), ("admin.overview",), Right.SEE),
         Section(_("Queue"), ("admin.queue",), Right.DECIDE, of_queue, waiting, _("requests that wait")),
         Section(_("Sessions"), ("admin.sessions",), Right.SEE),
     ]
+
+
+def _waiting() -> int:
+    """How many requests wait for the signed-in person."""
+    return store().count_matching("state:requested", Listed.SNAPSHOTS, within=access.scope(Right.DECIDE))
 
 
 def _things() -> list[Section]:

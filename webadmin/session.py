@@ -1,4 +1,5 @@
-"""Who is signed in: the browser shows a token in its signed cookie, the store knows its digest (store/signins.py).
+"""Who is signed in: flask-login asks at most once a request; the browser shows a token in its signed cookie, of which
+the store knows the digest (store/signins.py).
 
     sign in ─► new token, new row          confirm (step-up) ─► new token, same row          sign out ─► no row
     each request ─► row, account and rights in one read ─► too old? disabled? ─► account()
@@ -17,7 +18,8 @@ import time
 from contextlib import suppress
 from typing import cast
 
-from flask import g, request, session
+from flask import Flask, Request, g, request, session
+from flask_login import LoginManager, UserMixin, current_user
 
 from webadmin.context import parts, store
 from webadmin.serving.handover import AGAIN
@@ -35,7 +37,7 @@ MAX_AGE = 7 * 86400  # seconds that a browser keeps the cookie; most end sooner
 FRAGMENT = "X-Fragment"  # the header of what a page asks for by itself
 
 
-class Account:
+class Account(UserMixin):  # type: ignore[misc]
     """The signed-in person: the account, its rights, and the sign-in by which this request came."""
 
     def __init__(self, user: User, rights: Rights, sign_in: SignIn) -> None:
@@ -62,11 +64,17 @@ class Account:
         return f"{self.user.id}:{self.sign_in.id}"
 
 
+def install(app: Flask) -> None:
+    """Have flask-login ask for the account of a request here."""
+    manager = LoginManager()
+    manager.session_protection = None  # `is_fresh` looks at the address and the browser
+    manager.request_loader(_of_request)
+    manager.init_app(app, add_context_processor=False)
+
+
 def account() -> Account | None:
     """The signed-in account, None for a visitor."""
-    if "account" not in g:
-        g.account = _load()
-    return cast("Account | None", g.account)
+    return cast(Account, current_user._get_current_object()) if current_user.is_authenticated else None
 
 
 def me() -> Account:
@@ -99,7 +107,7 @@ def prove() -> None:
     token = secrets.token_urlsafe(32)
     store().prove_sign_in(me().sign_in.id, _digest(token))
     session[TOKEN] = token
-    g.pop("account", None)
+    _forget()
 
 
 def end() -> None:
@@ -107,7 +115,7 @@ def end() -> None:
     if token := session.get(TOKEN):
         store().forget_sign_in(_digest(str(token)))
     session.clear()
-    g.pop("account", None)
+    _forget()
 
 
 def over(sign_in: SignIn, rights: Rights, now: float) -> bool:
@@ -116,6 +124,15 @@ def over(sign_in: SignIn, rights: Rights, now: float) -> bool:
     limits = parts().settings.access
     idle, longest = (limits.staff_idle, limits.staff_longest) if staff else (limits.idle, limits.longest)
     return now - sign_in.seen_at > idle or now - sign_in.created_at > longest
+
+
+def _of_request(_request: Request) -> Account | None:
+    return _load()
+
+
+def _forget() -> None:
+    """Have flask-login ask again in this request."""
+    g.pop("_login_user", None)
 
 
 def _load() -> Account | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from workspaces.throttle import Buckets, Rate, network
+from workspaces.throttle import MAX_TRACKED, Buckets, Rate, network
 
 ACCOUNT = Rate(6, 60)
 ADDRESS = Rate(40, 10)
@@ -39,6 +40,22 @@ class Throttle:
                     buckets.take(key)
             return wait
 
+    def take_address(self, address: str) -> float:
+        """Count one attempt at what nobody guesses, such as a passkey or an invitation: what it costs is bounded."""
+        with self._lock:
+            rows = self._rows("", address)[1:]
+            wait = max(buckets.wait(key) for buckets, key in rows)
+            if wait <= 0:
+                for buckets, key in rows:
+                    buckets.take(key)
+            return wait
+
+    def give_back_address(self, address: str) -> None:
+        """That attempt was right."""
+        with self._lock:
+            for buckets, key in self._rows("", address)[1:]:
+                buckets.give(key)
+
     def give_back(self, account: str, address: str) -> None:
         """The attempt was the account's owner: it does not count, nor do his earlier mistakes."""
         with self._lock:
@@ -58,3 +75,23 @@ class Throttle:
     def _rows(self, account: str, address: str) -> tuple[tuple[Buckets, Hashable], ...]:
         host = network(address)
         return (self._account, (account[:64], host)), (self._address, host), (self._total, "")
+
+
+class Once:
+    """What may be used once, for as long as it would be good; thread-safe. Kept in memory, for one process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._used: OrderedDict[str, float] = OrderedDict()  # until when it need be remembered
+
+    def use(self, what: str, seconds: float) -> bool:
+        """Whether this is its first use; it is good for `seconds` at most."""
+        with self._lock:
+            now = self._clock()
+            while self._used and next(iter(self._used.values())) < now:
+                self._used.popitem(last=False)
+            if what in self._used or len(self._used) >= MAX_TRACKED:  # rather nobody than somebody twice
+                return False
+            self._used[what] = now + seconds
+            return True

@@ -19,7 +19,7 @@ from enum import Enum
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from workspaces import keyoptions, totp
+from workspaces import keyoptions, recovery, totp
 from workspaces.errors import InvalidInput
 from workspaces.model import Role, User
 from workspaces.names import check_name, printable
@@ -29,6 +29,7 @@ PASSWORD_MIN = 8
 PASSWORD_MAX = 1024  # characters
 KEY_LINE_MAX = 16384  # characters: RSA with 16384 bits takes about 2750
 COMMENT_MAX = 200
+INVITED_HOURS = 7 * 24.0
 RSA_BITS_MIN = 2048
 RSA_BITS_MAX = 16384
 
@@ -81,7 +82,8 @@ class Verdict(Enum):
 def check_login(store: Store, name: str, password: str, code: str | None, now: float | None = None) -> Verdict:
     """Whether password and one-time code let that account in; `code` is None where none was asked for.
 
-    A code that let somebody in is used up. Takes as long without such an account, and whichever of the two is wrong.
+    A code that let somebody in is used up; a recovery code is as good as a one-time code. Takes as long without such
+    an account, and whichever of the two is wrong.
     """
     user = store.find_user(name)
     hashed, secret = store.password_hash(name), store.totp_secret(name)
@@ -95,9 +97,57 @@ def check_login(store: Store, name: str, password: str, code: str | None, now: f
         return Verdict.RIGHT
     if code is None:
         return Verdict.WRONG
-    if step is None or not store.accept_totp_step(name, secret, step):
-        return Verdict.WRONG_CODE
-    return Verdict.RIGHT
+    if step is not None and store.accept_totp_step(name, secret, step):
+        return Verdict.RIGHT
+    return Verdict.RIGHT if use_recovery_code(store, name, code) else Verdict.WRONG_CODE
+
+
+def check_code(store: Store, name: str, code: str, now: float | None = None) -> bool:
+    """Whether this is a one-time code or recovery code of `name`; it is used up then. NotFound."""
+    secret = store.totp_secret(name)
+    step = totp.matching_step(secret, code, time.time() if now is None else now) if secret else None
+    if secret and step is not None and store.accept_totp_step(name, secret, step):
+        return True
+    return use_recovery_code(store, name, code)
+
+
+def use_recovery_code(store: Store, name: str, code: str) -> bool:
+    """Whether this is a recovery code of `name`, which is used up then. NotFound."""
+    found = recovery.normal(code)
+    return found is not None and store.use_recovery_code(name, recovery.digest(found))
+
+
+def new_recovery_codes(store: Store, name: str, *, actor: str) -> list[str]:
+    """Codes to keep on paper, each good for one login in place of a one-time code; earlier ones are void. NotFound."""
+    codes = recovery.new_codes()
+    digests = [recovery.digest(found) for code in codes if (found := recovery.normal(code))]
+    store.set_recovery_codes(name, digests, actor=actor)
+    return codes
+
+
+def invite(store: Store, name: str, *, actor: str, hours: float = INVITED_HOURS) -> str:
+    """A token: whoever has it sets the password of `name`, once. An earlier one is void. NotFound, Conflict."""
+    token = recovery.new_token()
+    store.invite(name, recovery.digest(token), time.time() + hours * 3600, actor=actor)
+    return token
+
+
+def accept_invitation(store: Store, token: str, password: str) -> User:
+    """Set the password of whom the invitation is for, and use it up. InvalidInput for the password, NotFound."""
+    return store.accept_invitation(recovery.digest(token), hash_password(password))
+
+
+def accept_with_identity(store: Store, token: str, issuer: str, subject: str, shown: str) -> User:
+    """Link who is `subject` at `issuer` to whom the invitation is for, and use it up. NotFound, Conflict."""
+    return store.accept_invitation_by(recovery.digest(token), issuer, subject, shown)
+
+
+def claimed_user(store: Store, claim: str, value: str) -> User | None:
+    """Whose account a provider's claim names: by the address of news for `email`, else by name; None when unclear."""
+    if claim != "email":
+        return store.find_user(value)
+    found = store.users_with_email(value)
+    return found[0] if len(found) == 1 else None
 
 
 def begin_totp(store: Store, name: str, *, actor: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workspaces.model import OF_VERSIONS, JobKind
+from workspaces.model import OF_HOST, OF_VERSIONS, JobKind
 
 PRIORITY_MAX = 100
 AGEING_SECONDS = 30.0  # of waiting that weigh as much as one more of priority: the lowest is first within an hour
@@ -51,7 +51,18 @@ KINDS: Mapping[JobKind, Kind] = {
     JobKind.ARCHIVE: Kind(20, 1, 12 * HOUR, 5 * MINUTE, ordered=False),
     JobKind.PUSH: Kind(15, 1, 12 * HOUR, 5 * MINUTE, ordered=False),
     JobKind.SBOM: Kind(10, 1, HOUR, 30 * MINUTE, ordered=False),
+    JobKind.LIMITS: Kind(80, 0, 15 * MINUTE, 6 * MINUTE, prompt=True),
+    JobKind.LOOK: Kind(60, 1, 30 * MINUTE, 10 * MINUTE, ordered=False),
+    JobKind.DIFF: Kind(60, 1, HOUR, 30 * MINUTE, ordered=False),
+    JobKind.IMAGES: Kind(60, 1, 15 * MINUTE, 5 * MINUTE, ordered=False),
+    JobKind.USAGE: Kind(55, 1, HOUR, 30 * MINUTE, ordered=False),
+    JobKind.PRUNE: Kind(30, 1, 4 * HOUR, HOUR, ordered=False),
+    JobKind.GC: Kind(30, 1, 4 * HOUR, HOUR, ordered=False),
+    JobKind.VERIFY: Kind(10, 1, 24 * HOUR, HOUR, ordered=False),
 }
 ORDERED = tuple(kind for kind, rule in KINDS.items() if rule.ordered)
 DELETING = tuple(kind for kind, rule in KINDS.items() if rule.deletes)
+LOOKING = (JobKind.INSPECT, JobKind.LOOK)  # into a container, which must not be deleted meanwhile
+BEHIND = (*OF_VERSIONS, *OF_HOST)  # may go on for hours while people wait for other things
+HARMLESS = (JobKind.LIMITS, JobKind.LOOK, JobKind.DIFF, JobKind.IMAGES, JobKind.USAGE, JobKind.VERIFY)  # when repeated
 STEPS = (JobKind.INSPECT, JobKind.COMMIT, *OF_VERSIONS)  # of one snapshot: one after the other

@@ -30,7 +30,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from workspaces import snapshots
+from workspaces import chores, snapshots
 from workspaces.archive import Archive
 from workspaces.engine.base import Engine, Progress
 from workspaces.errors import (
@@ -44,12 +44,12 @@ from workspaces.errors import (
     WorkspacesError,
 )
 from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
-from workspaces.jobkinds import KINDS, OUTAGE_SECONDS
+from workspaces.jobkinds import BEHIND, KINDS, OUTAGE_SECONDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
-from workspaces.lifecycle import Lifecycle
+from workspaces.lifecycle import ADMINISTRATOR, Lifecycle
 from workspaces.metering import Metering
-from workspaces.model import OF_VERSIONS, Job, JobKind, SnapshotState
-from workspaces.names import span
+from workspaces.model import Job, JobKind, SnapshotState
+from workspaces.names import amount, span
 from workspaces.provenance import Signer
 from workspaces.registry import Registry
 from workspaces.sampling import Sampler
@@ -129,6 +129,14 @@ class Worker:
             JobKind.REMOVE: self._remove,
             JobKind.FREEZE: self._freeze,
             JobKind.THAW: self._thaw,
+            JobKind.LIMITS: self._limit,
+            JobKind.LOOK: self._look,
+            JobKind.DIFF: self._differ,
+            JobKind.VERIFY: lambda job, progress: chores.verify(store, archive, job, progress),
+            JobKind.GC: lambda job, progress: chores.collect(store, archive, job, progress),
+            JobKind.USAGE: lambda job, progress: chores.usage(store, archive, job, progress),
+            JobKind.PRUNE: lambda job, progress: chores.prune(store, engine, archive, job, progress),
+            JobKind.IMAGES: lambda job, progress: chores.look_at_images(store, engine, job, progress),
         }
 
     def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
@@ -191,13 +199,13 @@ class Worker:
             return None
         most = self._places - 1 or 1
         slow = sum(number for kind, number in counted.items() if not KINDS[kind].prompt)
-        behind = sum(counted[kind] for kind in OF_VERSIONS)
+        behind = sum(counted[kind] for kind in BEHIND)
         full = [
             kind
             for kind, limit in self._at_once.items()
             if (limit and counted[kind] >= limit)
             or (slow >= most and not KINDS[kind].prompt)
-            or (behind >= max(1, most - 1) and kind in OF_VERSIONS)
+            or (behind >= max(1, most - 1) and kind in BEHIND)
         ]
         return self._store.claim_job(runs, full)
 
@@ -422,20 +430,33 @@ class Worker:
     def _thaw(self, job: Job, progress: Progress) -> str:
         return snapshots.thaw(self._lifecycle, job, progress)
 
+    def _limit(self, job: Job, progress: Progress) -> str:
+        progress(f"Giving {job.workspace} its limits", None)
+        has = self._lifecycle.apply_limits(job.workspace_id, snapshots.LOCK_SECONDS)
+        if has is None:
+            return f"{job.workspace} has no container; it gets its limits when it is made."
+        return f"{job.workspace} has {has.cpus:g} cores, {amount(has.memory)} memory and {has.pids} processes now."
+
+    def _look(self, job: Job, progress: Progress) -> str:
+        return snapshots.look(self._store, self._engine, self._lifecycle, job, progress, self._shelf)
+
+    def _differ(self, job: Job, progress: Progress) -> str:
+        return snapshots.differ(self._store, self._shelf, job, progress)
+
     def _start(self, job: Job, progress: Progress) -> str:
         self._lifecycle.ensure_running(job.workspace_id, progress)
         return f"{job.workspace} runs."
 
     def _stop(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.stop(job.workspace_id, progress, since=_repeated(job))
+        self._lifecycle.stop(job.workspace_id, progress, since=_repeated(job), why=f"stopped by {self._by(job)}")
         return f"{job.workspace} is stopped."
 
     def _restart(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.restart(job.workspace_id, progress, since=_repeated(job))
+        self._lifecycle.restart(job.workspace_id, progress, since=_repeated(job), by=self._by(job))
         return f"{job.workspace} runs again."
 
     def _reset(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.reset(job.workspace_id, progress, since=job.created_at)
+        self._lifecycle.reset(job.workspace_id, progress, since=job.created_at, by=self._by(job))
         return f"{job.workspace} starts afresh at the next login."
 
     def _remove(self, job: Job, progress: Progress) -> str:
@@ -443,23 +464,29 @@ class Worker:
             self._lifecycle.remove(job.workspace_id, progress, actor=job.requested_by)
         return f"{job.workspace} is removed."
 
+    def _by(self, job: Job) -> str:
+        """Who asked for it, as those who use the workspace read it: one of themselves by name."""
+        members = self._store.workspace(job.workspace_id).members
+        return job.requested_by if job.requested_by in members else ADMINISTRATOR
+
     # beside the jobs
 
     def _keep_house(self, stop: threading.Event) -> None:
         """Clear what killed workers left, once; keep engine, filters, and the store's sightings of containers right."""
-        chores: dict[str, Callable[[], None]] = {
+        rounds: dict[str, Callable[[], None]] = {
             "challenges that have closed cannot be frozen": self._freeze_closed,
             "announcements cannot be told": self._announce,
             "the engine cannot be started again": self._look_after_engine,
             "what killed workers left cannot be cleared": self._sweep,
             "network filters cannot be looked at": self._engine.prepare,
             "containers cannot be looked at": self._lifecycle.reconcile,
+            "images cannot be looked at": chores.Images(self._store, self._engine).look,
         }
         failing: dict[str, str] = {}
         while not stop.is_set():
-            for what, chore in chores.items():
+            for what, look in rounds.items():
                 try:
-                    chore()
+                    look()
                     failing.pop(what, None)
                 except WorkspacesError as exc:
                     if failing.get(what) != exc.message:  # told once, not every five seconds

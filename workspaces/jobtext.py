@@ -31,10 +31,16 @@ def condition(job: Job, now: float | None = None) -> str:
 
 def pace(job: Job, now: float | None = None) -> str:
     """`1.2 of 2.0 GiB, about 40 s left`, as far as it is known; empty else."""
+    done, whole, left = measures(job, now)
+    return f"{done} of {whole}" + (f", about {left} left" if left else "") if whole else ""
+
+
+def measures(job: Job, now: float | None = None) -> tuple[str, str, str]:
+    """What is done, the whole, and about how long it still takes; each empty when that is not known."""
     if job.state is not JobState.RUNNING or job.bytes_done is None or not job.bytes_total:
-        return ""
+        return "", "", ""
     left = (job.expected_at or 0.0) - (now or time.time())
-    return _of(job.bytes_done, job.bytes_total) + (f", about {span(_rounded(left))} left" if left >= 1 else "")
+    return *_parts(job.bytes_done, job.bytes_total), span(_rounded(left)) if left >= 1 else ""
 
 
 def again(job: Job, now: float | None = None) -> str:
@@ -50,11 +56,11 @@ def again(job: Job, now: float | None = None) -> str:
     return f"waits for the {job.waits_for} since {since}, {when}"
 
 
-def _of(done: int, total: int) -> str:
+def _parts(done: int, total: int) -> tuple[str, str]:
     """Both in one unit, named once where it is the same."""
     whole, part = amount(total), amount(done)
     number, unit = part.split()
-    return f"{number if unit == whole.split()[1] else part} of {whole}"
+    return (number if unit == whole.split()[1] else part), whole
 
 
 def _rounded(seconds: float) -> float:

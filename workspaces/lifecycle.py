@@ -38,7 +38,7 @@ from workspaces.errors import (
     WorkspacesError,
 )
 from workspaces.locks import Locks
-from workspaces.model import Challenge, Workspace, WorkspaceState
+from workspaces.model import Challenge, Limits, Workspace, WorkspaceState
 from workspaces.names import amount
 from workspaces.refusals import ForAll, for_people, no_image
 from workspaces.store import Store
@@ -57,7 +57,8 @@ LABEL_IMAGE = "io.workspaces.image"  # the reference it was made from
 LABEL_MADE = "io.workspaces.made"  # when, in seconds since the epoch
 LABEL_READ_ONLY = "io.workspaces.read-only"  # its files cannot change, so nothing is lost with it
 
-_REMOVED = "removed by an administrator"
+ADMINISTRATOR = "an administrator"  # who does what to a workspace, as its users read it
+_REMOVED = f"removed by {ADMINISTRATOR}"
 
 
 def ignore(message: str, fraction: float | None) -> None:
@@ -116,7 +117,7 @@ class Lifecycle:
         progress: Progress = ignore,
         *,
         since: float | None = None,
-        why: str = "stopped by an administrator",
+        why: str = f"stopped by {ADMINISTRATOR}",
     ) -> None:
         """Stop the container; its files stay. Nothing happens when it is stopped or gone. `why` is for its users.
 
@@ -136,13 +137,17 @@ class Lifecycle:
             self._note(workspace, WorkspaceState.STOPPED, why)
             self.engine.stop(name, STOP_SECONDS)
 
-    def restart(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
-        """Stop and start it; made anew if it is gone. `since` as with `stop`."""
+    def restart(
+        self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None, by: str = ADMINISTRATOR
+    ) -> None:
+        """Stop and start it; made anew if it is gone. `since` as with `stop`; `by` is for its users."""
         with self.locked(workspace_id):
-            self.stop(workspace_id, progress, since=since)
+            self.stop(workspace_id, progress, since=since, why=f"restarted by {by}")
             self.ensure_running(workspace_id, progress)
 
-    def reset(self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None) -> None:
+    def reset(
+        self, workspace_id: int, progress: Progress = ignore, *, since: float | None = None, by: str = ADMINISTRATOR
+    ) -> None:
         """Delete the container and its files; the next login makes one from the challenge's image.
 
         `since` is when that was asked for: a container made after it, and from no version, is that of a login after an
@@ -157,7 +162,7 @@ class Lifecycle:
             self.store.check_nothing_to_lose(workspace_id)
             progress(_deleting(workspace), None)
             self.store.set_workspace_image(workspace_id, None, None)
-            self._discard(workspace_id, "reset by an administrator")
+            self._discard(workspace_id, f"reset by {by}")
 
     def remove(self, workspace_id: int, progress: Progress = ignore, *, actor: str) -> None:
         """Delete container, files and workspace. NotFound; Conflict, and nothing is deleted, as the store's own."""
@@ -232,6 +237,15 @@ class Lifecycle:
             self.store.set_read_only(workspace_id, False)
             if sealed:
                 self._discard(workspace_id, "made writable again by the organisers")
+
+    def apply_limits(self, workspace_id: int, wait: float = LOCK_SECONDS) -> Limits | None:
+        """Give its container the limits that the workspace has now; None when there is none, which gets them when made.
+
+        Raises NotFound, Conflict, EngineError.
+        """
+        with self.locked(workspace_id, wait):  # a container that is just being made may have the old ones
+            workspace = self.store.workspace(workspace_id)
+            return self.engine.limit(self.container_name(workspace), self._limits(workspace))
 
     def made(self, workspace_id: int) -> ContainerInfo:
         """The container, made and not started if there is none. The caller holds the lock. NotFound, EngineError."""
@@ -331,7 +345,7 @@ class Lifecycle:
             name=self.container_name(workspace),
             image=image,
             hostname=workspace.name,
-            limits=challenge.limits,
+            limits=workspace.own_limits.over(challenge.limits),
             network=challenge.network,
             mounts=challenge.mounts,
             read_only=workspace.read_only,
@@ -375,12 +389,15 @@ class Lifecycle:
             return path is not None and path.lstat().st_mtime >= since
         return False
 
+    def _limits(self, workspace: Workspace) -> Limits:
+        return workspace.own_limits.over(self.store.challenge(workspace.challenge).limits)
+
     def _note(self, workspace: Workspace, state: WorkspaceState, detail: str = "") -> None:
         self.store.set_workspace_state(workspace.id, state, detail)
 
     def _cause(self, workspace: Workspace, info: ContainerInfo) -> str:
         if info.oom_killed and info.exit_code != 0:
-            return f"ran out of memory ({amount(self.store.challenge(workspace.challenge).limits.memory)})"
+            return f"ran out of memory ({amount(self._limits(workspace).memory)})"
         if info.exit_code == 128 + 9:
             return "was killed"
         return "was stopped" if info.exit_code in (0, 128 + 15) else f"ended with status {info.exit_code}"

@@ -109,10 +109,20 @@ class JobKind(StrEnum):
     REMOVE = "remove"
     FREEZE = "freeze"  # one workspace of a challenge that is frozen
     THAW = "thaw"
+    LIMITS = "limits"  # give a container that exists the limits that its workspace has now
+    LOOK = "look"  # list what a snapshot would capture now, without a request
+    DIFF = "diff"  # list what differs between two versions
+    VERIFY = "verify"  # read the whole archive again
+    GC = "gc"  # what no version in the archive refers to: counted, or deleted
+    USAGE = "usage"  # what the archive holds, and for which challenges
+    PRUNE = "prune"  # remove the versions that the challenges' rules do not keep
+    IMAGES = "images"  # note the base images that the engine has, and what one of them lacks
 
 
 # These need the version only: they go on when its workspace is removed.
 OF_VERSIONS = (JobKind.ARCHIVE, JobKind.PUSH, JobKind.SBOM)
+# These are about the host, and no workspace's.
+OF_HOST = (JobKind.VERIFY, JobKind.GC, JobKind.USAGE, JobKind.PRUNE, JobKind.IMAGES)
 
 
 class JobState(StrEnum):
@@ -240,12 +250,87 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class Passkey:
+    """A WebAuthn credential: its id in base64url, its public key in COSE, and what its owner calls it."""
+
+    id: int
+    user: str
+    credential: str
+    public_key: bytes
+    sign_count: int
+    transports: tuple[str, ...]
+    name: str
+    added_at: float
+    last_used_at: float | None
+    last_used_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An account at an OpenID provider that signs `user` in; `shown` is what it is called there, for people to read."""
+
+    id: int
+    user: str
+    issuer: str
+    subject: str
+    shown: str
+    linked_at: float
+    last_used_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What lets `user` set a password until `expires_at`."""
+
+    id: int
+    user: str
+    invited_by: str
+    invited_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a program shows to the API in the name of `user`; `hint` is how its secret begins.
+
+    `scopes` are the names of what it may be used for (scopes.py).
+    """
+
+    id: int
+    user: str
+    name: str
+    scopes: tuple[str, ...]
+    hint: str
+    created_at: float
+    expires_at: float
+    last_used_at: float | None
+    last_used_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What one container may use: cores (fractions allowed), bytes of memory, processes."""
 
     cpus: float = 1.0
     memory: int = 2 << 30
     pids: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLimits:
+    """What one workspace may use in place of what its challenge says; None: what the challenge says."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    pids: int | None = None
+
+    def over(self, limits: Limits) -> Limits:
+        """What holds for it where its challenge has `limits`."""
+        return Limits(
+            limits.cpus if self.cpus is None else self.cpus,
+            limits.memory if self.memory is None else self.memory,
+            limits.pids if self.pids is None else self.pids,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +382,7 @@ class Workspace:
     disk_bytes: int | None = None  # that its container has written, at `disk_at`
     disk_at: float | None = None
     read_only: bool = False  # frozen: its container's files cannot change
+    own_limits: OwnLimits = OwnLimits()
 
     @property
     def ref(self) -> str:
@@ -492,8 +578,8 @@ class Job:
     id: int
     kind: JobKind
     state: JobState
-    workspace_id: int
-    workspace: str
+    workspace_id: int  # 0 of one about the host
+    workspace: str  # empty of one about the host
     snapshot_id: int | None
     requested_by: str
     progress: float  # 0 to 1
@@ -522,6 +608,56 @@ class LogLine:
     id: int
     at: float
     line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a job found, as JSON; `about` keeps those of one workspace, or of one pair of versions, apart."""
+
+    job_id: int
+    kind: JobKind
+    about: str
+    at: float
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """An image of the engine that is no version, as the worker saw it last; `created_at` is its own time.
+
+    `findings` are what was found in it at `checked_at`: for each program whether it is there.
+    """
+
+    id: str
+    refs: tuple[str, ...]
+    size: int
+    layers: int
+    created_at: float
+    seen_at: float
+    checked_at: float | None = None
+    findings: tuple[ImageFinding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFinding:
+    """One program, or one of several alike: whether an image has it, and what that means."""
+
+    name: str
+    present: bool
+    required: bool
+    path: str
+    loss: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengeCounts:
+    """How many of each a challenge has: requests that wait, versions that are not pruned."""
+
+    workspaces: int = 0
+    running: int = 0
+    requests: int = 0
+    versions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,8 @@ def split_login(login: str) -> tuple[str, str | None]:
 
 def printable(text: str, limit: int = 200) -> str:
     """`text` made safe for a terminal or log line: control and format characters escaped, length bounded."""
+    if len(text) <= limit and text.isascii() and text.isprintable():  # as most are, and pages show hundreds
+        return text
     safe = "".join(
         c if c == " " or unicodedata.category(c)[0] not in "CZ" else c.encode("unicode_escape").decode()
         for c in text[:limit]

@@ -164,6 +164,8 @@ FIELDS: Mapping[Listed, Mapping[str, Field]] = {
         "kind": Field(Kind.NAME, "kind:shell", "shell, exec, sftp"),
         "address": Field(Kind.NAME, "address:192.0.2.7", "from exactly this address"),
         "on": Field(Kind.FLAG, "on:yes", "whether it still goes on"),
+        "recorded": Field(Kind.FLAG, "recorded:yes", "whether there is a recording"),
+        "watched": Field(Kind.FLAG, "watched:yes", "whether somebody looked at it"),
         "since": _SINCE,
         "until": _UNTIL,
     },

@@ -36,6 +36,9 @@ from workspaces.names import check_address, parse_size
 DEFAULT_HOME = "/var/lib/workspaces"
 NUMBER_MAX = {"days": 3650}  # of settings that are numbers; of others 256
 RECORDING_MIN = 1 << 20
+FACTORS_OF = ("none", "staff", "all")
+CLAIMS = ("", "preferred_username", "email")
+OIDC_SECRET_FILE = "oidc-secret"  # noqa: S105 -- a file's name
 SECURITIES = ("starttls", "tls", "none")
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
@@ -61,6 +64,23 @@ TABLE: tuple[tuple[str, str, str | int | tuple[str, ...], str], ...] = (
     ("access", "longest", 168, "hours after which a participant signs in again in any case"),
     ("access", "staff_idle", 2, "the same for reviewers and administrators"),
     ("access", "staff_longest", 12, "the same for reviewers and administrators"),
+    (
+        "access",
+        "second_factor",
+        "none",
+        "who must have one-time codes or a passkey to use the pages: none, staff or all",
+    ),
+    ("oidc", "issuer", "", "https:// address of an OpenID provider that signs people in; empty: none"),
+    ("oidc", "client_id", "", "this host's name there; its secret is the one line of keys/oidc-secret"),
+    ("oidc", "name", "", "what people call the provider; empty: its host name"),
+    ("oidc", "scope", "openid email profile", "what the provider is asked for"),
+    (
+        "oidc",
+        "claim",
+        "",
+        "preferred_username or email: opens the account that has it; empty: accounts are linked by hand",
+    ),
+    ("oidc", "create", "", "challenge in which an account is made for who has none; empty: none are made"),
     ("mail", "server", "", "HOST:PORT of the mail server that takes news for people; empty: none are mailed"),
     ("mail", "security", "starttls", "starttls, tls, or none for a relay on this host"),
     ("mail", "user", "", "account there; its password is the one line of keys/smtp-password"),
@@ -100,12 +120,35 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How long a sign-in to the pages lasts, in seconds: without a click, and at most."""
+    """How long a sign-in to the pages lasts, in seconds, without a click and at most; who needs a second factor."""
 
     idle: float = 12 * 3600.0
     longest: float = 168 * 3600.0
     staff_idle: float = 2 * 3600.0
     staff_longest: float = 12 * 3600.0
+    second_factor: str = "none"  # or staff, or all
+
+
+@dataclass(frozen=True, slots=True)
+class Oidc:
+    """An OpenID provider that signs people in; `claim` and `create` say for whom that is not linked by hand."""
+
+    issuer: str
+    client_id: str
+    name: str
+    scope: str = "openid email profile"
+    claim: str = ""
+    create: str = ""
+
+    def secret(self, keys: Path) -> str:
+        """What this host proves itself with to the provider. Raises SettingsError when it cannot be read."""
+        path = keys / OIDC_SECRET_FILE
+        try:
+            if path.stat().st_mode & 0o077:
+                raise SettingsError(f"Others may read {path}.", f"Run: chmod 600 {path}")
+            return path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SettingsError(f"{path} cannot be read.", "Write the client's secret into it, mode 600.") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +173,7 @@ class Settings:
     recording_days: int = 30
     recording_size: int = 64 << 20
     recording_total: int = 20 << 30
+    oidc: Oidc | None = None
 
     @property
     def database(self) -> Path:
@@ -241,6 +285,7 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         recording_days=values["recordings", "days"],
         recording_size=_size(path, "size", values),
         recording_total=_size(path, "total", values),
+        oidc=_oidc(path, values),
     )
 
 
@@ -273,7 +318,32 @@ def _access(path: Path, values: dict[tuple[str, str], Any]) -> Access:
     for name, value in hours.items():
         if not value:
             raise SettingsError(f"{path}: [access] {name} must be an hour or more.")
-    return Access(**{name: value * 3600.0 for name, value in hours.items()})
+    who = values["access", "second_factor"]
+    if who not in FACTORS_OF:
+        raise SettingsError(f"{path}: [access] second_factor must be {', '.join(FACTORS_OF)}, not {who!r}.")
+    return Access(**{name: value * 3600.0 for name, value in hours.items()}, second_factor=who)
+
+
+def _oidc(path: Path, values: dict[tuple[str, str], Any]) -> Oidc | None:
+    issuer: str = values["oidc", "issuer"]
+    if not issuer:
+        return None
+    address = urlsplit(issuer)
+    if address.scheme not in ("https", "http") or not address.hostname or address.query or address.fragment:
+        raise SettingsError(f"{path}: [oidc] issuer must be https://…, not {issuer!r}.")
+    if address.scheme == "http" and not is_loopback(address.hostname):
+        raise SettingsError(f"{path}: [oidc] issuer may be http:// for a provider on this host only; use https://.")
+    claim, create, scope = values["oidc", "claim"], values["oidc", "create"], values["oidc", "scope"]
+    if not values["oidc", "client_id"]:
+        raise SettingsError(f"{path}: [oidc] issuer needs [oidc] client_id.")
+    if claim not in CLAIMS:
+        raise SettingsError(f"{path}: [oidc] claim must be preferred_username or email, not {claim!r}.")
+    if create and claim != "preferred_username":
+        raise SettingsError(f"{path}: [oidc] create needs [oidc] claim = preferred_username, which names the account.")
+    if "openid" not in scope.split():
+        raise SettingsError(f"{path}: [oidc] scope must have openid in it.")
+    name = values["oidc", "name"] or address.hostname
+    return Oidc(issuer, values["oidc", "client_id"], name, scope, claim, create)
 
 
 def _mail(path: Path, values: dict[tuple[str, str], Any]) -> Mail | None:

@@ -50,6 +50,7 @@ SYLLABLES = (
 SUBJECTS = ("Cox model", "gradient boosting", "linear baseline", "random forest", "ensemble of three", "survival net")
 DETAILS = ("seed fixed in run.sh", "retrained after the data fix", "no tuning", "five folds", "features of the paper")
 STATES = ("running", "stopped", "stopped", "absent", "failed")
+STATEMENT = f'{{"payload": "{"A" * 1500}"}}'
 COLUMNS = {
     "users": "id name role password_hash disabled created_at email",
     "keys": "user_id fingerprint line added_at last_used_at last_used_from",
@@ -231,7 +232,7 @@ class _Maker:
                 size = self.draw.randint(1 << 16, 2 << 30)
                 yield (
                     *head, "archived", *asked, ADMIN, at + 600, None, version, f"{self._ref(space)}:v{version}", digest,
-                    layers, digest, size, at + 660, at + 700, int(number % 50 == 0), '{"payload": "' + "A" * 1500 + '"}',
+                    layers, digest, size, at + 660, at + 700, int(number % 50 == 0), STATEMENT,
                 )  # fmt: skip
 
     def _report(self, row: tuple[Any, ...]) -> str:
@@ -251,29 +252,29 @@ class _Maker:
                 failed = number % 60 == 0
                 yield (
                     number, kind, "failed" if failed else "done", row[1], row[0], row[4], 0.5 if failed else 1.0,
-                    f"{kind} of {self._ref(row[1])}", "The engine did not answer in time." if failed else None, 1, at, at + 1,
-                    at + 60, at + 60,
+                    f"{kind} of {self._ref(row[1])}", "The engine did not answer in time." if failed else None, 1, at,
+                    at + 1, at + 60, at + 60,
                 )  # fmt: skip
         for n in range(self.size.requests):
             number += 1
             running = n < 4
             space = 1 + n * 5 % len(self.spaces)
             yield (
-                number, "start" if n % 2 else "stop", "running" if running else "queued", space, None, ADMIN, 0.4 if running else 0.0,
-                "working" if running else "", None, 1, self.now - 60 + n, self.now - 30 if running else None, None,
-                self.now - 5 if running else None,
+                number, "start" if n % 2 else "stop", "running" if running else "queued", space, None, ADMIN,
+                0.4 if running else 0.0, "working" if running else "", None, 1, self.now - 60 + n,
+                self.now - 30 if running else None, None, self.now - 5 if running else None,
             )  # fmt: skip
 
     def _events(self, snapshots: list[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         """Mostly logins, as it is; those of snapshots among them, in the order of their times."""
-        told = [
-            (row[6], row[4], "snapshot.requested", self._ref(row[1]), row[0], json.dumps({"message": row[2], "via": row[5]}))
-            for row in snapshots
-        ] + [
-            (row[8], ADMIN, f"snapshot.{'rejected' if row[3] == 'rejected' else 'approved'}", self._ref(row[1]), row[0], "{}")
-            for row in snapshots
-            if row[8]
-        ]  # fmt: skip
+        told = []
+        for row in snapshots:
+            ref = self._ref(row[1])
+            said = json.dumps({"message": row[2], "via": row[5]})
+            told.append((row[6], row[4], "snapshot.requested", ref, row[0], said))
+            if row[8]:
+                kind = "snapshot.rejected" if row[3] == "rejected" else "snapshot.approved"
+                told.append((row[8], ADMIN, kind, ref, row[0], "{}"))
         rest = self.size.events - len(told)
         logins = []
         for n in range(rest):

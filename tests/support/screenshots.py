@@ -38,7 +38,7 @@ def take(directory: Path) -> list[Path]:
                 page.goto(f"{url}/login?next={path}")
                 page.get_by_label("Name").fill(person)
                 page.get_by_label("Password").fill(PASSWORD)
-                page.get_by_role("button", name="Sign in").click()
+                page.get_by_role("button", name="Sign in", exact=True).click()
                 page.wait_for_url(f"**{path}")
                 if opened:
                     page.locator(opened).click()

@@ -2,7 +2,44 @@
 
 from __future__ import annotations
 
-from webadmin.admin import people, queue, record, spaces
+from webadmin.admin import (
+    announcements,
+    archive,
+    bulk,
+    challenges,
+    deciding,
+    freezing,
+    images,
+    jobs,
+    overview,
+    people,
+    queue,
+    record,
+    rosters,
+    sessions,
+    space,
+    spaces,
+    versions,
+)
 from webadmin.admin.base import bp
 
-__all__ = ["bp", "people", "queue", "record", "spaces"]
+__all__ = [
+    "announcements",
+    "archive",
+    "bp",
+    "bulk",
+    "challenges",
+    "deciding",
+    "freezing",
+    "images",
+    "jobs",
+    "overview",
+    "people",
+    "queue",
+    "record",
+    "rosters",
+    "sessions",
+    "space",
+    "spaces",
+    "versions",
+]

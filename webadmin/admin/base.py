@@ -27,7 +27,7 @@ def back(otherwise: str) -> Any:
     return redirect(came_from() or otherwise)
 
 
-def moving_jobs() -> dict[int, Job]:
-    """What is being done or waits to be, by workspace; the running one where there are several."""
-    jobs = store().jobs(states=MOVING, limit=1000)
-    return {j.workspace_id: j for j in sorted(jobs, key=lambda j: (j.state is JobState.RUNNING, -j.id))}
+def moving_job(workspace_id: int) -> Job | None:
+    """What is being done to a workspace, or waits to be; the running one where there are several."""
+    jobs = store().jobs(states=MOVING, workspace_id=workspace_id, limit=50)
+    return max(jobs, key=lambda j: (j.state is JobState.RUNNING, -j.id), default=None)

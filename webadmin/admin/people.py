@@ -6,24 +6,25 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
-from webadmin import access
+from webadmin import access, listing
+from webadmin.admin import signing
 from webadmin.admin.base import actor, bp
 from webadmin.context import store
 from webadmin.i18n import _
 from workspaces import accounts
 from workspaces.errors import Conflict, InvalidInput, NotFound, WorkspacesError
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
 
 def _list(error: WorkspacesError | None = None) -> Any:
-    spaces: dict[str, list[Any]] = {}
-    for workspace in store().workspaces():
-        for member in workspace.members:
-            spaces.setdefault(member, []).append(workspace)
+    asked = listing.found(store().find_users)
     html = render_template(
         "admin/users.html",
-        users=store().users(),
-        spaces=spaces,
+        asked=asked,
+        page=asked.page,
+        lines=asked.page.items,
+        syntax=listing.syntax(Listed.USERS),
         challenges=store().challenges(),
         error=error,
         typed=request.form,
@@ -69,6 +70,7 @@ def _page(name: str, error: WorkspacesError | None = None) -> Any:
         keys=store().keys(user.name),
         spaces=store().workspaces_of(user.name),
         events=store().events(20, actor=user.name),
+        **signing.about(user.name),
         error=error,
     )
     return make_response(html, error.http_status if error else 200)
@@ -82,6 +84,7 @@ def user(name: str) -> Any:
 
 @bp.post("/users/<name>/password")
 @access.require(Right.USERS)
+@access.step_up
 def set_password(name: str) -> Any:
     found = store().user(name)
     try:
@@ -95,6 +98,7 @@ def set_password(name: str) -> Any:
 
 @bp.post("/users/<name>/<any(disable,enable):action>")
 @access.require(Right.USERS)
+@access.step_up
 def set_disabled(name: str, action: str) -> Any:
     found = store().user(name)
     if action == "disable" and found.name == actor():

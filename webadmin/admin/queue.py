@@ -7,9 +7,9 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
-from webadmin import access, danger
+from webadmin import access, danger, listing
 from webadmin.admin.base import actor, back, bp
-from webadmin.context import store
+from webadmin.context import parts, store
 from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces.errors import Conflict, InvalidInput, WorkspacesError
@@ -18,9 +18,8 @@ from workspaces.rights import Right
 from workspaces.snapshots.tree import Row, fold
 from workspaces.store import check_kept
 
-ROWS, EACH = 25, 8  # of the tree in the queue, and of one directory in it
 ALL_ROWS, ALL_EACH, OPEN = 1500, 40, 6  # of that on the request's page, and how many directories are open at first
-RECENT = 8
+WAITING, RECENT = 20, 8
 MOVING = (SnapshotState.APPROVED, SnapshotState.COMMITTING)
 DECIDED = (*MOVING, SnapshotState.COMMITTED, SnapshotState.ARCHIVED, SnapshotState.REJECTED, SnapshotState.FAILED)
 RESTORABLE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
@@ -33,11 +32,7 @@ class Request:
     snapshot: Snapshot
     report: ChangeReport | None
     job: Job | None
-
-    @property
-    def tree(self) -> Row | None:
-        """What changed, for the queue."""
-        return fold(self.report, rows=ROWS, each=EACH, first=ROWS) if self.report else None
+    tree: Row | None = None  # what changed, for the queue, where `report` has its totals only
 
     @property
     def whole_tree(self) -> Row | None:
@@ -58,18 +53,26 @@ class Request:
         return self.snapshot.state in RESTORABLE and self.snapshot.pruned_at is None
 
 
-def _request(snapshot: Snapshot, with_report: bool = True) -> Request:
+def _request(snapshot: Snapshot) -> Request:
     jobs = store().jobs(workspace_id=snapshot.workspace_id, limit=20)
     job = next((j for j in jobs if j.snapshot_id == snapshot.id and j.kind is not JobKind.RESTORE), None)
-    return Request(snapshot, store().changes(snapshot.id) if with_report else None, job)
+    return Request(snapshot, store().changes(snapshot.id), job)
 
 
 def _queue() -> dict[str, Any]:
     mine = access.scope(Right.DECIDE)
-    decided = store().snapshots(states=DECIDED, limit=RECENT, challenges=mine)
+    asked = listing.found(store().find_snapshots, size=WAITING, always="state:requested", sort="requested", within=mine)
+    decided = store().find_snapshots(f"state:{','.join(DECIDED)}", size=RECENT, within=mine).items
+    briefs = parts().reports.briefs(store(), [line.snapshot.id for line in asked.page.items])
+    items = []
+    for line in asked.page.items:
+        brief = briefs.get(line.snapshot.id)
+        items.append(Request(line.snapshot, brief.report if brief else None, line.job, brief.tree if brief else None))
     return {
-        "items": [_request(s) for s in store().open_requests(mine)],
-        "decided": [_request(s, with_report=False) for s in decided],
+        "asked": asked,
+        "page": asked.page,
+        "items": items,
+        "decided": [Request(line.snapshot, None, line.job) for line in decided],
         "form": None,
         "error": None,
         "typed": {},
@@ -157,6 +160,7 @@ def retry(snapshot_id: int) -> Any:
 
 @bp.route("/snapshots/<int:snapshot_id>/restore", methods=["GET", "POST"])
 @access.require(Right.WORKSPACES)
+@access.step_up
 def restore(snapshot_id: int) -> Any:
     """Say what restoring this version loses (GET); have the worker do it (POST)."""
     version = store().snapshot(snapshot_id)

@@ -8,7 +8,7 @@ from workspaces.archive.layout import Archive
 from workspaces.archive.manifest import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
 from workspaces.archive.sealing import Seal
 from workspaces.archive.storage import Directory, Storage
-from workspaces.archive.upkeep import Garbage, Problem, Verdict
+from workspaces.archive.upkeep import Garbage, Problem, Usage, Verdict
 from workspaces.settings import Settings
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Descriptor",
     "Garbage",
     "Problem",
+    "Usage",
     "Verdict",
     "open_archive",
 ]

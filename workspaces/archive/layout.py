@@ -193,6 +193,11 @@ class Archive:
             return upkeep.Verdict((Problem(INDEX, exc.message, ()),), 0, 0)
         return upkeep.verify(self._images, index, progress)
 
+    def usage(self, progress: Callable[[int, int], None] = lambda _, __: None) -> upkeep.Usage:
+        """What it holds, and for which challenges. `progress`: images looked at, and all. Raises Corrupt."""
+        with disk_errors(self.root):
+            return upkeep.usage(self._images, self._index(), progress)
+
     # writing
     def put(
         self,

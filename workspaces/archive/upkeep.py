@@ -92,6 +92,81 @@ def verify(images: Images, index: Index, progress: Callable[[int, int], None]) -
     return Verdict(tuple(found), len(blobs), sealed)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What the images of one challenge hold: bytes of all their blobs, as if none was shared, and of those once each.
+
+    `own` are the bytes that no image of another challenge needs, so what removing all of them would free.
+    """
+
+    challenge: str
+    images: int
+    alone: int
+    once: int
+    own: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """`stored` bytes lie there, of which images need `once`; they would be `alone` if nothing was shared.
+
+    `unread` images have a damaged manifest and count nowhere.
+    """
+
+    images: int
+    alone: int
+    once: int
+    stored: int
+    shares: tuple[Share, ...]
+    unread: tuple[str, ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        """How many times as much it would be if nothing was shared; 1 of an empty archive."""
+        return self.alone / self.once if self.once else 1.0
+
+
+def usage(images: Images, index: Index, progress: Callable[[int, int], None]) -> Usage:
+    """What the archive holds; reads manifests only. `progress`: images looked at, and all of them."""
+    of: dict[str, dict[Descriptor, int]] = {}  # challenge → blob → how many of its images need it
+    counts: dict[str, int] = {}
+    unread = []
+    for number, (ref, lies) in enumerate(index.images.items(), 1):
+        challenge = ref.partition("/")[0]
+        try:
+            blobs = _reachable(images.blobs, [lies])
+        except Corrupt:
+            unread.append(ref)
+            continue
+        counts[challenge] = counts.get(challenge, 0) + 1
+        for blob in blobs:
+            needed = of.setdefault(challenge, {})
+            needed[blob] = needed.get(blob, 0) + 1
+        progress(number, len(index.images))
+    holders: dict[Descriptor, int] = {}
+    for needed in of.values():
+        for blob in needed:
+            holders[blob] = holders.get(blob, 0) + 1
+    shares = tuple(
+        Share(
+            challenge,
+            counts[challenge],
+            sum(blob.size * times for blob, times in needed.items()),
+            sum(blob.size for blob in needed),
+            sum(blob.size for blob in needed if holders[blob] == 1),
+        )
+        for challenge, needed in sorted(of.items())
+    )
+    return Usage(
+        sum(counts.values()),
+        sum(share.alone for share in shares),
+        sum(blob.size for blob in holders),
+        sum(blob.size for blob in images.storage.blobs()),
+        shares,
+        tuple(unread),
+    )
+
+
 def _named(images: Images, index: Index) -> tuple[dict[Descriptor, list[str]], dict[str, str]]:
     """Blob → names of the images that need it; and digest → what is wrong, of what cannot even be looked into."""
     users: dict[Descriptor, list[str]] = {}

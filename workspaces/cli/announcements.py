@@ -7,7 +7,8 @@ import sys
 import click
 
 from workspaces import messages
-from workspaces.cli.common import App, json_option, parse_time, pass_app, print_table, when
+from workspaces.challengeforms import parse_time
+from workspaces.cli.common import App, json_option, pass_app, print_table, when
 from workspaces.model import Severity
 
 

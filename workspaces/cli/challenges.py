@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from workspaces.cli.common import App, json_option, parse_duration, parse_time, pass_app, print_json, print_table, when
+from workspaces.challengeforms import chosen
+from workspaces.cli.common import App, json_option, pass_app, print_json, print_table, when
 from workspaces.cli.freezes import freeze_command, thaw_command
-from workspaces.errors import EngineError, InvalidInput, UsageError
-from workspaces.model import Forwarding, FreezeMode, Limits, Mount, Network, Recorded, Sbom
-from workspaces.names import amount, check_image, parse_size, printable, span
-
-
-def parse_mount(text: str) -> Mount:
-    """`/data/als:/data` (host directory, path inside), always read-only. Raises InvalidInput."""
-    source, colon, target = text.partition(":")
-    if not colon or not source.startswith("/") or not target.startswith("/") or ":" in target:
-        raise InvalidInput(f"{text!r} is not a mount.", "Write it as /directory/on/host:/path/inside.")
-    parts = [part for part in target.split("/") if part not in ("", ".")]
-    if not parts or ".." in parts or parts[0] in ("dev", "proc", "sys"):
-        raise InvalidInput(f"Nothing can be mounted at {target}.")
-    if not Path(source).is_dir():
-        raise InvalidInput(f"{source} is not a directory on this host.")
-    return Mount(source, target)
-
-
-def parse_forwarding(text: str) -> tuple[Forwarding, ...]:
-    """`local,agent` or `none` as the kinds that are allowed. Raises InvalidInput."""
-    words = [word.strip() for word in text.lower().split(",") if word.strip()]
-    kinds = {kind.value: kind for kind in Forwarding}
-    if words == ["none"]:
-        return ()
-    wrong = next((word for word in words if word not in kinds), None)
-    if wrong is not None or not words:
-        shown = printable(text if wrong is None else wrong, 64)
-        raise InvalidInput(f"{shown!r} is no kind of forwarding.", f"Write some of {','.join(kinds)}, or none.")
-    return tuple(kinds[word] for word in dict.fromkeys(words))
-
-
-def parse_keep(text: str | None) -> int | None:
-    """`10` as a number of versions; None for `all` and for None. Raises InvalidInput."""
-    if text is None or text.strip().lower() == "all":
-        return None
-    if not text.isdecimal() or len(text) > 7:
-        raise InvalidInput(f"{printable(text, 20)!r} is not a number of versions.", "Write it as 10, or all.")
-    return int(text)
+from workspaces.errors import EngineError, UsageError
+from workspaces.model import FreezeMode, Limits, Network, Recorded, Sbom
+from workspaces.names import amount, span
 
 
 @click.group("challenge")
@@ -57,36 +21,6 @@ def challenge_command() -> None:
 
 challenge_command.add_command(freeze_command)
 challenge_command.add_command(thaw_command)
-
-# option → the store's name for it, and how its text is read
-_MEANINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "image": ("image", check_image),
-    "network": ("network", Network),
-    "mounts": ("mounts", lambda texts: tuple(parse_mount(text) for text in texts)),
-    "login_user": ("login_user", str),
-    "forwarding": ("forwarding", parse_forwarding),
-    "opens": ("opens_at", parse_time),
-    "closes": ("closes_at", parse_time),
-    "idle": ("idle_seconds", parse_duration),
-    "session": ("session_seconds", parse_duration),
-    "auto_approve": ("auto_approve", int),
-    "at_close": ("at_close", lambda text: None if text == "nothing" else FreezeMode(text)),
-    "downloads": ("downloads", lambda text: text == "yes"),
-    "sbom": ("sbom", Sbom),
-    "record": ("record", Recorded),
-    "keep_last": ("keep_last", parse_keep),
-    "keep_submitted": ("keep_submitted", lambda text: text == "yes"),
-}
-
-
-def _chosen(base: Limits, options: dict[str, Any]) -> dict[str, Any]:
-    """What the options say, by the store's names; what was not given is absent. Raises InvalidInput."""
-    given = {name: value for name, value in options.items() if value is not None and value != ()}
-    found = {name: read(given[option]) for option, (name, read) in _MEANINGS.items() if option in given}
-    if given.keys() & {"cpus", "memory", "pids"}:
-        memory = parse_size(given["memory"]) if "memory" in given else base.memory
-        found["limits"] = Limits(given.get("cpus", base.cpus), memory, given.get("pids", base.pids))
-    return found
 
 
 def _challenge_options(command: Any) -> Any:
@@ -141,7 +75,7 @@ def _challenge_options(command: Any) -> Any:
 @pass_app
 def challenge_add(app: App, /, slug: str, **options: Any) -> None:
     """Add a challenge."""
-    challenge = app.store.add_challenge(slug, **_chosen(Limits(), options), actor=app.actor)
+    challenge = app.store.add_challenge(slug, **chosen(Limits(), options), actor=app.actor)
     click.echo(f"Challenge {slug} is there. Add people with: workspaces user add NAME --challenge {slug}")
     try:
         known = app.engine.image(challenge.image) is not None
@@ -161,7 +95,7 @@ def challenge_add(app: App, /, slug: str, **options: Any) -> None:
 @pass_app
 def challenge_set(app: App, /, slug: str, **options: Any) -> None:
     """Change a challenge. Containers that exist keep what they were made with until they are reset."""
-    changes = _chosen(app.store.challenge(slug).limits, options)
+    changes = chosen(app.store.challenge(slug).limits, options)
     if not changes:
         raise UsageError("Nothing to change was named.", "See: workspaces challenge set --help")
     app.store.set_challenge(slug, actor=app.actor, **changes)

@@ -7,7 +7,6 @@ import getpass
 import importlib
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -40,7 +39,8 @@ COMMANDS = {
     "workspaces.cli.challenges": ("challenge",),
     "workspaces.cli.people": ("user", "key"),
     "workspaces.cli.identity": ("authority", "hostkey"),
-    "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members"),
+    "workspaces.cli.tokens": ("token",),
+    "workspaces.cli.containers": ("list", "show", "start", "stop", "restart", "reset", "remove", "members", "limits"),
     "workspaces.cli.sessions": ("session",),
     "workspaces.cli.announcements": ("announcement", "message"),
     "workspaces.cli.snapshots": ("snapshot",),
@@ -191,27 +191,6 @@ def read_key(file: BinaryIO) -> str:
 def when(seconds: float | None) -> str:
     """A time for people to read, in UTC; `-` when there is none."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def parse_time(text: str | None) -> float | None:
-    """ISO 8601, e.g. `2026-05-01` or `2026-05-01T18:00+02:00` (without zone: UTC), as seconds. InvalidInput else."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise InvalidInput(f"{printable(text)!r} is not a date or time.", "Write it as 2026-05-01T18:00.") from exc
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def parse_duration(text: str | None) -> float | None:
-    """`90s`, `30m`, `2h` or `1d` as seconds; None for `never` and for None. Raises InvalidInput."""
-    if text is None or text.strip().lower() == "never":
-        return None
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([smhd])", text.strip().lower())
-    if not found:
-        raise InvalidInput(f"{printable(text)!r} is not a length of time.", "Write it as 30m, 2h, 1d or never.")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def plain(thing: Any) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
+from workspaces.challengeforms import own_limits
 from workspaces.cli.common import App, json_option, pass_app, plain, print_json, print_table, show_progress, when
 from workspaces.errors import UsageError
-from workspaces.model import Workspace, WorkspaceState
+from workspaces.model import OwnLimits, Workspace, WorkspaceState
 from workspaces.names import amount, printable
 
 
@@ -51,6 +54,8 @@ def show_command(app: App, workspace: str, as_json: bool) -> None:
         click.echo(f"its container has written {amount(found.disk_bytes)}, seen {when(found.disk_at)}")
     if found.image:
         click.echo(f"made from {found.image}")
+    if found.own_limits != OwnLimits():
+        click.echo(f"limits of its own: {_limits(app, found)}")
     for session in app.store.sessions(found.id):
         click.echo(f"on: {session.user}, {session.kind} from {session.address} since {when(session.started_at)}")
     for snapshot in snapshots:
@@ -150,3 +155,39 @@ def members_command(app: App, workspace: str, added: tuple[str, ...], removed: t
         print_json(members)
     else:
         click.echo("\n".join(members))
+
+
+def _limits(app: App, workspace: Workspace) -> str:
+    has = workspace.own_limits.over(app.store.challenge(workspace.challenge).limits)
+    return f"{has.cpus:g} cpus, {amount(has.memory)} memory, {has.pids} processes"
+
+
+@click.command("limits")
+@click.argument("workspace")
+@click.option("--cpus", type=click.FloatRange(0.01, 1024), help="Cores.")
+@click.option("--memory", help="Memory, e.g. 2g. Less than is used makes the kernel end programs.")
+@click.option("--pids", type=click.IntRange(32, 1 << 22), help="Processes.")
+@click.option("--default", "default", is_flag=True, help="As the challenge says again, but for what is named beside.")
+@json_option
+@pass_app
+def limits_command(
+    app: App, workspace: str, cpus: float | None, memory: str | None, pids: int | None, default: bool, as_json: bool
+) -> None:
+    """Show or change what one workspace may use, at once and for as long as it is not changed again.
+
+    A container that runs has it from now on; one that is made anew, after a reset or a restore, has it as well.
+    """
+    found = app.store.workspace(workspace)
+    named = own_limits({"cpus": cpus, "memory": memory, "pids": pids})
+    if default or named != OwnLimits():
+        before = OwnLimits() if default else found.own_limits
+        changed = {name: value for name, value in plain(named).items() if value is not None}
+        found = app.store.set_workspace_limits(found.id, replace(before, **changed), actor=app.actor)
+        app.lifecycle.apply_limits(found.id)
+    if as_json:
+        has = found.own_limits.over(app.store.challenge(found.challenge).limits)
+        print_json({**plain(has), "own": plain(found.own_limits)})
+        return
+    own = [name for name, value in plain(found.own_limits).items() if value is not None]
+    whose = f"{', '.join(own)} of its own" if own else "as its challenge says"
+    click.echo(f"{found.ref}: {_limits(app, found)} ({whose})")

@@ -117,7 +117,7 @@ def image_add(app: App, source: str, name: str | None) -> None:
 def image_list(app: App, as_json: bool) -> None:
     """List the images of this engine that are not versions of a workspace."""
     print_table(
-        [i for i in app.engine.images() if i.refs and LABEL_SNAPSHOT not in i.config.labels],
+        [i for i in app.engine.images(without=LABEL_SNAPSHOT) if i.refs],
         (
             ("image", lambda i: ", ".join(i.refs)),
             ("size", lambda i: amount(i.size)),
@@ -135,9 +135,14 @@ def image_list(app: App, as_json: bool) -> None:
 @pass_app
 def image_check(app: App, name: str, as_json: bool) -> None:
     """Say what an image lacks for comfort. Ends with 1 when people could not log in to it."""
-    if app.engine.image(check_image(name)) is None:
+    from workspaces.chores import note_images  # much of the program
+
+    image = app.engine.image(check_image(name))
+    if image is None:
         raise NotFound(f"The image {name} is not on this host.", "See: workspaces image list")
     findings = images.check(app.engine, name)
+    note_images(app.store, app.engine)
+    app.store.set_image_findings(image.id, findings)
     if as_json:
         print_json(list(findings))
     else:

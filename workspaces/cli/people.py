@@ -18,6 +18,7 @@ from workspaces.cli.common import (
     read_password,
     when,
 )
+from workspaces.cli.signing import COMMANDS
 from workspaces.errors import InvalidInput, UsageError
 from workspaces.model import Role
 
@@ -198,6 +199,10 @@ def user_remove(app: App, name: str) -> None:
     """Remove an account and its keys. Workspaces and their history stay."""
     app.store.remove_user(name, actor=app.actor)
     click.echo(f"{name} is removed.")
+
+
+for _command in COMMANDS:
+    user_command.add_command(_command)
 
 
 @click.group("key")

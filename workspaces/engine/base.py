@@ -187,6 +187,12 @@ class Engine(Protocol):
     def start(self, name: str) -> ContainerInfo:
         """Start it, or do nothing when it runs. Returns when the agent's socket accepts, EngineTimeout else."""
 
+    def limit(self, name: str, limits: Limits) -> Limits | None:
+        """Give a container other limits, from now on if it runs; what it has then, None when there is no such one.
+
+        Less memory than it uses makes the kernel end programs in it.
+        """
+
     def stop(self, name: str, timeout: float = 10) -> None:
         """SIGTERM to the agent, SIGKILL after `timeout`. Nothing happens when it is stopped or gone."""
 
@@ -222,8 +228,8 @@ class Engine(Protocol):
     def image(self, reference: str) -> ImageInfo | None:
         """By reference or id."""
 
-    def images(self, labels: Mapping[str, str] | None = None) -> list[ImageInfo]:
-        """Tagged and untagged ones that carry all of `labels`."""
+    def images(self, labels: Mapping[str, str] | None = None, without: str = "") -> list[ImageInfo]:
+        """Tagged and untagged ones that carry all of `labels`, and none of the name `without`."""
 
     def import_rootfs(self, rootfs: Path, reference: str, config: ImageConfig) -> ImageInfo:
         """Make a one-layer image from a tar of a root file system (plain or compressed)."""

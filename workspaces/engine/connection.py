@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,15 @@ class DockerConnection:
             except requests.HTTPError as exc:
                 raise create_api_error_from_http_exception(exc) from exc
             yield answer
+
+    def posted(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST what docker's own methods cannot say."""
+        api = self.quick()
+        answer = api.post(f"{api.base_url}/v{api.api_version}{path}", json=dict(body), timeout=CALL_SECONDS)
+        try:
+            answer.raise_for_status()
+        except requests.HTTPError as exc:
+            raise create_api_error_from_http_exception(exc) from exc
 
     def facts(self) -> dict[str, Any]:
         """What the daemon says of itself and does not change while it keeps its data: asked once.

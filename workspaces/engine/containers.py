@@ -38,7 +38,7 @@ from workspaces.engine.dockerimages import DockerImages
 from workspaces.engine.firewall import Firewall, isolate_ports
 from workspaces.engine.written import WrittenFiles
 from workspaces.errors import Conflict, EngineError, EngineTimeout, NotFound
-from workspaces.model import ChangeReport, Network
+from workspaces.model import ChangeReport, Limits, Network
 
 START_SECONDS = 30.0
 OUTPUT_MAX = 1 << 20  # bytes kept of what `run` prints
@@ -226,6 +226,26 @@ class DockerContainers(DockerImages):
             lines = self.quick().logs(name, tail=5).decode(errors="replace").strip()
         reason = "out of memory" if found.oom_killed else f"exit status {found.exit_code}"
         raise EngineError(f"{name} ended right after its start ({reason}).", lines)
+
+    def limit(self, name: str, limits: Limits) -> Limits | None:
+        """Give a container other limits, from now on if it runs; what it has then, None when there is no such one.
+
+        docker's own `update_container` knows neither NanoCpus nor PidsLimit. Both sizes at once: memory may not be
+        more than memory and swap, whichever way they change.
+        """
+        wanted = {
+            "NanoCpus": round(limits.cpus * 1e9),
+            "Memory": limits.memory,
+            "MemorySwap": limits.memory,
+            "PidsLimit": limits.pids,
+        }
+        try:
+            with docker_errors(f"change the limits of {name}"):
+                self.posted(f"/containers/{quote(name)}/update", wanted)
+                found = self.quick().inspect_container(name)["HostConfig"]
+        except NotFound:
+            return None
+        return Limits(int(found["NanoCpus"]) / 1e9, int(found["Memory"]), int(found["PidsLimit"]))
 
     def stop(self, name: str, timeout: float = 10) -> None:
         """SIGTERM to the agent, SIGKILL after `timeout`. Nothing happens when it is stopped or gone."""

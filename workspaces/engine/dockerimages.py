@@ -35,12 +35,14 @@ class DockerImages(DockerConnection):
         except NotFound:
             return None
 
-    def images(self, labels: Mapping[str, str] | None = None) -> list[ImageInfo]:
-        """Tagged and untagged ones that carry all of `labels`."""
+    def images(self, labels: Mapping[str, str] | None = None, without: str = "") -> list[ImageInfo]:
+        """Tagged and untagged ones that carry all of `labels`, and none of the name `without`."""
         filters = {"label": [f"{key}={value}" for key, value in (labels or {}).items()]}
         with docker_errors("list the images"):
             found = self.quick().images(filters=filters)
-        known = (self.image(str(item["Id"])) for item in found)
+        # The list has the labels: of thousands of versions, none is asked for that is not wanted.
+        wanted = (item for item in found if not (without and without in (item.get("Labels") or {})))
+        known = (self.image(str(item["Id"])) for item in wanted)
         return [image for image in known if image is not None]
 
     def _image(self, reference: str) -> ImageInfo:

@@ -5,10 +5,9 @@ check ─► throw-away container that runs the guest agent's `which` ─► one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from workspaces.engine.base import GUEST_MOUNT, Engine
 from workspaces.errors import EngineError
+from workspaces.model import ImageFinding
 
 # programs of which one must be there, required?, what people miss without it, Debian package
 TABLE: tuple[tuple[tuple[str, ...], bool, str, str], ...] = (
@@ -27,16 +26,10 @@ TABLE: tuple[tuple[tuple[str, ...], bool, str, str], ...] = (
 LENT = "/sftp/sftp-server"  # how the path of what lies in the guest's directory ends
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One program, or one of several alike: whether the image has it, and what that means."""
+class Finding(ImageFinding):
+    """As text, a line for people."""
 
-    name: str
-    present: bool
-    required: bool
-    path: str
-    loss: str
-    fix: str
+    __slots__ = ()
 
     def __str__(self) -> str:
         if self.present:

@@ -39,7 +39,7 @@ from workspaces.engine.memoryimages import MemoryImages
 from workspaces.engine.since import put_back, since_earlier
 from workspaces.engine.written import Walker
 from workspaces.errors import EngineError, EngineTimeout, NotFound
-from workspaces.model import Change, ChangeReport
+from workspaces.model import Change, ChangeReport, Limits
 
 START_SECONDS = 10.0
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -137,6 +137,18 @@ class MemoryEngine(MemoryImages):
                 raise EngineTimeout(f"The agent in {name} did not answer within {START_SECONDS:.0f} s.")
             raise EngineError(f"{name} ended right after its start (exit status {process.returncode}).", log_end)
         return self._info(name)
+
+    def limit(self, name: str, limits: Limits) -> Limits | None:
+        with self._lock:
+            found = self._containers.get(name)
+            if found is None:
+                return None
+            found.spec = replace(found.spec, limits=limits)
+            return found.spec.limits
+
+    def limits_of(self, name: str) -> Limits:
+        """What a container has now, for tests. NotFound."""
+        return self._get(name).spec.limits
 
     def stop(self, name: str, timeout: float = 10) -> None:
         with self._lock:

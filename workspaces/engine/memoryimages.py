@@ -52,10 +52,11 @@ class MemoryImages:
             config=ImageConfig(imagetar.known_values(document.get("config") or {})),
         )
 
-    def images(self, labels: Mapping[str, str] | None = None) -> list[ImageInfo]:
+    def images(self, labels: Mapping[str, str] | None = None, without: str = "") -> list[ImageInfo]:
         with self._lock:
             found = [self._image(image_id) for image_id in self._configs]
-        return [image for image in found if (labels or {}).items() <= image.config.labels.items()]
+        wanted = (image for image in found if (labels or {}).items() <= image.config.labels.items())
+        return [image for image in wanted if not without or without not in image.config.labels]
 
     def import_rootfs(self, rootfs: Path, reference: str, config: ImageConfig) -> ImageInfo:
         layer = imagetar.measure(rootfs)

@@ -10,6 +10,7 @@
     freeze  ─► a version of one workspace of a challenge, which is then stopped or read-only (freezing.py)
     prune   ─► old versions removed           (retention.py; not of one snapshot, but by a challenge's rules)
     diff    ─► what differs between two       (comparing.py)
+    look    ─► what one would capture now     (inspecting.py), without a request
 
 A version that only the archive knows is entered first (adopting.py). Who is on in a workspace is told of its
 pause (announcing.py).
@@ -19,9 +20,10 @@ Each function does one step for one snapshot, tells `progress`, and returns a se
 from workspaces.snapshots.adopting import adopt
 from workspaces.snapshots.archiving import archive
 from workspaces.snapshots.committing import commit, discard, sweep
-from workspaces.snapshots.comparing import diff
+from workspaces.snapshots.common import LOCK_SECONDS
+from workspaces.snapshots.comparing import diff, differ
 from workspaces.snapshots.freezing import freeze, thaw
-from workspaces.snapshots.inspecting import inspect
+from workspaces.snapshots.inspecting import inspect, look
 from workspaces.snapshots.proving import UNSIGNED, Verdict, check_archived, check_record, check_version
 from workspaces.snapshots.pushing import push
 from workspaces.snapshots.restoring import restore
@@ -31,6 +33,7 @@ from workspaces.snapshots.shelf import Shelf
 from workspaces.snapshots.signing import sign
 
 __all__ = [
+    "LOCK_SECONDS",
     "UNSIGNED",
     "Shelf",
     "Verdict",
@@ -41,11 +44,13 @@ __all__ = [
     "check_version",
     "commit",
     "diff",
+    "differ",
     "discard",
     "due",
     "freeze",
     "inspect",
     "list_packages",
+    "look",
     "packages_of",
     "prune",
     "push",

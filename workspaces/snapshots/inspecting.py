@@ -1,4 +1,4 @@
-"""The inspect step: what a snapshot would capture, kept with it for whoever decides."""
+"""The inspect step: what a snapshot would capture, kept with it for whoever decides; and the same without a request."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 
 from workspaces.engine.base import Earlier, Engine, ImageInfo, Progress
 from workspaces.lifecycle import Lifecycle
-from workspaces.model import ChangeReport, Snapshot, SnapshotState
+from workspaces.model import ChangeReport, Job, JobKind, Snapshot, SnapshotState
 from workspaces.names import amount
 from workspaces.snapshots.common import source_name
 from workspaces.snapshots.examining import examine
 from workspaces.snapshots.layering import earlier
 from workspaces.snapshots.review import review
 from workspaces.snapshots.shelf import Shelf
-from workspaces.store import Store
+from workspaces.store import Store, found_changes
 
 OPEN = (SnapshotState.REQUESTED, SnapshotState.APPROVED)
 
@@ -33,8 +33,7 @@ def inspect(
     progress("Looking at what changed", None)
     report = measure(store, engine, lifecycle, snapshot, progress, shelf)
     store.set_changes(snapshot.id, report)
-    paths = "Countless" if report.countless else f"{report.paths}"
-    return f"{paths} paths changed, {amount(report.bytes)}, {len(report.warnings)} warnings."
+    return _said(report)
 
 
 def measure(
@@ -50,7 +49,39 @@ def measure(
     Files that the snapshot's last report has seen are not read again, and none of one that the program takes by itself.
     Raises NotFound, EngineError.
     """
-    workspace = store.workspace(snapshot.workspace_id)
+    previous, decided = store.changes(snapshot.id), snapshot.requested_via != "auto"
+    return _measured(store, engine, lifecycle, snapshot.workspace_id, progress, shelf, previous, decided)
+
+
+def look(
+    store: Store, engine: Engine, lifecycle: Lifecycle, job: Job, progress: Progress, shelf: Shelf | None = None
+) -> str:
+    """List what a snapshot would capture now, kept as what the job found. Raises NotFound, EngineError."""
+    about = str(job.workspace_id)
+    progress("Looking at what changed", None)
+    last = store.latest_report(JobKind.LOOK, about)
+    previous = found_changes(last) if last else None
+    report = _measured(store, engine, lifecycle, job.workspace_id, progress, shelf, previous, True)
+    store.set_look(job.id, about, report)
+    return _said(report)
+
+
+def _said(report: ChangeReport) -> str:
+    paths = "Countless" if report.countless else f"{report.paths}"
+    return f"{paths} paths changed, {amount(report.bytes)}, {len(report.warnings)} warnings."
+
+
+def _measured(
+    store: Store,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    workspace_id: int,
+    progress: Progress,
+    shelf: Shelf | None,
+    previous: ChangeReport | None,
+    decided: bool,
+) -> ChangeReport:
+    workspace = store.workspace(workspace_id)
     mounts = store.challenge(workspace.challenge).mounts
     name = lifecycle.container_name(workspace)
     container = engine.container(name)
@@ -65,10 +96,10 @@ def measure(
         engine.changes(name, known),
         mounts=mounts,
         since=image,
-        previous=store.changes(snapshot.id),
+        previous=previous,
         cache=store.path.parent / "cache" / "secret-rules",
         progress=progress,
-        decided=snapshot.requested_via != "auto",
+        decided=decided,
     )
     if parent is not None:
         since, layers = parent.image_ref or image, len(parent.diff_ids) + 1

@@ -24,8 +24,10 @@ from workspaces.store import Store
 
 def due(store: Store, challenge: str | None = None) -> list[Snapshot]:
     """The versions that would be pruned, of one challenge or of all; oldest first. Raises NotFound."""
-    rules = [store.challenge(challenge)] if challenge else store.challenges()
-    versions = store.snapshots(states=(SnapshotState.COMMITTED, SnapshotState.ARCHIVED))
+    asked = [store.challenge(challenge)] if challenge else store.challenges()
+    rules = [rule for rule in asked if rule.keep_last is not None]
+    slugs = [rule.slug for rule in rules]
+    versions = store.snapshots(states=(SnapshotState.COMMITTED, SnapshotState.ARCHIVED), challenges=slugs)
     bases = store.bases()
     found = [snapshot for rule in rules for snapshot in not_kept(rule, versions, bases)]
     return sorted(found, key=lambda snapshot: snapshot.id)

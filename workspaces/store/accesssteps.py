@@ -60,3 +60,66 @@ def m0031_sign_ins(db: Database) -> None:
     )
     db.execute("CREATE INDEX sign_ins_user ON sign_ins (user_id, seen_at)")
     db.execute("CREATE INDEX sign_ins_seen ON sign_ins (seen_at)")
+
+
+def m0032_factors(db: Database) -> None:
+    """Second factors beside one-time codes: passkeys, and codes on paper for when all else is lost."""
+    db.execute(
+        """
+        CREATE TABLE passkeys (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            credential TEXT NOT NULL UNIQUE,
+            public_key BLOB NOT NULL,
+            sign_count INTEGER NOT NULL,
+            transports TEXT NOT NULL,
+            name TEXT NOT NULL,
+            added_at REAL NOT NULL,
+            last_used_at REAL,
+            last_used_from TEXT
+        ) STRICT
+        """
+    )
+    db.execute("CREATE INDEX passkeys_user ON passkeys (user_id)")
+    db.execute(
+        """
+        CREATE TABLE recovery_codes (
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            digest TEXT NOT NULL,
+            used_at REAL,
+            PRIMARY KEY (user_id, digest)
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+
+
+def m0033_identities(db: Database) -> None:
+    """Accounts at an OpenID provider that sign somebody in here, and invitations to set a first password."""
+    db.execute(
+        """
+        CREATE TABLE identities (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            user_id INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+            issuer TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            shown TEXT NOT NULL,
+            linked_at REAL NOT NULL,
+            last_used_at REAL,
+            UNIQUE (issuer, subject)
+        ) STRICT
+        """
+    )
+    db.execute("CREATE INDEX identities_user ON identities (user_id)")
+    db.execute("CREATE INDEX users_email ON users (email) WHERE email IS NOT NULL")
+    db.execute(
+        """
+        CREATE TABLE invitations (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            user_id INTEGER NOT NULL UNIQUE REFERENCES users (id) ON DELETE CASCADE,
+            digest TEXT NOT NULL UNIQUE,
+            invited_by TEXT NOT NULL,
+            invited_at REAL NOT NULL,
+            expires_at REAL NOT NULL
+        ) STRICT
+        """
+    )

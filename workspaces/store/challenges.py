@@ -141,7 +141,7 @@ def _columns(**values: Any) -> Row:
         if name == "image":
             row["image"] = check_image(value)
         elif name == "limits":
-            row |= _limits(value)
+            row |= check_limits(value)
         elif name == "network":
             row["network"] = Network(value)
         elif name == "sbom":
@@ -183,7 +183,8 @@ def _columns(**values: Any) -> Row:
     return row
 
 
-def _limits(limits: Limits) -> Row:
+def check_limits(limits: Limits) -> Row:
+    """Limits as columns. Raises InvalidInput."""
     if not 0 < limits.cpus <= 4096:
         raise InvalidInput("The limit of cores must be more than 0, e.g. 1 or 0.5.")
     if not _MEMORY_MIN <= limits.memory < 1 << 60:

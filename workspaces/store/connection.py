@@ -34,6 +34,7 @@ BUSY_SECONDS = 5.0  # how long one attempt waits for another writer
 BUSY_ATTEMPTS = 3
 
 Row = dict[str, Any]
+_TABLES = {"s": "snapshots", "j": "jobs"}  # by what selects call them
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _SENTENCES = {
@@ -135,7 +136,9 @@ class Connections:
 
     def _rows(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
         with self._errors():
-            return list(self._db().query(sql, params))
+            cursor = self._db().execute(sql, params)  # not query(), which puts each read between two more statements
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def _find(self, sql: str, params: Sequence[Any] = ()) -> Row | None:
         rows = self._rows(sql, params)
@@ -161,9 +164,17 @@ class Connections:
         sql, params = f"{select} WHERE 1{in_challenges(challenges)}", list[object](challenges or ())
         if workspace_id is not None:
             sql, params = f"{sql} AND {table}.workspace_id = ?", [*params, workspace_id]
-        if states is not None:
+        if states is not None and (workspace_id is not None or limit is None or len(states) < 2):
             sql, params = f"{sql} AND {table}.state IN ({', '.join('?' * len(states))})", [*params, *states]
-        return self._rows(f"{sql} ORDER BY {table}.id DESC LIMIT ?", [*params, -1 if limit is None else limit])
+        elif states is not None and challenges is not None:
+            sql, params = f"{sql} AND +{table}.state IN ({', '.join('?' * len(states))})", [*params, *states]
+        elif states is not None:  # the newest of each state are found by its index; all of some states are not sorted
+            each = f"SELECT * FROM (SELECT id FROM {_TABLES[table]} WHERE state = ? ORDER BY id DESC LIMIT ?)"  # noqa: S608
+            sql = f"{sql} AND {table}.id IN ({' UNION ALL '.join([each] * len(states))})"
+            params = [value for state in states for value in (state, limit)]
+        if limit is None:
+            return sorted(self._rows(sql, params), key=lambda row: -int(row["id"]))
+        return self._rows(f"{sql} ORDER BY {table}.id DESC LIMIT ?", [*params, limit])
 
     def _record(
         self,

@@ -34,7 +34,8 @@ class Source:
 
     `sorts` are columns by key, the first the natural order. `within` is the condition of those that are of some
     challenges, `at` the column of since and until, `leads` are the fields whose index has the natural order. Of
-    those that are `few` (a yes) there is an index of their own: they are sorted.
+    those that are `few` (a yes) there is an index of their own: they are sorted. What is
+    `worded` is found by the words that it is, since it has no index.
     """
 
     table: str
@@ -50,6 +51,7 @@ class Source:
     at: str = ""
     leads: frozenset[str] = frozenset()
     few: str = ""
+    worded: frozenset[str] = frozenset()
 
     @property
     def natural(self) -> str:
@@ -177,6 +179,8 @@ SOURCES: Mapping[Listed, Source] = {
             "kind": "{+}s.kind {in}",
             "address": "{+}s.address {in}",
             "on": "s.ended_at IS NULL",
+            "recorded": "EXISTS (SELECT 1 FROM recordings r WHERE r.session_id = s.id AND r.removed_at IS NULL)",
+            "watched": "EXISTS (SELECT 1 FROM looks l WHERE l.session_id = s.id)",
         },
         {"started": "s.started_at"},
         "-started",
@@ -185,6 +189,7 @@ SOURCES: Mapping[Listed, Source] = {
         at="started_at",
         leads=frozenset({"user", "workspace"}),
         few="on",
+        worded=frozenset({"kind", "address"}),
     ),
 }
 LOGIN = "(SELECT max(e.at) FROM events e WHERE e.actor = u.name AND e.kind = 'login.accepted' AND e.at >= u.created_at)"
@@ -246,15 +251,22 @@ def matching(source: Source, query: Query) -> tuple[str, list[str]]:
     InvalidInput for a word that is too short for it.
     """
     wanted, unwanted = list[str](), list[str]()
+    for asked in query.conditions:
+        if asked.field in source.worded and not asked.negated:
+            wanted.append(f"({' OR '.join(_phrase(str(value)) for value in asked.values)})")
     for word in query.words:
         if source.trigram and len(word.text) < TRIGRAM:
             raise InvalidInput(
                 f"{printable(word.text, 60)!r} is too short to look for.",
                 f"Type at least {TRIGRAM} characters, or say what it is: {next(iter(source.conditions))}:…",
             )
-        phrase = '"' + word.text.replace('"', '""') + '"' + ("" if source.trigram else "*")
+        phrase = _phrase(word.text) + ("" if source.trigram else "*")
         (unwanted if word.negated else wanted).append(phrase)
     return " AND ".join(wanted), unwanted
+
+
+def _phrase(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def pattern(text: str) -> str:

@@ -20,18 +20,19 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.jobkinds import AGEING_SECONDS, DELETING, KINDS, ORDERED, PRIORITY_MAX, STEPS
-from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, LogLine
+from workspaces.jobkinds import AGEING_SECONDS, DELETING, KINDS, LOOKING, ORDERED, PRIORITY_MAX, STEPS
+from workspaces.model import OF_HOST, OF_VERSIONS, Job, JobKind, JobState, LogLine
 from workspaces.store.events import Events
 from workspaces.store.roles import Roles
 from workspaces.store.rows import to_job
 
 _JOBS = (
-    "SELECT j.id, j.kind, j.state, j.workspace_id, c.slug || '/' || w.name AS workspace, j.snapshot_id, "
+    "SELECT j.id, j.kind, j.state, coalesce(j.workspace_id, 0) AS workspace_id, "
+    "coalesce(c.slug || '/' || w.name, '') AS workspace, j.snapshot_id, "
     "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, "
     "j.arguments, j.priority, j.not_before AS retry_at, j.cancelled_by, j.seen_at, j.bytes_done, j.bytes_total, "
     "j.expected_at, j.waits_for, j.waits_since "
-    "FROM jobs j JOIN workspaces w ON w.id = j.workspace_id JOIN challenges c ON c.id = w.challenge_id"
+    "FROM jobs j LEFT JOIN workspaces w ON w.id = j.workspace_id LEFT JOIN challenges c ON c.id = w.challenge_id"
 )
 
 
@@ -39,11 +40,11 @@ def _among(kinds: Iterable[JobKind]) -> str:
     return f"({', '.join(repr(kind.value) for kind in kinds)})"
 
 
-_ORDERED, _DELETING, _STEPS = _among(ORDERED), _among(DELETING), _among(STEPS)
+_ORDERED, _DELETING, _STEPS, _LOOKING = _among(ORDERED), _among(DELETING), _among(STEPS), _among(LOOKING)
 # Whether r, which runs, keeps j from being begun.
 _EXCLUDES = f"""
     r.workspace_id = j.workspace_id AND (r.kind IN {_ORDERED} AND j.kind IN {_ORDERED}
-        OR r.kind = 'inspect' AND j.kind IN {_DELETING} OR r.kind IN {_DELETING} AND j.kind = 'inspect')
+        OR r.kind IN {_LOOKING} AND j.kind IN {_DELETING} OR r.kind IN {_DELETING} AND j.kind IN {_LOOKING})
     OR r.snapshot_id = j.snapshot_id AND r.kind IN {_STEPS} AND j.kind IN {_STEPS}"""
 _TEXT_MAX = 2000
 _LINE_MAX = 500
@@ -55,20 +56,25 @@ class Jobs(Roles, Events):
     def add_job(
         self,
         kind: JobKind,
-        workspace_id: int,
+        workspace_id: int | None = None,
         *,
         actor: str,
         snapshot_id: int | None = None,
         arguments: Mapping[str, str] | None = None,
     ) -> Job:
-        """Queue work for the worker. An equal one that is queued already is returned instead. NotFound."""
+        """Queue work for the worker, without a workspace if it is about the host.
+
+        An equal one that is queued already is returned instead. NotFound.
+        """
         with self._write():
-            ref = self._ref(workspace_id) if kind in OF_VERSIONS else self.workspace(workspace_id).ref
+            if (workspace_id is None) is not (kind in OF_HOST):
+                raise InvalidInput(f"A job of kind {kind} is about {'the host' if workspace_id else 'a workspace'}.")
+            ref = self._subject(kind, workspace_id)
             if snapshot_id is not None and not self._find("SELECT 1 FROM snapshots WHERE id = ?", [snapshot_id]):
                 raise NotFound(f"There is no snapshot {snapshot_id}.")
             told = _arguments(arguments)
             equal = (
-                f"{_JOBS} WHERE j.workspace_id = ? AND j.state = 'queued' AND j.kind = ? AND j.snapshot_id IS ? "
+                f"{_JOBS} WHERE j.workspace_id IS ? AND j.state = 'queued' AND j.kind = ? AND j.snapshot_id IS ? "
                 "AND j.arguments = ?"
             )
             row = self._find(equal, [workspace_id, JobKind(kind), snapshot_id, told])
@@ -109,7 +115,7 @@ class Jobs(Roles, Events):
                 raise Conflict(f"Job {job_id} is {job.state}; only one that waits has a place in the queue.")
             self._log(job_id, f"Priority {priority} by {actor}.")
             data = {"job": job_id, "kind": job.kind, "priority": priority}
-            self._record(actor, "job.priority_set", job.workspace, job.snapshot_id, data=data)
+            self._record(actor, "job.priority_set", job.workspace or None, job.snapshot_id, data=data)
             return self.job(job_id)
 
     # the worker's side
@@ -187,7 +193,9 @@ class Jobs(Roles, Events):
             if db.execute(sql, [message[:_TEXT_MAX], time.time(), job_id]).rowcount == 0:
                 raise Conflict(f"Job {job_id} is {job.state}, not running.")
             self._log(job_id, message)
-            self._record(SYSTEM, "job.done", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
+            self._record(
+                SYSTEM, "job.done", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind}
+            )
 
     def fail_job(self, job_id: int, error: str, retry_in: float | None, waits_for: str | None = None) -> None:
         """RUNNING → QUEUED, to be tried again in `retry_in` seconds, or FAILED with None. NotFound, Conflict.
@@ -203,7 +211,7 @@ class Jobs(Roles, Events):
             db.execute("UPDATE jobs SET waits_for = ? WHERE id = ?", [waits_for, job_id])
             if not again:
                 data = {"job": job_id, "kind": job.kind, "error": error}
-                self._record(SYSTEM, "job.failed", job.workspace, job.snapshot_id, data=data)
+                self._record(SYSTEM, "job.failed", job.workspace or None, job.snapshot_id, data=data)
 
     def stop_job(self, job_id: int, error: str) -> None:
         """RUNNING → CANCELLED, once it has done what `cancelled_by` asked for. NotFound, Conflict."""
@@ -212,7 +220,7 @@ class Jobs(Roles, Events):
             self._record(
                 job.cancelled_by or SYSTEM,
                 "job.cancelled",
-                job.workspace,
+                job.workspace or None,
                 job.snapshot_id,
                 data={"job": job_id, "kind": job.kind},
             )
@@ -255,6 +263,12 @@ class Jobs(Roles, Events):
                 [job_id, job_id, LOG_MAX],
             )
 
+    def _subject(self, kind: JobKind, workspace_id: int | None) -> str | None:
+        """The `challenge/name` that a job is about, None for the host. NotFound when there is nothing to do it to."""
+        if workspace_id is None:
+            return None
+        return self._ref(workspace_id) if kind in OF_VERSIONS else self.workspace(workspace_id).ref
+
     def _ref(self, workspace_id: int) -> str:
         """The `challenge/name` of a workspace, also of a removed one. NotFound."""
         sql = (
@@ -266,7 +280,7 @@ class Jobs(Roles, Events):
     def _queue(
         self,
         kind: JobKind,
-        workspace_id: int,
+        workspace_id: int | None,
         actor: str,
         snapshot_id: int | None,
         arguments: Mapping[str, str] | None = None,

@@ -119,8 +119,8 @@ class Lists(Snapshots, Events):
         """The ids of all that match, in ascending order: for "select all matching"."""
         source, query = SOURCES[listed], parse(q, listed, time.time())
         found = self._where(listed, query, within, walks=False)
-        sql = f"SELECT {source.row}.id FROM {source.table} WHERE {found.sql} ORDER BY {source.row}.id"
-        return [row["id"] for row in self._rows(sql, found.params)]
+        sql = f"SELECT {source.row}.id FROM {source.table} WHERE {found.sql}"
+        return sorted(row["id"] for row in self._rows(sql, found.params))
 
     def count_matching(self, q: str = "", listed: Listed = Listed.WORKSPACES, *, within: Within = None) -> int:
         """How many match."""
@@ -243,7 +243,7 @@ class Lists(Snapshots, Events):
         """What a template cannot say alone is looked up or put together here; the rest it says."""
         names = [str(value) for value in asked.values]
         if asked.field in ("since", "until"):
-            return self._bound(source, asked, leads)
+            return self._bound(source, asked, walks, leads)
         if listed is Listed.EVENTS and asked.field == "challenge":
             return _in_challenges(names, walks)
         if listed is Listed.EVENTS and asked.field == "kind" and any("." not in name for name in names):
@@ -273,13 +273,13 @@ class Lists(Snapshots, Events):
             rows += self._rows(f"{sql} AND c.slug = ?", [own, slug]) if slash else self._rows(sql, [name])
         return rows
 
-    def _bound(self, source: Source, asked: Condition, leads: bool) -> tuple[str, list[object]]:
+    def _bound(self, source: Source, asked: Condition, walks: bool, leads: bool) -> tuple[str, list[object]]:
         """Since or until a moment; a list that is walked by its ids begins or ends at the first or last of then."""
         since, moment = asked.field == "since", asked.values[0]
         sql, params = f"+{source.row}.{source.at} {'>=' if since else '<'} ?", list[object]([moment])
         table = source.table.partition(" ")[0]
-        if source.natural != f"{source.row}.id":
-            return sql.removeprefix("+") if leads else sql, params
+        if not walks or source.natural != f"{source.row}.id":
+            return sql.removeprefix("+") if leads or not walks else sql, params
         some = (
             f"SELECT id FROM {table} WHERE {source.at} >= ? ORDER BY {source.at} LIMIT {OUT_OF_ORDER}"
             if since

@@ -16,7 +16,9 @@ from sqlite_utils import Database, Migrations
 
 from workspaces.errors import StoreError, StoreTooNew
 from workspaces.jobkinds import KINDS
-from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins
+from workspaces.store.accesssteps import m0010_rights, m0031_sign_ins, m0032_factors, m0033_identities
+from workspaces.store.apisteps import m0013_tokens
+from workspaces.store.objectsteps import m0014_limits, m0015_reports
 from workspaces.store.searching import forget, prepare
 
 
@@ -515,6 +517,9 @@ def m0011_usage(db: Database) -> None:
             load REAL NOT NULL,
             PRIMARY KEY (step, at)
         ) STRICT, WITHOUT ROWID;
+
+        -- How many requests of a person were approved by their challenge today is on every page of that person.
+        CREATE INDEX snapshots_person ON snapshots (requested_by, requested_at);
         """
     )
 
@@ -544,8 +549,13 @@ STEPS: tuple[Callable[[Database], None], ...] = (
     m0010_rights,
     m0011_usage,
     m0012_recordings,
+    m0013_tokens,
     m0013_live,
+    m0014_limits,
+    m0015_reports,
     m0031_sign_ins,
+    m0032_factors,
+    m0033_identities,
 )
 
 

@@ -93,6 +93,12 @@ class Recordings(Sessions):
             self._insert("looks", {"session_id": session_id, "actor": actor, "how": how, "at": now, "last_at": now})
             self._record(actor, ACTS[how], found.workspace, data={"session": found.id, "user": found.user})
 
+    def is_looking(self, session_id: int, how: str, *, actor: str) -> bool:
+        """Whether `actor` looks at a session that way, or did a moment ago."""
+        sql = f"{_LOOKS} WHERE session_id = ? AND actor = ? AND how = ? ORDER BY id DESC LIMIT 1"
+        last = self._find(sql, [session_id, actor, how])
+        return last is not None and time.time() - last["last_at"] < LOOK_SECONDS
+
     def looks(self, session_ids: Iterable[int]) -> Mapping[int, list[Look]]:
         """Who looked at some sessions, by session, the latest first."""
         found: dict[int, list[Look]] = {}

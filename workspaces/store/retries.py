@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from workspaces.errors import Conflict, NotFound
-from workspaces.jobkinds import STEPS
-from workspaces.model import OF_VERSIONS, Job, JobKind, JobState, Snapshot, SnapshotState
+from workspaces.jobkinds import HARMLESS, STEPS
+from workspaces.model import OF_HOST, OF_VERSIONS, Job, JobKind, JobState, Snapshot, SnapshotState
 from workspaces.store.contents import Contents
 from workspaces.store.snapshots import APPROVED, AUTO, COMMITTING
 
@@ -14,7 +14,7 @@ UNDONE = (APPROVED, COMMITTING)
 # Whether a job has been replaced: by one of its kind about the same, or, if it looks into the container or commits it,
 # by one for a later request.
 _NEWER = """
-    SELECT 1 FROM jobs j JOIN jobs n ON n.workspace_id = j.workspace_id AND n.kind = j.kind AND n.id > j.id
+    SELECT 1 FROM jobs j JOIN jobs n ON n.workspace_id IS j.workspace_id AND n.kind = j.kind AND n.id > j.id
     WHERE j.id = ? AND (n.snapshot_id IS j.snapshot_id OR j.kind IN ('inspect', 'commit'))"""
 
 
@@ -35,7 +35,7 @@ class Retries(Contents):
         """
         with self._write() as db:
             job = self.job(job_id)
-            if job.kind not in OF_VERSIONS:
+            if job.kind not in (*OF_VERSIONS, *OF_HOST):
                 self.workspace(job.workspace_id)
             if job.state not in (JobState.FAILED, JobState.CANCELLED):
                 raise Conflict(f"Job {job_id} is {job.state}; only a failed or cancelled one can be retried.")
@@ -49,7 +49,9 @@ class Retries(Contents):
                 [time.time(), job_id],
             )
             self._log(job_id, f"Queued again by {actor}.")
-            self._record(actor, "job.retried", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
+            self._record(
+                actor, "job.retried", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind}
+            )
             return self.job(job_id)
 
     def retry_failed(self, *, actor: str) -> tuple[list[Job], list[tuple[Job, str]]]:
@@ -64,8 +66,9 @@ class Retries(Contents):
             for job in reversed(self.jobs([JobState.FAILED], limit=None)):
                 if self._find(_NEWER, [job.id]):
                     continue
-                if job.kind not in (*STEPS, JobKind.FREEZE):
-                    left.append((job, "it would stop or replace the container"))
+                if job.kind not in (*STEPS, *HARMLESS, JobKind.FREEZE):
+                    replaces = "it would delete from the archive" if job.kind in OF_HOST else ""
+                    left.append((job, replaces or "it would stop or replace the container"))
                     continue
                 try:
                     retried.append(self.retry_job(job.id, actor=actor))
@@ -95,7 +98,9 @@ class Retries(Contents):
                 self.fail_snapshot(job.snapshot_id, said)
             elif taken is not None and taken.state in UNDONE:
                 self.fail_snapshot(taken.id, said)
-            self._record(actor, "job.cancelled", job.workspace, job.snapshot_id, data={"job": job_id, "kind": job.kind})
+            self._record(
+                actor, "job.cancelled", job.workspace or None, job.snapshot_id, data={"job": job_id, "kind": job.kind}
+            )
             return self.job(job_id)
 
     def _reopen(self, snapshot: Snapshot) -> None:
@@ -105,3 +110,7 @@ class Retries(Contents):
             raise Conflict(f"Snapshot {snapshot.id} is {snapshot.state}; only a failed one can be retried.")
         self._check_none_open(snapshot.workspace_id, auto=snapshot.requested_via == AUTO)
         self._move(snapshot, [SnapshotState.FAILED], {"state": SnapshotState.APPROVED, "reason": None})
+
+
+def _said(job: Job) -> dict[str, object]:
+    return {"job": job.id, "kind": job.kind}

@@ -25,6 +25,7 @@ from workspaces.model import (
     Limits,
     Mount,
     Network,
+    OwnLimits,
     PackageChange,
     Recorded,
     Role,
@@ -87,9 +88,11 @@ def mounts_json(mounts: Iterable[Mount]) -> str:
 
 
 def to_workspace(row: Row) -> Workspace:
+    own = OwnLimits(row["own_cpus"], row["own_memory"], row["own_pids"])
     return Workspace(
         **{
-            **row,
+            **{name: value for name, value in row.items() if not name.startswith("own_")},
+            "own_limits": own,
             "members": tuple(json.loads(row["members"])),
             "state": WorkspaceState(row["state"]),
             "read_only": bool(row["read_only"]),

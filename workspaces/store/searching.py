@@ -22,6 +22,8 @@ INDEXES = {
     "snapshots_requested_at": "snapshots (requested_at)",
     "snapshots_decided_at": "snapshots (decided_at)",
     "snapshots_size": "snapshots (size)",
+    # what snapshots are counted by, for which their rows, with statements in them, are wide
+    "snapshots_counted": "snapshots (requested_via, decided_by, version, size, pinned, pruned_at, state, workspace_id)",
     "snapshots_image": "snapshots (image_ref)",
     "snapshots_pushed": "snapshots (pushed_at) WHERE registry_ref IS NOT NULL",
     "jobs_of": "jobs (workspace_id)",
@@ -78,7 +80,8 @@ WORDS = (
     Words("sessions", f"{{row}}.user || ' ' || {{row}}.kind || ' ' || {{row}}.address || ' ' || {_REF}"),
     Words(
         "jobs",
-        f"{{row}}.kind || ' ' || {{row}}.requested_by || ' ' || {_REF} || ' ' || coalesce({{row}}.error, '')",
+        f"{{row}}.kind || ' ' || {{row}}.requested_by || ' ' || coalesce({_REF}, '') || ' ' || "
+        "coalesce({row}.error, '')",
         ("error",),
     ),
     Words(

@@ -75,7 +75,7 @@ class Snapshots(Jobs):
             id_ = self._insert("snapshots", {**row, **more})
             self._queue(JobKind.INSPECT, workspace.id, actor, id_)
             self._record(actor, "snapshot.requested", workspace.ref, id_, data={"message": message, "via": via})
-            if actor in workspace.members and self._approves_itself(workspace.challenge, actor):
+            if actor in workspace.members and self.auto_approvals_left(workspace.challenge, actor):
                 self.approve_snapshot(id_, actor=f"{AUTO}:{workspace.challenge}")
             return self.snapshot(id_)
 
@@ -209,6 +209,18 @@ class Snapshots(Jobs):
         """The requests that wait for a decision, oldest first; of some challenges only, if not None."""
         sql = f"{_SNAPSHOTS} WHERE s.state = 'requested'{in_challenges(challenges)} ORDER BY s.id"
         return [to_snapshot(row) for row in self._rows(sql, [*(challenges or ())])]
+
+    def auto_approvals_left(self, challenge: str, person: str) -> int:
+        """How many more requests of that person the challenge approves by itself today (UTC)."""
+        allowed = self.challenge(challenge).auto_approve
+        if not allowed:
+            return 0
+        midnight = time.time() // 86400 * 86400
+        used = (
+            "SELECT count(*) AS n FROM snapshots WHERE requested_by = ? AND decided_by = ? AND requested_at >= ? "
+            "AND state != 'requested'"
+        )
+        return max(0, allowed - int(self._one(used, [person, f"{AUTO}:{challenge}", midnight])["n"]))
 
     def version(self, workspace_id: int, number: int) -> Snapshot:
         """The committed version `v<number>` of a workspace. NotFound, also for one whose commit failed or goes on,
@@ -366,18 +378,6 @@ class Snapshots(Jobs):
             self._move(snapshot, [REQUESTED], row)
             self._record(actor, f"snapshot.{state}", snapshot.workspace, snapshot_id, data={"reason": reason})
             return snapshot
-
-    def _approves_itself(self, challenge: str, person: str) -> bool:
-        """Whether the challenge approves one more request of that person today."""
-        allowed = self.challenge(challenge).auto_approve
-        if not allowed:
-            return False
-        midnight = time.time() // 86400 * 86400
-        used = (
-            "SELECT count(*) AS n FROM snapshots WHERE requested_by = ? AND decided_by = ? AND requested_at >= ? "
-            "AND state != 'requested'"
-        )
-        return bool(self._one(used, [person, f"{AUTO}:{challenge}", midnight])["n"] < allowed)
 
     def _check_none_open(self, workspace_id: int, auto: bool = False) -> None:
         """Of people's, or of the program's own."""

@@ -21,7 +21,7 @@ _WORKSPACES = (
     "(SELECT json_group_array(name) FROM (SELECT u.name FROM members m JOIN users u ON u.id = m.user_id "
     "WHERE m.workspace_id = w.id ORDER BY u.name)) AS members, "
     "w.image, w.parent_id, w.state, w.state_detail, w.state_at, w.last_login_at, w.created_at, w.disk_bytes, "
-    "w.disk_at, w.read_only "
+    "w.disk_at, w.read_only, w.own_cpus, w.own_memory, w.own_pids "
     "FROM workspaces w JOIN challenges c ON c.id = w.challenge_id WHERE w.removed_at IS NULL"
 )
 

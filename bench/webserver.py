@@ -1,0 +1,43 @@
+"""One server process of the measurement of pages: `python -m bench.webserver HOME program` or `… bare`.
+
+Both are served alike, by the server of `workspaces web`. The bare one answers a page of the same size from memory: what
+Flask and the server take by themselves. The port is the first line of standard output.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from flask import Flask
+
+from webadmin.app import create_app
+from webadmin.server import Server
+from workspaces import settings
+from workspaces.store import Store
+
+BARE_BYTES = 30_000
+
+
+def bare() -> Flask:
+    """An application of one page."""
+    app = Flask("bare")
+    page = f"<!doctype html><title>bare</title><p>{'x' * BARE_BYTES}</p>"
+    app.add_url_rule("/", "page", lambda: page)
+    return app
+
+
+def main(home: Path, kind: str) -> None:
+    configured = replace(settings.load(home), web_listen=("127.0.0.1", 0))
+    store = Store.open(configured.database)
+    server = Server(bare() if kind == "bare" else create_app(configured, store), configured)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.stop)
+    server.serve_until_stopped(lambda _host, port: print(port, flush=True))
+    store.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,107 @@
+"""The same done to many workspaces: what is said before, a result for each, and nobody's who may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.web import Browser, Web, web_fixture
+from webadmin.admin import bulk
+from workspaces.model import JobKind
+
+__all__ = ["web_fixture"]
+
+
+@pytest.fixture
+def chief(web: Web) -> Browser:
+    return web.browser("chief")
+
+
+def kinds(web: Web) -> list[tuple[JobKind, str]]:
+    return sorted((job.kind, job.workspace) for job in web.store.jobs())
+
+
+def both(web: Web) -> list[int]:
+    return [web.workspace_id("alice"), web.workspace_id("bob")]
+
+
+@pytest.mark.parametrize("action", [name for name, action in bulk.ACTIONS.items() if action.job])
+def test_an_action_is_explained_and_then_queued_for_each(web: Web, chief: Browser, action: str) -> None:
+    if action == "thaw":
+        for number in both(web):
+            web.store.set_read_only(number, True)
+    form: dict[str, Any] = {"action": action, "id": both(web)}
+    asked = chief.post("/admin/workspaces/bulk", form)
+    assert (asked.status_code, web.store.jobs()) == (200, [])
+    assert "als/alice" in asked.text
+    done = chief.post("/admin/workspaces/bulk", {**form, "do": "yes"})
+    assert done.status_code == 200
+    assert kinds(web) == [(JobKind(action), "als/alice"), (JobKind(action), "als/bob")]
+    assert done.text.count("the worker does it") == 2
+
+
+def test_all_that_a_search_finds(web: Web, chief: Browser) -> None:
+    asked = chief.post("/admin/workspaces/bulk", {"action": "start", "all": "yes", "q": "user:alice"})
+    assert "als/alice" in asked.text
+    assert "als/bob" not in asked.text
+    chief.post("/admin/workspaces/bulk", {"action": "start", "all": "yes", "q": "user:alice", "do": "yes"})
+    assert kinds(web) == [(JobKind.START, "als/alice")]
+
+
+def test_one_that_cannot_be_done_does_not_stop_the_others(web: Web, chief: Browser) -> None:
+    alice, bob = both(web)
+    web.store.add_job(JobKind.START, alice, actor="chief")
+    done = chief.post("/admin/workspaces/bulk", {"action": "start", "id": [alice, bob, 10**30], "do": "yes"})
+    assert "als/bob" in done.text
+    assert (JobKind.START, "als/bob") in kinds(web)
+
+
+def test_what_is_not_frozen_is_not_thawed(web: Web, chief: Browser) -> None:
+    done = chief.post("/admin/workspaces/bulk", {"action": "thaw", "id": both(web), "do": "yes"})
+    assert done.text.count("is not frozen") == 2
+    assert kinds(web) == []
+
+
+def test_a_message_reaches_who_is_on(web: Web, chief: Browser) -> None:
+    alice, _ = both(web)
+    web.store.begin_session("alice", alice, "shell", "192.0.2.7", "p", 1_800_000_000.0)
+    form: dict[str, Any] = {"action": "message", "id": both(web), "do": "yes"}
+    assert chief.post("/admin/workspaces/bulk", {**form, "text": " "}).status_code == 400
+    done = chief.post("/admin/workspaces/bulk", {**form, "text": "<b>Save your work"})
+    assert "told alice" in done.text
+    assert "nobody has a terminal open" in done.text
+    assert [notice.text for notice in web.store.notices(0)] == ["Message from the organisers: <b>Save your work"]
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"action": "start"}, {"action": "remove", "id": "1"}, {"action": "stop", "id": "x"}], ids=str
+)
+def test_nothing_chosen_is_said(chief: Browser, form: dict[str, str]) -> None:
+    assert chief.post("/admin/workspaces/bulk", {**form, "do": "yes"}).status_code == 400
+
+
+def test_too_many_are_refused(web: Web, chief: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "MOST", 1)
+    assert chief.post("/admin/workspaces/bulk", {"action": "stop", "id": both(web), "do": "yes"}).status_code == 400
+    assert web.store.jobs() == []
+
+
+def test_requests_are_decided_together_with_a_result_for_each(web: Web, chief: Browser) -> None:
+    first, second = web.request("alice"), web.request("bob")
+    assert f'value="{first}" form="together"' in chief.get("/admin/").text
+    done = chief.post("/admin/queue/decide", {"action": "approve", "id": [first, second, 999]})
+    assert done.text.count("approved; the worker commits it") == 2
+    assert "#999" in done.text
+    assert {web.store.snapshot(number).decided_by for number in (first, second)} == {"chief"}
+    again = chief.post("/admin/queue/decide", {"action": "reject", "id": [first], "reason": "too late"})
+    assert "is approved already" in again.text
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"action": "approve"}, {"action": "reject", "id": "1"}, {"action": "x", "id": "1"}], ids=str
+)
+def test_a_decision_needs_requests_and_a_rejection_a_reason(web: Web, chief: Browser, form: dict[str, str]) -> None:
+    number = web.request("alice")
+    assert chief.post("/admin/queue/decide", form).status_code == 400
+    assert web.store.snapshot(number).decided_by is None

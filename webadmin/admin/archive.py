@@ -1,0 +1,118 @@
+"""The archive: what it holds, reading it again, and clearing it. The worker does it; pages show what it found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import flash, make_response, redirect, render_template, request, url_for
+
+from webadmin import access, danger
+from webadmin.admin import findings
+from webadmin.admin.base import MOVING, actor, bp
+from webadmin.context import store
+from webadmin.i18n import N_, _
+from webadmin.live import fragment
+from workspaces import snapshots
+from workspaces.errors import Conflict, InvalidInput, NotFound
+from workspaces.model import Job, JobKind, Snapshot
+from workspaces.rights import Right
+
+KINDS = {"usage": JobKind.USAGE, "verify": JobKind.VERIFY, "gc": JobKind.GC}
+SAID = {
+    "usage": N_("What the archive holds is being counted."),
+    "verify": N_("The archive is being read again. That may take hours; this page shows how far it is."),
+    "gc": N_("What no version refers to is being looked for. Nothing is deleted."),
+}
+NAME = "archive"  # what is typed to delete from it
+PREVIEWED = 200
+
+
+def _archive() -> dict[str, Any]:
+    jobs: dict[str, Job | None] = {name: store().latest_job(kind) for name, kind in KINDS.items()}
+    return {
+        "usage": findings.latest(JobKind.USAGE),
+        "verified": findings.latest(JobKind.VERIFY),
+        "garbage": findings.latest(JobKind.GC),
+        "pruned": findings.latest(JobKind.PRUNE),
+        "jobs": {name: job for name, job in jobs.items() if job is not None},
+        "moving": any(job is not None and job.state in MOVING for job in jobs.values()),
+        "ruled": [challenge for challenge in store().challenges() if challenge.keep_last is not None],
+    }
+
+
+@bp.get("/archive")
+@access.require(Right.ARCHIVE)
+def archive() -> Any:
+    return render_template("admin/archive.html", **_archive())
+
+
+@bp.get("/archive/live")
+@access.require(Right.ARCHIVE)
+def live_archive() -> Any:
+    return fragment(lambda: render_template("admin/_archive.html", **_archive()))
+
+
+@bp.post("/archive/<any(usage,verify,gc):kind>")
+@access.require(Right.ARCHIVE)
+def look_at_archive(kind: str) -> Any:
+    """Count, read again, or look for what nothing refers to. None of it changes the archive."""
+    store().add_job(KINDS[kind], actor=actor())
+    flash(_(SAID[kind]))
+    return redirect(url_for(".archive"))
+
+
+@bp.route("/archive/collect", methods=["GET", "POST"])
+@access.require(Right.ARCHIVE)
+@access.step_up
+def collect(error: InvalidInput | None = None) -> Any:
+    """Say what would be deleted, as it was found last (GET); have the worker delete it (POST)."""
+    found = findings.latest(JobKind.GC)
+    if found is None or found.document["deleted"]:
+        raise Conflict(
+            _("It is not known what would be deleted."), _("Look for what nothing refers to first; then delete it.")
+        )
+    if request.method == "POST":
+        try:
+            danger.check(NAME)
+        except InvalidInput as wrong:
+            error = wrong
+        else:
+            store().add_job(JobKind.GC, actor=actor(), arguments={"delete": "yes"})
+            flash(_("What no version refers to is being deleted."))
+            return redirect(url_for(".archive"))
+    html = render_template("admin/collect.html", found=found, name=NAME, typed=danger.typed(), error=error)
+    return make_response(html, error.http_status if error else 200)
+
+
+@bp.route("/archive/prune", methods=["GET", "POST"])
+@access.require(Right.ARCHIVE)
+@access.step_up
+def prune() -> Any:
+    """Say which versions the rules of a challenge do not keep (GET); have the worker remove them (POST)."""
+    slug = request.values.get("challenge", "")
+    challenge = store().challenge(slug)
+    if challenge.keep_last is None:
+        raise NotFound(_("The rules of %(challenge)s keep every version.", challenge=slug))
+    due = snapshots.due(store(), slug)
+    if request.method == "GET":
+        return _prune(slug, due)
+    try:
+        danger.check(slug)
+    except InvalidInput as error:
+        return _prune(slug, due, error)
+    store().add_job(JobKind.PRUNE, actor=actor(), arguments={"challenge": slug})
+    flash(_("The versions that the rules of %(challenge)s do not keep are being removed.", challenge=slug))
+    return redirect(url_for(".archive"))
+
+
+def _prune(slug: str, due: list[Snapshot], error: InvalidInput | None = None) -> Any:
+    html = render_template(
+        "admin/prune.html",
+        challenge=store().challenge(slug),
+        due=due[:PREVIEWED],
+        count=len(due),
+        bytes=sum(snapshot.size or 0 for snapshot in due),
+        typed=danger.typed(),
+        error=error,
+    )
+    return make_response(html, error.http_status if error else 200)

@@ -1,0 +1,165 @@
+"""Sessions: who is on and who was, one session, ending it, and what its terminal shows or showed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, flash, redirect, render_template, request, url_for
+
+from webadmin import access, tailing
+from webadmin.actions import sessions as actions
+from webadmin.admin.base import actor, bp
+from webadmin.context import parts, store
+from webadmin.i18n import _
+from webadmin.live import fragment
+from webadmin.security import PLAYER_POLICY
+from webadmin.serving.handover import stream
+from workspaces import recordings
+from workspaces.errors import Conflict, InvalidInput
+from workspaces.model import Page, Session
+from workspaces.queries import FIELDS, Listed
+from workspaces.rights import Right
+from workspaces.store import Store
+
+SIZES = (25, 50, 100, 200)
+HELP = [(field.example, field.help) for field in FIELDS[Listed.SESSIONS].values()]
+
+
+def _list() -> dict[str, Any]:
+    """Those that match the address: `show=all` has the ended ones too."""
+    args = request.args
+    q, every = args.get("q", "").strip(), args.get("show") == "all"
+    size = args.get("size", 50, type=int)
+    error = None
+    page: Page[Session]
+    try:
+        page = store().find_sessions(
+            q if every else f"{q} on:yes",
+            sort=args.get("sort", ""),
+            page=args.get("page", 1, type=int),
+            size=size if size in SIZES else 50,
+            within=access.scope(Right.SEE),
+        )
+    except InvalidInput as wrong:
+        error = wrong
+        page = Page((), 0, 1, 50, "")
+    items = actions.shown(store(), page.items)
+    return {"q": q, "every": every, "page": page, "items": items, "error": error, "help": HELP}
+
+
+@bp.get("/sessions")
+@access.require(Right.SEE)
+def sessions() -> Any:
+    found = _list()
+    return render_template("admin/sessions.html", **found), found["error"].http_status if found["error"] else 200
+
+
+@bp.get("/sessions/live")
+@access.require(Right.SEE)
+def live_sessions() -> Any:
+    return fragment(lambda: render_template("admin/_sessions.html", **_list()))
+
+
+def _one(session_id: int) -> actions.Shown:
+    return actions.shown(store(), [store().session(session_id)])[0]
+
+
+@bp.get("/sessions/<int:session_id>")
+@access.require(Right.SEE)
+def session(session_id: int) -> Any:
+    return render_template("admin/session.html", item=_one(session_id))
+
+
+@bp.get("/sessions/<int:session_id>/live")
+@access.require(Right.SEE)
+def live_session(session_id: int) -> Any:
+    return fragment(lambda: render_template("admin/_session.html", item=_one(session_id)))
+
+
+@bp.route("/sessions/<int:session_id>/end", methods=["GET", "POST"])
+@access.require(Right.WATCH)
+def end_session(session_id: int) -> Any:
+    """Say what ends with it (GET); end it (POST)."""
+    found = store().session(session_id)
+    if request.method == "GET":
+        if found.ended_at is not None:
+            raise Conflict(_("This session has ended already."))
+        return render_template("admin/end_session.html", session=found)
+    store().kill_session(session_id, actor=actor())
+    flash(_("The session of %(user)s ends within two seconds.", user=found.user))
+    return redirect(url_for(".session", session_id=session_id))
+
+
+@bp.post("/sessions/<int:session_id>/<any(watch,replay):action>/begin")
+@access.require(Right.WATCH)
+def look(session_id: int, action: str) -> Any:
+    """Begin to watch or replay; from now on it is in the record."""
+    actions.look(store(), session_id, action, actor=actor())
+    return redirect(url_for(".screen", session_id=session_id, action=action))
+
+
+@bp.get("/sessions/<int:session_id>/<any(watch,replay):action>")
+@access.require(Right.WATCH)
+def screen(session_id: int, action: str) -> Any:
+    """The page with the terminal, for who has begun to look."""
+    found = _one(session_id)
+    if not store().is_looking(session_id, action, actor=actor()):
+        flash(_("Looks are in the record, so each begins with the button."), "warning")
+        return redirect(url_for(".session", session_id=session_id))
+    response = Response(render_template("admin/screen.html", item=found, action=action))
+    response.headers["Content-Security-Policy"] = PLAYER_POLICY
+    return response
+
+
+@bp.get("/sessions/<int:session_id>/stream")
+@access.require(Right.WATCH)
+def stream_session(session_id: int) -> Any:
+    """What its terminal shows from now on, as an event stream. Refused when it has ended."""
+    name, of = actor(), store()
+    actions.check_looking(of, session_id, "watch", actor=name)
+    if of.session(session_id).ended_at is not None:
+        raise Conflict(_("This session has ended."))
+    path = recordings.find(of, parts().settings.recordings, session_id)
+    return stream(tailing.follower(path, lambda: _still(of, session_id, name)))
+
+
+def _still(of: Store, session_id: int, name: str) -> None:
+    of.note_look(session_id, "watch", actor=name)
+
+
+@bp.get("/sessions/<int:session_id>/cast")
+@access.require(Right.WATCH)
+def cast(session_id: int) -> Any:
+    """A part of its recording: whole lines of asciicast v2 from byte `from` on, and in X-Next where to go on.
+
+    X-Live says `yes` while more may come.
+    """
+    live = store().session(session_id).ended_at is None
+    actions.check_looking(store(), session_id, "watch" if live else "replay", actor=actor())
+    start = request.args.get("from", 0, type=int)
+    part = recordings.part(store(), parts().settings.recordings, session_id, start)
+    headers = {"X-Next": str(part.next), "X-Live": "yes" if part.live else "no"}
+    return Response(part.data, headers=headers, mimetype="application/x-asciicast")
+
+
+@bp.get("/sessions/<int:session_id>/recording")
+@access.require(Right.WATCH)
+def recording(session_id: int) -> Any:
+    """The whole recording of a session that has ended, for the page that replays it."""
+    actions.check_looking(store(), session_id, "replay", actor=actor())
+    return _file(session_id)
+
+
+@bp.post("/sessions/<int:session_id>/export")
+@access.require(Right.WATCH)
+def export_session(session_id: int) -> Any:
+    """The same as a file to keep."""
+    actions.look(store(), session_id, "export", actor=actor())
+    response = _file(session_id)
+    response.headers["Content-Disposition"] = f'attachment; filename="session-{session_id}.cast"'
+    return response
+
+
+def _file(session_id: int) -> Response:
+    size, pieces = actions.whole(recordings.find(store(), parts().settings.recordings, session_id))
+    return Response(pieces, headers={"Content-Length": str(size)}, mimetype="application/x-asciicast")

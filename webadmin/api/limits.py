@@ -1,0 +1,75 @@
+"""How often a program may ask: token buckets for what is read and written, and for wrong tokens by address.
+
+Kept in memory, for one process. What one program uses up leaves the others, and the pages, as they are.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+from workspaces.throttle import Buckets, Rate, network
+
+READ = Rate(300, 0.1)  # of one token
+WRITE = Rate(60, 0.5)
+WRONG = Rate(30, 2)  # tokens that are none, from one address
+STREAMS = 8  # at once, of one token
+STREAMS_ALL = 200
+
+
+class Limits:
+    """Thread-safe. `clock` is in seconds and only ever grows."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.Lock()
+        self._read, self._write, self._wrong = Buckets(READ, clock), Buckets(WRITE, clock), Buckets(WRONG, clock)
+        self._under_way: set[Hashable] = set()
+        self._streams: dict[int, int] = {}
+
+    def take(self, token_id: int, *, writes: bool) -> float:
+        """Count one request. Returns 0 when it may be answered, else how many seconds to wait."""
+        buckets = self._write if writes else self._read
+        with self._lock:
+            wait = buckets.wait(token_id)
+            if wait <= 0:
+                buckets.take(token_id)
+            return wait
+
+    def wrong(self, address: str) -> float:
+        """A token from there was none. Returns 0, or how many seconds to wait when there were too many."""
+        key = network(address)
+        with self._lock:
+            wait = self._wrong.wait(key)
+            if wait <= 0:
+                self._wrong.take(key)
+            return wait
+
+    def begin(self, what: Hashable) -> bool:
+        """Whether `what` was not under way; it is now, until `end`."""
+        with self._lock:
+            if what in self._under_way:
+                return False
+            self._under_way.add(what)
+            return True
+
+    def end(self, what: Hashable) -> None:
+        with self._lock:
+            self._under_way.discard(what)
+
+    def open_stream(self, token_id: int) -> bool:
+        """Whether one more stream may be opened for that token; it is, until `close_stream`."""
+        with self._lock:
+            mine = self._streams.get(token_id, 0)
+            if mine >= STREAMS or sum(self._streams.values()) >= STREAMS_ALL:
+                return False
+            self._streams[token_id] = mine + 1
+            return True
+
+    def close_stream(self, token_id: int) -> None:
+        with self._lock:
+            left = self._streams.get(token_id, 1) - 1
+            if left:
+                self._streams[token_id] = left
+            else:
+                self._streams.pop(token_id, None)

@@ -1,0 +1,109 @@
+"""A terminal that goes on, as an event stream for asciinema-player: what it shows by now at once, then what comes.
+
+    recording ─► {"cols": 80, "rows": 24, "time": 12.5, "init": "all of its output"} ─► [13.1, "o", "$ "] ─► … ─► done
+
+The file is looked at a few times a second while somebody watches; nothing else is done for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from webadmin.i18n import _
+from webadmin.serving.handover import Stream
+from workspaces import casts
+from workspaces.errors import NotFound, WorkspacesError
+from workspaces.names import amount
+
+LOOK_SECONDS = 0.25
+ASK_SECONDS = 2.0  # without news, between two questions whether the session, and the right to see it, last
+BEAT_SECONDS = 60.0  # between two notes that somebody still looks
+INIT_MAX = 1 << 20  # characters of what was shown before
+
+
+def follower(path: Path, look: Callable[[], None]) -> Callable[[Stream], Awaitable[None]]:
+    """What goes on with the stream of a recording; `look` notes, in a thread, that somebody still looks."""
+    left_out = _("[%(size)s left out]", size="{}")  # in the reader's language, which later nobody knows
+    return partial(_follow, path, look, left_out)
+
+
+async def _follow(path: Path, look: Callable[[], None], left_out: str, stream: Stream) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def in_thread(function: Callable[[], tuple[str, int]]) -> tuple[str, int]:
+        return await loop.run_in_executor(None, function)
+
+    opening, start = await in_thread(partial(_opening, path))
+    await stream.write(f"retry: 5000\n\ndata: {opening}\n\n")
+    asked = noted = loop.time()
+    lasts = True
+    while lasts:
+        now = loop.time()
+        if now - asked >= ASK_SECONDS:
+            asked, lasts = now, await stream.allowed()
+        if lasts and now - noted >= BEAT_SECONDS:
+            noted = now
+            await loop.run_in_executor(None, look)
+        text, start = await in_thread(partial(_news, path, start, left_out))
+        if text:
+            await stream.write(text)
+        elif lasts:
+            await asyncio.sleep(LOOK_SECONDS)
+    await stream.event("done")
+
+
+def _opening(path: Path) -> tuple[str, int]:
+    """The first message, and where the news begin."""
+    texts, length, at, start = deque[str](), 0, 0.0, 0
+    columns, rows = 80, 24
+    try:
+        columns, rows = casts.first_size(path)
+        while (part := casts.read(path, start))[1] != start:
+            start = part[1]
+            for event in filter(None, map(casts.parse, part[0].splitlines())):
+                at = event.at
+                if event.kind == "r":
+                    columns, rows = _size(event.data) or (columns, rows)
+                elif event.kind == "o":
+                    texts.append(event.data)
+                    length += len(event.data)
+                while length > INIT_MAX:
+                    length -= len(texts.popleft())
+    except NotFound:  # the gateway makes it in a moment
+        pass
+    return json.dumps({"cols": columns, "rows": rows, "time": at, "init": "".join(texts)}), start
+
+
+def _news(path: Path, start: int, left_out: str) -> tuple[str, int]:
+    """Messages about what is new since byte `start`, and where the next begin."""
+    try:
+        data, following = casts.read(path, start)
+    except WorkspacesError:
+        return "", start
+    messages = []
+    for event in filter(None, map(casts.parse, data.splitlines())):
+        said: list[object] = [event.at, event.kind, event.data]
+        missing = casts.gap_size(event)
+        if event.kind == "r":
+            size = _size(event.data)
+            if size is None:
+                continue
+            said[2] = {"cols": size[0], "rows": size[1]}
+        elif missing is not None:
+            said[1:] = ["o", f"\x18\x1b[0m\r\n{left_out.format(amount(missing))}\r\n"]
+        elif event.kind != "o":
+            continue
+        messages.append(f"data: {json.dumps(said)}\n\n")
+    return "".join(messages), following
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    columns, _x, rows = text.partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and len(text) < 12):
+        return None
+    return casts.clamp(int(columns), 80), casts.clamp(int(rows), 24)
