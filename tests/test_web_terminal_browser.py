@@ -46,7 +46,7 @@ class Site:
         page.goto(f"{self.gate.url}/login?next={path}")
         page.get_by_label("Name").fill(person.name)
         page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("button", name="Sign in", exact=True).click()
         page.wait_for_url(f"**{path}")
         expect(page.locator("#terminal-state")).to_have_text("Connected.", timeout=30_000)
         return page
