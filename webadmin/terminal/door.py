@@ -1,7 +1,7 @@
 """The way into the gateway: the web application's own authority, a certificate for one login, and the ssh connection.
 
     keys/web-terminal.key ─► its name is in the store ─► the gateway believes it, for logins from this host alone
-    each terminal         ─► a key that nobody keeps, certified for one account and one minute ─► a shell with a terminal
+    each terminal         ─► a key that nobody keeps, certified for one account and one minute ─► a shell
 
 The certificate's key id names the browser's address, which the gateway writes down as that of the session.
 """
