@@ -12,7 +12,7 @@ from werkzeug.routing import Rule
 
 from tests.support.web import CHEAP_HASH, Browser
 from workspaces import recovery
-from workspaces.model import Role
+from workspaces.model import FreezeMode, Role
 from workspaces.store import Store
 
 TOKEN = "an-invitation"
@@ -24,6 +24,9 @@ def people(store: Store) -> list[str | None]:
     """Who looks: a visitor, the people of the sample, and one of each role that the sample has nobody of."""
     if store.invitation_of("lena") is None:
         store.invite("lena", recovery.digest(TOKEN), time.time() + 3600, actor="chief")
+    if not store.freezes("als"):
+        store.begin_freeze("als", FreezeMode.COMMIT, actor="chief")
+        store.thaw("als", actor="chief")
     roles = {user.role for user in store.users()}
     others = []
     for name, role in zip(("rita", "otto", "ada"), [r for r in Role if r not in roles], strict=False):
@@ -91,6 +94,8 @@ def _objects(store: Store) -> dict[str, list[Any]]:
         "name": ["alice", "chief"],
         "key_id": [store.keys("alice")[0].id],
         "slug": ["als"],
+        "member": ["alice"],
+        "freeze_id": [freeze.id for freeze in store.freezes("als")],
         "token": [TOKEN],
         "passkey_id": [1],  # nobody has one here, as its owner could not sign in without
     }
