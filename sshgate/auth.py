@@ -66,7 +66,7 @@ class Server(asyncssh.SSHServer):
         self.connection = cast(Connection, conn)
         self.peer = conn.get_extra_info("peername") or ("", 0)
         self.own = conn.get_extra_info("sockname") or ("", 0)
-        self.address = str(self.peer[0])
+        self.address = self.shown = str(self.peer[0])  # `shown` is what people read: the browser's of a web terminal
         self.gate.servers.add(self)
         if self.gate.draining:
             conn.abort()
@@ -96,7 +96,10 @@ class Server(asyncssh.SSHServer):
             raise asyncssh.DisconnectError(DISC_NO_MORE_AUTH_METHODS_AVAILABLE, texts.TOO_MANY_TRIES)
         name, store = split_login(username)[0], self.gate.store
         if certificate is not None:
-            return await self.gate.in_store(judge_certificate, store, name, certificate, self.address, time.time())
+            here = str(self.own[0])
+            return await self.gate.in_store(
+                judge_certificate, store, name, certificate, self.address, time.time(), here
+            )
         if key is not None:
             return await self.gate.in_store(judge_key, store, name, key.get_fingerprint(), self.address, time.time())
         return None
@@ -165,7 +168,10 @@ class Server(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         self.user, self.wanted = split_login(str(self.connection.get_extra_info("username")))
         assert self.grant is not None
-        log.info("%s logged in from %s with a %s", self.user, self.address, self.grant.way)
+        if self.grant.visitor is not None:
+            self.peer = (self.grant.visitor, 0)
+            self.shown = f"{self.grant.visitor} (web terminal)"
+        log.info("%s logged in from %s with a %s", self.user, self.shown, self.grant.way)
         self.connection.create_task(self._settle(self.user, self.grant))
 
     async def _settle(self, user: str, grant: Grant) -> None:
@@ -174,7 +180,7 @@ class Server(asyncssh.SSHServer):
         if refusal is not None:
             self.connection.disconnect(DISC_TOO_MANY_CONNECTIONS, refusal)
             return
-        self.gate.note_login(user, grant, self.address)
+        self.gate.note_login(user, grant, self.shown)
 
     def open_sessions(self) -> int:
         return sum(not session.closed for session in self.sessions)

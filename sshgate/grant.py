@@ -2,6 +2,7 @@
 
     key          the account's own, in `keys` ──────────────► its options
     certificate  signed by a trusted authority, for the account, now, from here ──► its options, its challenges
+    web terminal certificate of the web application's own authority, from this host ──► a shell with a terminal
     password     (with a code, where the account has codes) ──► everything
 
 Whose keys the key inside a certificate may be besides does not matter: a certificate is judged by its authority.
@@ -10,6 +11,7 @@ Judging blocks on the store; `now` is in seconds since the epoch.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from dataclasses import dataclass, replace
 
@@ -17,8 +19,9 @@ from sshgate.environment import sftp_argv
 from workspaces import accounts, keyoptions
 from workspaces.errors import InvalidInput
 from workspaces.guest.client import SpawnRequest
-from workspaces.keyoptions import Options
+from workspaces.keyoptions import TERMINAL_KEY_ID, Options
 from workspaces.names import printable
+from workspaces.settings import is_loopback
 from workspaces.store import Store
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ class Grant:
     key_id: str | None = None
     serial: int | None = None
     challenges: frozenset[str] | None = None  # None: all
+    visitor: str | None = None  # address of the browser, for a terminal of the web application
 
 
 PASSWORD = Grant("password")
@@ -77,25 +81,43 @@ def judge_key(store: Store, name: str, fingerprint: str, address: str, now: floa
     return Grant("key", options, fingerprint=fingerprint)
 
 
-def judge_certificate(store: Store, name: str, certificate: Certificate, address: str, now: float) -> Grant | None:
-    """What that certificate lets the account do, None when it does not let it in."""
+def judge_certificate(
+    store: Store, name: str, certificate: Certificate, address: str, now: float, here: str = ""
+) -> Grant | None:
+    """What that certificate lets the account do, None when it does not let it in.
+
+    `here` is the gateway's own address on this connection: the web application's authority counts from this host only.
+    """
     trusted, user = store.authorities(certificate.authority), store.find_user(name)
-    if not trusted or user is None or user.disabled:
+    visitor = _visitor(store, certificate, address, here)
+    if (not trusted and visitor is None) or user is None or user.disabled:
         return None
     objection = _objection(user.name, certificate, address, now)
     key_id = printable(certificate.key_id, _KEY_ID_SHOWN)
     if objection:
         log.info("certificate %r for %s from %s refused: %s", key_id, user.name, address, objection)
         return None
-    slugs = {authority.challenge for authority in trusted}
+    slugs = {authority.challenge for authority in trusted} if visitor is None else {None}
     return Grant(
-        "certificate",
+        "certificate" if visitor is None else "web terminal",
         certificate.options,
+        visitor=visitor,
         authority=certificate.authority,
         key_id=key_id,
         serial=certificate.serial,
         challenges=None if None in slugs else frozenset(slug for slug in slugs if slug is not None),
     )
+
+
+def _visitor(store: Store, certificate: Certificate, address: str, here: str) -> str | None:
+    """Whose terminal in a browser it is, by the browser's address; None when it is none of the web application's."""
+    if certificate.authority != store.terminal_authority() or not (is_loopback(address) or address == here):
+        return None
+    said = certificate.key_id.removeprefix(TERMINAL_KEY_ID)
+    try:
+        return str(ipaddress.ip_address(said))
+    except ValueError:
+        return "?"
 
 
 def _objection(name: str, certificate: Certificate, address: str, now: float) -> str | None:

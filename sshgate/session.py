@@ -288,7 +288,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def _begin(self, place: Place) -> None:
         kind = "shell" if self._shell else "sftp" if self._request and self._request.argv else "exec"
-        self.record = self.gate.note_session(place, kind, self.server.address, self._tape)
+        self.record = self.gate.note_session(place, kind, self.server.shown, self._tape)
         idle, longest = place.challenge.idle_seconds, place.challenge.session_seconds
         self.clocks = Clocks(self._loop, self._moved, self.announce, self.end, idle=idle, longest=longest)
         self.clocks.closes(place.challenge.closes_at, place.challenge.slug)

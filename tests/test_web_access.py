@@ -53,7 +53,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     web.store.fail_snapshot(failed, "no space")
     web.request("requested")
     web.store.begin_sign_in("alice", "digest", via="password", address="192.0.2.1", browser="laptop")
-    web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.7", "p", 1_800_000_000.0)
     web.store.link_identity("alice", "https://id.example", "alice", "alice@id.example", actor="test")
     web.store.invite("bob", recovery.digest(TOKEN), time.time() + 3600, actor="test")
     queued = web.store.add_job(JobKind.START, web.workspace_id("requested"), actor="chief")

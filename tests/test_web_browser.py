@@ -91,7 +91,7 @@ def test_polls_stop_in_a_hidden_tab_and_mostly_cost_nothing(site: Site) -> None:
     site.store.finish_job(site.store.jobs()[0].id, "done")
     chief = site.window("chief", "/admin/jobs")
     statuses: list[int] = []
-    chief.on("response", lambda response: statuses.append(response.status) if "/live" in response.url else None)
+    chief.on("response", lambda response: statuses.append(response.status) if "/jobs/live" in response.url else None)
     show = """hidden => {
         Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
         document.dispatchEvent(new Event("visibilitychange"));
@@ -115,6 +115,7 @@ def test_an_ended_session_and_a_dead_server_are_said(site: Site) -> None:
     site.store.set_disabled("bob", True, actor="chief")
     expect(bob.get_by_text("You are signed out. Reload the page")).to_be_visible(timeout=20_000)
     chief.context.route("**/live", lambda route: route.abort())
+    site.store.add_job(JobKind.START, 1, actor="chief")
     expect(chief.get_by_text("The server does not answer. Trying again…")).to_be_visible(timeout=20_000)
     chief.context.unroute("**/live")
     expect(chief.get_by_text("The server does not answer. Trying again…")).not_to_be_visible(timeout=20_000)

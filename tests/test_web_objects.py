@@ -163,8 +163,8 @@ def test_versions_with_what_became_of_them(web: Web) -> None:
 
     url = f"/admin/workspaces/{space}/diff"
     assert "What differs from" in chief.get(url).text
-    page = chief.get(f"{url}?old=1&new=v2")
-    assert "not been compared yet" in page.text
+    answer = chief.get(f"{url}?old=1&new=v2")
+    assert "not been compared yet" in answer.text
     assert [job for job in web.store.jobs() if job.kind is JobKind.DIFF] == []  # looking changes nothing
     for _ in range(2):
         assert chief.post(f"{url}/compare", {"old": "1", "new": "2"}).location == f"{url}?old=1&new=2"
@@ -301,8 +301,8 @@ def test_a_challenge_is_frozen_and_thawed(web: Web) -> None:
     assert "<script>alert" not in fragment
     web.store.add_challenge("other", "base:1", actor="test")
     assert chief.get(f"/admin/challenges/other/freezes/{freeze.id}").status_code == 404
-    page = chief.post("/admin/challenges/als/thaw", follow_redirects=True)
-    assert "als is thawed." in page.text
+    answer = chief.post("/admin/challenges/als/thaw", follow_redirects=True)
+    assert "als is thawed." in answer.text
     assert web.store.challenge("als").frozen is None
 
 
@@ -391,9 +391,9 @@ def test_jobs_are_searched_and_read_in_pages(web: Web) -> None:
     found = chief.get("/admin/jobs?q=kind:verify").text
     assert "Displaying 1–1 of 1" in found
     assert 'data-live="/admin/jobs/live?q=kind%3Averify"' in found
-    page = chief.get("/admin/jobs?q=kind:wrong&_external=1&endpoint=x")
-    assert page.status_code == 200
-    assert "not known" in text(page.text)
+    answer = chief.get("/admin/jobs?q=kind:wrong&_external=1&endpoint=x")
+    assert answer.status_code == 200
+    assert "not known" in text(answer.text)
     assert "No job matches" in chief.get("/admin/jobs?q=kind:commit").text
     store.claim_job()
     store.job_progress(last.id, 0.25, "Reading", (1 << 30, 4 << 30), 4102444800.0)

@@ -12,6 +12,7 @@ from webadmin.actions.own import Acts
 from webadmin.api.limits import Limits
 from webadmin.reports import Reports
 from webadmin.taking import Downloads
+from webadmin.terminal.relay import Terminals
 from webadmin.throttle import Once, Throttle
 from webadmin.watching import Watching
 from workspaces import accounts
@@ -33,6 +34,7 @@ class Parts:
     limits: Limits = field(default_factory=Limits)
     acts: Acts = field(default_factory=Acts)
     reports: Reports = field(default_factory=Reports)
+    terminals: Terminals = field(default_factory=Terminals)
     watching: Watching = field(init=False)
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ from workspaces.names import printable
 OPTIONS_MAX = 8192  # characters of all options together
 PLACES_MAX = 100  # of one kind in one key
 
+TERMINAL_KEY_ID = "web terminal from "  # and an address: key ids of the web application's certificates begin with it
+
 Place = tuple[str, int | None]  # host or `*`, port or any
 
 

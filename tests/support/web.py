@@ -31,12 +31,12 @@ CheapHasher = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
 CHEAP_HASH = CheapHasher().hash(PASSWORD)
 
 
-def make_settings(home: Path, web_url: str = "", port: int = 0) -> Settings:
+def make_settings(home: Path, web_url: str = "", port: int = 0, gateway: int = 2222) -> Settings:
     for name in ("keys", "locks"):
         (home / name).mkdir(exist_ok=True)
     return Settings(
         home=home,
-        gateway_listen=("127.0.0.1", 2222),
+        gateway_listen=("127.0.0.1", gateway),
         gateway_host="gate.example.org",
         web_listen=("127.0.0.1", port),
         web_url=web_url,
@@ -69,7 +69,7 @@ class Browser:
 
     def token(self) -> str:
         """The CSRF token of any page with a form."""
-        for path in ("/login", "/me"):
+        for path in ("/login", "/me", "/account"):
             if found := re.search(r'name="csrf_token" value="([^"]+)"', self.get(path).text):
                 return unescape(found[1])
         raise AssertionError("no page has a form")

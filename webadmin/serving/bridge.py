@@ -192,6 +192,7 @@ class Bridge:
     async def _websocket(self, scope: Any, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         environ = to_environ(scope, b"", self._public)
+        environ["HTTP_X_FRAGMENT"] = "1"  # a script asks: it is told 401, not led to the sign-in page
         pristine = dict(environ)
         answer = _Answer(asyncio.get_running_loop(), None)
         if not own_origin(environ):

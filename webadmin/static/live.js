@@ -36,6 +36,7 @@ function listen() {
       since = said.data;
       failures = 0;
     }
+    if (said.event === "over") regions.forEach((region) => region.soon()); // they are told why
     if (said.event === "changed") {
       regions.filter((region) => region.topics.includes(said.data)).forEach((region) => region.soon());
     }

@@ -39,6 +39,19 @@ class Authorities(Challenges):
         rows = self._rows(f"{_AUTHORITIES} WHERE a.fingerprint = ? ORDER BY a.id", [fingerprint])
         return [Authority(**row) for row in rows]
 
+    def terminal_authority(self) -> str | None:
+        """The fingerprint of the key that signs for terminals of the web application, from this host only."""
+        found = self._find("SELECT value FROM meta WHERE key = 'terminal'")
+        return str(found["value"]) if found else None
+
+    def set_terminal_authority(self, fingerprint: str, *, actor: str) -> None:
+        """Believe that key from now on, and not the one before. InvalidInput."""
+        if not fingerprint.startswith("SHA256:"):
+            raise InvalidInput("The fingerprint of a key starts with SHA256:.")
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('terminal', ?)", [fingerprint])
+            self._record(actor, "authority.terminal", data={"fingerprint": fingerprint})
+
     def remove_authority(self, fingerprint: str, challenge: str | None = None, *, actor: str) -> None:
         """Believe its certificates no more, there; sessions that they opened go on. NotFound."""
         with self._write() as db:
