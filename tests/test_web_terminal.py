@@ -219,8 +219,8 @@ def test_a_page_that_acknowledges_nothing_stops_its_program(gate: WebGate, perso
     page = open_page(gate, person)
     page.type(b"stty -echo; seq 1000000\n")
     got = 0
-    with pytest.raises(TimeoutError):
-        while True:
+    with suppress(TimeoutError):
+        while got <= relay.OUTPUT:
             message = page.talk.recv(2)
             got += len(message) if isinstance(message, bytes) else 0
     assert got <= relay.OUTPUT
