@@ -105,7 +105,8 @@ def split(text: str) -> set[str]:
 
 def test_every_word_of_every_page_can_be_translated(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     everybody = pages.people(web.store)
-    seen = {person: pages.seen_by(web.app, person, pages.addresses(web.app, web.store)) for person in everybody}
+    urls = pages.addresses(web.app, web.store)
+    seen = {person: pages.seen_by(web.app, person, urls) for person in everybody}
     known = stored_words(web) | UNITS
     monkeypatch.setattr(i18n, "_catalogue", Marked)
     bare: dict[str, set[str]] = {}
