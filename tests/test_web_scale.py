@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 STATEMENTS_MAX = 60  # of one page
 STEPS_MAX = 400_000  # instructions of SQLite's machine for one page: some ten milliseconds
+WAITS = frozenset({"readyz"})  # no worker runs here, and it says so
 ENDLESS: frozenset[str] = frozenset()  # streams that the test's client would read for ever
 QUERIES = {
     Listed.WORKSPACES: (
@@ -173,7 +174,7 @@ def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object],
                 status = answer.status_code
                 answer.close()
             opened += status == 200
-            if status >= 500:
+            if status >= 500 and rule.endpoint not in WAITS:
                 problems.append(f"{url} as {role}: {status}")
             for statement in seen.reads:
                 problems += [

@@ -4,7 +4,8 @@
 
 All of it is derived: it is made anew after the last step of the migrations, since a step that builds a table anew
 loses the triggers and indexes of the old one. What is added here after a release needs a step, if only an empty one.
-The words of events, jobs and sessions are found by their beginnings. Snapshots are fewer and have what people wrote: any three characters in a row are found.
+The words of events, jobs and sessions are found by their beginnings. Snapshots are fewer and have what people wrote:
+any three characters in a row are found.
 """
 
 # ruff: noqa: S608 -- every name and expression is one of the constants below
