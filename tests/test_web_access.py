@@ -113,6 +113,7 @@ def _url(web: Web, endpoint: str, row: Row) -> str:
         "passkey_id": next((one.id for one in web.store.passkeys("alice")), 0),
         "identity_id": web.store.identities("alice")[0].id,
         "token": TOKEN,
+        "token_id": 10**6,
         "up_to": 10**6,
         "session_id": web.store.sessions()[0].id,
         "announcement_id": 1,

@@ -130,6 +130,9 @@ MATRIX: dict[str, Row] = {
     "GET account.page": same(OK),
     "POST account.end_sign_in": own(DONE),
     "POST account.end_sign_ins": same(DONE),
+    "GET tokens.page": same(OK),
+    "POST tokens.add": same(400).on(name="x", days="no number"),
+    "POST tokens.remove": same(MISSING),  # there is none; whose one is, is looked at by its own tests
     "GET account.codes": same(OK),
     "POST account.set_codes": same(400).on(code="1"),
     "GET account.remove_codes": same(OK),
@@ -199,6 +202,7 @@ MATRIX: dict[str, Row] = {
     "GET admin.job": reviewers(OK),
     "GET admin.live_job": reviewers(OK),
     "POST admin.retry_job": challenge_admins(DONE).on(job="cancelled"),
+    "POST admin.retry_failed": host_admins(DONE),
     "POST admin.cancel_job": challenge_admins(DONE),
     "GET admin.events": listing(host=True),
     "GET admin.sessions": listing(),
