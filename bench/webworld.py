@@ -92,15 +92,18 @@ class Reader:
     def _ask(
         self, method: str, path: str, body: str | None, headers: dict[str, str]
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        kept, self._connection = self._connection, None
         try:
-            if self._connection is None:
-                self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
-            self._connection.request(method, path, body, {"Cookie": self.cookie, **headers})
-            answer = self._connection.getresponse()
-            return answer.status, answer.headers, answer.read()
+            connection = kept or http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+            connection.request(method, path, body, {"Cookie": self.cookie, **headers})
+            answer = connection.getresponse()
+            found = answer.status, answer.headers, answer.read()
         except (OSError, http.client.HTTPException) as problem:
-            self._connection = None
+            if kept is not None:  # the server closes one that is not used for some seconds; a browser opens another
+                return self._ask(method, path, body, headers)
             raise Failed(f"{path}: {problem!r}") from problem
+        self._connection = connection
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +141,8 @@ def _serve(home: Path, kind: str) -> Served:
 
 
 def _end(served: Served) -> None:
-    served.process.terminate()
-    try:
-        served.process.wait(20)
-    except subprocess.TimeoutExpired:
-        served.process.kill()
-        served.process.wait()
+    served.process.kill()  # nothing of it is kept, and it would wait for its readers
+    served.process.wait()
 
 
 def _pages(world: WebWorld, rules: list[tuple[str, str]], person: str) -> Iterator[Asked]:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sshgate.tape import RESIZE_COST, Tape
+from sshgate.tape import ENTRY, Tape
 from workspaces import casts
 
 log = logging.getLogger(__name__)
@@ -116,9 +116,8 @@ class Recorder:
         while entry := tape.next():
             at, kind, data = entry
             if kind != "m":
-                cost = len(data) if kind == "o" else RESIZE_COST
-                tape.taken += cost
-                self._taken += cost
+                tape.taken += len(data) + ENTRY
+                self._taken += len(data) + ENTRY
             if together and (kind != "o" or at - begun > TOGETHER_SECONDS):
                 file.output(begun, b"".join(together))
                 together.clear()
@@ -174,6 +173,7 @@ class _File:
         self._fd = -1
         self._head = tape.head
         self._lines: list[bytes] = []
+        self._pending = 0  # bytes in them
         self._holds = 0  # bytes of output in _lines
         self._lost = 0  # bytes that were left out since the last mark
         self._marked = 0  # …that marks in _lines tell of
@@ -188,7 +188,7 @@ class _File:
             self._holds += len(piece)
             if text := self._decoder.decode(piece):
                 self.add(at, "o", text)
-            if sum(map(len, self._lines)) > LINES:
+            if self._pending > LINES:
                 self.flush()
 
     def add(self, at: float, kind: str, data: str) -> None:
@@ -196,6 +196,7 @@ class _File:
             self._lines += self._mark(at)
             self._decoder.reset()
         self._lines.append(casts.line(at, kind, data))
+        self._pending += len(self._lines[-1])
         self._last = round(at, 3)
 
     def lose(self, count: int, at: float) -> None:
@@ -214,7 +215,7 @@ class _File:
         """Write what was added, or count it as lost."""
         if not self._lines and self._fd >= 0:
             return
-        lines, self._lines = self._lines, []
+        lines, self._lines, self._pending = self._lines, [], 0
         (holds, marked), self._holds, self._marked = (self._holds, self._marked), 0, 0
         data = b"".join(lines)
         if self._size + len(data) > self._recorder.bounds.session - END:

@@ -20,7 +20,7 @@ from workspaces import casts
 RATE = 512 << 10  # bytes a second of one terminal, for long
 BURST = 4 << 20  # …and at once
 WAITING_MAX = 8 << 20  # bytes of one terminal that wait for the disk
-RESIZE_COST = 64  # bytes that a change of size counts for
+ENTRY = 128  # bytes that each entry of the queue counts for besides its own, as pieces may be single bytes
 
 Done = Callable[[int, float, int], None]
 
@@ -60,13 +60,13 @@ class Tape:
 
     def output(self, data: bytes) -> None:
         """What the person sees."""
-        if not self._add("o", data, len(data)):
+        if not self._add("o", data):
             self._gap += len(data)
 
     def resize(self, width: int, height: int) -> None:
         """The terminal has another size; one that is recorded already is no news."""
         size = casts.clamp(width, 80), casts.clamp(height, 24)
-        if size != self._size and self._add("r", b"%dx%d" % size, RESIZE_COST):
+        if size != self._size and self._add("r", b"%dx%d" % size):
             self._size = size
 
     def close(self, done: Done | None) -> None:
@@ -81,8 +81,8 @@ class Tape:
         """The oldest entry that waits."""
         return self._waiting.popleft() if self._waiting else None
 
-    def _add(self, kind: str, data: bytes, cost: int) -> bool:
-        now = time.monotonic()
+    def _add(self, kind: str, data: bytes) -> bool:
+        now, cost = time.monotonic(), len(data) + ENTRY
         self._tokens = min(float(BURST), self._tokens + (now - self._refilled) * RATE)
         self._refilled = now
         if self.closed or cost > self._tokens or self._put - self.taken + cost > WAITING_MAX:

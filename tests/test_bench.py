@@ -13,7 +13,7 @@ import pytest
 from bench import __main__ as program
 from bench import plots, report, turns
 from bench.figures import QUICK
-from bench.peers import BARE, EXEC, FORCED, GATEWAY, HAND, PINNED, VERSIONS
+from bench.peers import BARE, BARE_PAGE, EXEC, FORCED, GATEWAY, HAND, PAGES, PINNED, SLOWEST, VERSIONS
 from bench.rows import Goal, Results, Row
 from bench.servers import Servers
 from bench.turns import Client, Failed, at_once, in_turns, timed
@@ -66,6 +66,17 @@ def test_versions_have_a_table_of_their_own() -> None:
         in text
     )
     assert "workspaces 3 s · by hand 4 s (0.75 ×)" in report.lines([row])[0]
+
+
+def test_pages_have_a_table_with_a_goal_for_the_slowest() -> None:
+    goals = (Goal(50), Goal(150, of=SLOWEST))
+    row = Row("/admin/", "20 readers", "ms", {PAGES: 15.0, SLOWEST: 160.0, BARE_PAGE: 3.0}, goals)
+    assert [row.reached(goal) for goal in goals] == [True, False]
+    text = report.table("web", Results([row]), [])
+    assert "| figure | way | median | 99th percentile | bare Flask | ÷ bare Flask | goal |" in text
+    cells = "| /admin/ | 20 readers | 15 ms | 160 ms | 3 ms | 5.00 | "
+    assert cells + "≤ 50: reached; 99th percentile ≤ 150: **not reached** |" in text
+    assert "median 15 ms · 99th percentile 160 ms · bare Flask 3 ms (5.00 ×)" in report.lines([row])[0]
 
 
 def test_logins_at_once_are_counted_as_they_end() -> None:

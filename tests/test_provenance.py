@@ -24,6 +24,7 @@ from workspaces.archive import Archive
 from workspaces.errors import HostError, InvalidInput, NotFound, StatementError
 from workspaces.model import Snapshot, SnapshotState
 from workspaces.provenance import SNAPSHOT_TYPE, PublicKey, Signer, differences, open_envelope
+from workspaces.provenance.signer import PAYLOAD_TYPE
 from workspaces.snapshots import Verdict, proving
 
 pytestmark = pytest.mark.slow
@@ -427,9 +428,18 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> PublicKey:
     | JSON.map(json.dumps)
     | st.text()
 )
+@example('{"payload": "", "payloadType": "application/vnd.in-toto+json", "signatures": [{"keyid": null, "sig": ""}]}')
 def test_any_envelope_is_opened_or_refused_in_a_sentence(key: PublicKey, text: str) -> None:
     with pytest.raises(StatementError):
         open_envelope(text.encode("utf-8", "surrogatepass"), key)
+
+
+@given(JSON | st.binary(max_size=80).map(lambda data: base64.b64encode(data).decode()))
+def test_any_signature_of_the_right_name_is_refused_in_a_sentence(key: PublicKey, signature: object) -> None:
+    name = key.fingerprint.removeprefix("sha256:")
+    signed = {"payload": "e30=", "payloadType": PAYLOAD_TYPE, "signatures": [{"keyid": name, "sig": signature}]}
+    with pytest.raises(StatementError):
+        open_envelope(json.dumps(signed).encode(), key)
 
 
 @given(JSON, JSON)

@@ -53,7 +53,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     web.store.fail_snapshot(failed, "no space")
     web.request("requested")
     web.store.begin_sign_in("alice", "digest", via="password", address="192.0.2.1", browser="laptop")
-    web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.7", "p", 1_800_000_000.0)
     web.store.link_identity("alice", "https://id.example", "alice", "alice@id.example", actor="test")
     web.store.invite("bob", recovery.digest(TOKEN), time.time() + 3600, actor="test")
     queued = web.store.add_job(JobKind.START, web.workspace_id("requested"), actor="chief")
@@ -160,8 +159,8 @@ def test_each_route_for_each_role(fresh: Callable[[], Web], name: str) -> None:
 def test_lists_hold_nothing_of_other_challenges(web: Web) -> None:
     for endpoint in LISTS:
         url = _url(web, endpoint, MATRIX[f"GET {endpoint}"])
-        assert "als/" in web.browser("ada").get(url).text
-        assert "als/" not in web.browser("otto").get(url).text
+        assert ">als/" in web.browser("ada").get(url).text
+        assert ">als/" not in web.browser("otto").get(url).text
     badge = 'title="requests that wait"'
     assert badge in web.browser("rita").get("/admin/jobs").text
     assert badge not in web.browser("otto").get("/admin/jobs").text
@@ -172,7 +171,10 @@ def test_what_a_role_does_not_allow_is_not_offered(web: Web) -> None:
     workspace, committed = web.workspace_id("committed"), _url(web, "admin.restore", MATRIX["GET admin.restore"])
     for path, text in (
         (f"/admin/workspaces/{workspace}", "Reset…"),
-        (f"/admin/workspaces/{workspace}", "Restore…"),
+        (f"/admin/workspaces/{workspace}", "Remove…"),
+        (f"/admin/workspaces/{workspace}", "Set these limits"),
+        (f"/admin/workspaces/{workspace}/versions", "Restore…"),
+        ("/admin/challenges/als", "Freeze…"),
         (committed.removesuffix("/restore"), "Restore this version…"),
         ("/admin/workspaces", ">Start<"),
         ("/admin/jobs", ">Cancel<"),

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.support import pages
+from tests.support.furnished import furnish
 from tests.support.site import Site, browser_fixture, site_fixture
 from webadmin.i18n import LOCALE
 
@@ -49,6 +50,7 @@ def axe() -> str:
 def test_every_page_for_everybody(site: Site, axe: str) -> None:
     # A word of 1,000 letters is somewhere on most pages.
     site.store.request_snapshot(site.store.workspace("als/lena").id, "W" * 1000, actor="lena", via="web")
+    furnish(site.store)
     everybody = pages.people(site.store)
     urls = pages.addresses(site.app, site.store)
     wrong: dict[str, list[str]] = {}

@@ -141,7 +141,7 @@ def test_other_things_are_no_recovery_codes(typed: str) -> None:
 # confirming
 
 
-DANGEROUS = (
+DANGEROUS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("chief", "GET", "/admin/workspaces/1/reset", {}),
     ("chief", "POST", "/admin/workspaces/1/reset", {"typed": "als/alice"}),
     ("chief", "POST", "/admin/users/bob/password", {"password": "another long one"}),

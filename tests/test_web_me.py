@@ -10,6 +10,7 @@ from tests.support.sample import HOUR, ago, finish_jobs
 from tests.support.web import Web, web_fixture  # noqa: F401
 from tests.support.worlds import World, world  # noqa: F401
 from tests.test_web_flows import text
+from webadmin import session
 from webadmin.actions import usage
 from webadmin.actions.own import Acts
 from workspaces.errors import Refused
@@ -212,6 +213,16 @@ def test_reset_says_what_is_lost_and_wants_the_name(web: Web) -> None:
     assert alice.post(f"/me/workspaces/{number}/reset", {"typed": " als/alice "}).status_code == 302
     [job] = web.store.jobs()
     assert (job.kind, job.requested_by) == (JobKind.RESET, "alice")
+
+
+def test_a_reset_wants_a_fresh_proof_of_who_asks(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"/me/workspaces/{running(web)}/reset"
+    alice = web.browser("alice")
+    monkeypatch.setattr(session, "PROOF_SECONDS", 0.0)
+    for answer in (alice.get(url), alice.post(url, {"typed": "als/alice"})):
+        assert answer.status_code == 302
+        assert answer.location.startswith("/confirm")
+    assert web.store.jobs() == []
 
 
 def test_reset_of_a_team_s_names_the_others_and_an_open_request(web: Web) -> None:

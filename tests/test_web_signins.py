@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import pytest
@@ -203,4 +202,4 @@ def test_browsers_are_called_by_their_names(agent: str, name: str) -> None:
 
 
 def test_the_account_is_a_link_on_every_page(web: Web) -> None:
-    assert re.search(r'<a href="/account"[^>]*>alice</a>', web.browser("alice").get("/me").text)
+    assert '<a href="/account"' in web.browser("alice").get("/me").text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.test_web_browser import Site, browser, site  # noqa: F401
+from tests.support.site import Site, browser_fixture, site_fixture  # noqa: F401
 from tests.test_web_watching import HOSTILE
 from workspaces import casts
 from workspaces.assets import missing
@@ -22,7 +22,7 @@ def player() -> None:
         pytest.fail("The player is not installed: run make install")
 
 
-def test_a_session_is_watched_ended_and_replayed(site: Site, tmp_path: Path) -> None:  # noqa: F811
+def test_a_session_is_watched_ended_and_replayed(site: Site, tmp_path: Path) -> None:
     directory = tmp_path / "recordings"
     directory.mkdir()
     path = directory / "a.cast"
@@ -64,7 +64,7 @@ def test_a_session_is_watched_ended_and_replayed(site: Site, tmp_path: Path) -> 
     ]
 
 
-def test_an_announcement_is_written_with_a_preview_and_put_away(site: Site) -> None:  # noqa: F811
+def test_an_announcement_is_written_with_a_preview_and_put_away(site: Site) -> None:
     chief = site.window("chief", "/admin/announcements")
     chief.get_by_label("Text").fill(HOSTILE.replace("\x1b", "").replace("\u2028", ""))
     chief.get_by_label("How urgent").select_option("urgent")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import messages, pages
+from tests.support.furnished import furnish
 from tests.support.sample import fill
 from tests.support.web import CHEAP_HASH, Browser, Web, open_web
 from webadmin import i18n
@@ -81,6 +82,7 @@ class Unmarked(HTMLParser):
 def web(tmp_path: Path) -> Iterator[Web]:
     with closing(Store.open(tmp_path / "workspaces.db")) as store:
         fill(store, CHEAP_HASH)
+        furnish(store)
     web = open_web(tmp_path)
     yield web
     web.store.close()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, redirect, url_for
+from flask import Flask, redirect, url_for
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.local import LocalProxy
 
@@ -30,6 +30,8 @@ from webadmin import (
     session,
     tokens,
 )
+from webadmin.actions.sessions import Shown, by_id
+from webadmin.api import metrics
 from webadmin.api import routes as api
 from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
@@ -37,6 +39,7 @@ from webadmin.paging import query
 from webadmin.security import harden, session_key
 from webadmin.terminal import views as _views  # noqa: F401 -- its pages are the participant's
 from webadmin.trees import branches
+from workspaces.model import Session
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -78,6 +81,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         may=access.may,
         navigation=navigation,
         query=query,
+        recorded=_recorded,
         unread=_unread,
         asset=_asset(Path(app.static_folder or "")),
         store_version=following.version,
@@ -102,7 +106,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
     ):
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
-    app.add_url_rule("/healthz", "healthz", _healthz)
+    metrics.install(app)
     return app
 
 
@@ -114,10 +118,9 @@ def _start() -> Any:
     return redirect(url_for("admin.queue" if account.rights.is_staff else "me.page"))
 
 
-def _healthz() -> Response:
-    """`ok` when the store answers too."""
-    store().data_version()
-    return Response("ok\n", mimetype="text/plain")
+def _recorded(found: Iterable[Session]) -> dict[int, Shown]:
+    """What is recorded of some sessions, and who looked, by their ids."""
+    return by_id(store(), found)
 
 
 def _asset(folder: Path) -> Callable[[str], str]:

@@ -31,10 +31,10 @@ class Parts:
     throttle: Throttle = field(default_factory=Throttle)
     once: Once = field(default_factory=Once)
     downloads: Downloads = field(default_factory=Downloads)
-    terminals: Terminals = field(default_factory=Terminals)
     limits: Limits = field(default_factory=Limits)
     acts: Acts = field(default_factory=Acts)
     reports: Reports = field(default_factory=Reports)
+    terminals: Terminals = field(default_factory=Terminals)
     watching: Watching = field(init=False)
 
     def __post_init__(self) -> None:

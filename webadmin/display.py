@@ -15,7 +15,7 @@ from webadmin.words import MONTHS, word
 from workspaces.commands import shown_command
 from workspaces.jobtext import condition, measures, percent
 from workspaces.model import Job
-from workspaces.names import amount, printable, span
+from workspaces.names import amount, printable
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 _BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
@@ -115,11 +115,24 @@ def exact(at: float) -> str:
     )
 
 
+def span(seconds: float) -> str:
+    """A length of time in its two largest units: `2 h`, `1 day 6 h`, `4 min 30 s`."""
+    rest = max(0, round(seconds))
+    days, hours, minutes = rest // DAY, rest % DAY // HOUR, rest % HOUR // MINUTE
+    said = (
+        (days, ngettext("%(num)s day", "%(num)s days", days)),
+        (hours, _("%(num)s h", num=hours)),
+        (minutes, _("%(num)s min", num=minutes)),
+        (rest % MINUTE, _("%(num)s s", num=rest % MINUTE)),
+    )
+    first = next((place for place, (number, _words) in enumerate(said) if number), len(said) - 1)
+    return " ".join(words for place, (number, words) in enumerate(said[first : first + 2]) if number or not place)
+
+
 def stamp(at: float, seconds: int) -> str:
-    """The beginning of a part of time that is so long, for a table: `23 Nov 14:00`, of whole days `23 Nov`; UTC."""
+    """The beginning of a part of time that is so long, for a table: `2026-11-23 14:00`, of whole days the date; UTC."""
     moment = datetime.fromtimestamp(at, UTC)
-    day = f"{moment.day} {_(MONTHS[moment.month - 1])[:3]}"
-    return day if seconds >= DAY else f"{day} {moment:%H:%M}"
+    return f"{moment:%Y-%m-%d}" if seconds >= DAY else f"{moment:%Y-%m-%d %H:%M}"
 
 
 def pace(job: Job) -> str:

@@ -29,7 +29,7 @@ from webadmin.context import parts, store
 from webadmin.i18n import _
 from webadmin.security import safe_next
 from workspaces import accounts
-from workspaces.errors import Conflict, HostError, InvalidInput, NotFound, Refused
+from workspaces.errors import Conflict, HostError, InvalidInput, NotFound, Refused, SettingsError
 from workspaces.model import User
 from workspaces.names import printable
 from workspaces.settings import Oidc
@@ -68,11 +68,16 @@ def _client() -> FlaskOAuth2App:
     known = current_app.extensions.get(_EXTENSION)
     if known and known[0] == wanted:
         return cast(FlaskOAuth2App, known[1])
+    try:
+        secret = wanted.secret(parts().settings.keys)
+    except SettingsError as error:  # it tells of places on this host
+        log.error("%s", error)
+        raise ProviderError(_("The provider cannot be used just now."), _("Tell an administrator.")) from error
     client = FlaskOAuth2App(
         FlaskIntegration("provider"),
         "provider",
         client_id=wanted.client_id,
-        client_secret=wanted.secret(parts().settings.keys),
+        client_secret=secret,
         server_metadata_url=f"{wanted.issuer.rstrip('/')}/.well-known/openid-configuration",
         client_kwargs={"scope": wanted.scope, "code_challenge_method": "S256", "default_timeout": TIMEOUT},
     )
@@ -149,6 +154,8 @@ def _claims(client: FlaskOAuth2App) -> dict[str, Any]:
     try:
         if request.args.get("iss", issuer) != issuer:  # RFC 9207
             raise ValueError("another issuer's answer")
+        if not request.args.get("code") or not request.args.get("state"):
+            raise ValueError("no code or state")
         token = client.authorize_access_token(
             claims_options={"iss": {"essential": True, "values": [issuer]}}, leeway=CLOCKS
         )

@@ -22,6 +22,14 @@ def beat(locks: Path) -> None:
         os.utime(locks / LOCK)
 
 
+def age(locks: Path) -> float | None:
+    """Seconds since the last beat; None when no worker ever was here."""
+    try:
+        return max(0.0, time.time() - (locks / LOCK).stat().st_mtime)
+    except OSError:
+        return None
+
+
 def trouble(locks: Path) -> str | None:
     """What is wrong with the worker in a sentence, None when it lives."""
     try:

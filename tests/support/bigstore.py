@@ -65,6 +65,8 @@ COLUMNS = {
     "job_log": "job_id at line",
     "events": "at actor kind workspace snapshot_id data",
     "sessions": "user workspace_id kind address started_at ended_at process",
+    "usage": "step at workspace_id samples cpus cpus_most memory memory_most pids_most disk received sent",
+    "host_usage": "step at samples cpus cpus_most cores memory memory_most memory_total disk disk_total load",
     "news": "user_id at kind workspace snapshot_id text read_at",
 }
 
@@ -78,10 +80,11 @@ class Size:
     requests: int = 30
     entries: int = 600  # in the change report of an open request, at most
     news: int = 40  # of each
+    minutes: int = 1500  # of use, of each workspace that runs; hours are half as many
 
 
 FULL = Size()
-SMALL = Size(people=30, versions=120, events=800, sessions=300, requests=8, entries=60, news=5)
+SMALL = Size(people=30, versions=120, events=800, sessions=300, requests=8, entries=60, news=5, minutes=60)
 
 
 def name_of(number: int) -> str:
@@ -152,6 +155,14 @@ class _Maker:
         yield "events", list(self._events(snapshots))
         yield "sessions", list(self._sessions())
         yield "news", list(self._news(snapshots))
+        yield "usage", list(self._usage())
+        yield (
+            "host_usage",
+            [
+                (step, at, 1, 0.7, 1.4, 2, 6e9, 7 << 30, 8 << 30, 200 << 30, 400 << 30, 1.1)
+                for step, at in self._times()
+            ],
+        )
 
     def _at(self, number: int) -> float:
         """Somewhere in the span, the same for one number."""
@@ -308,3 +319,14 @@ class _Maker:
                 text,
                 at + 60 if n % 4 else None,
             )
+
+    def _times(self) -> Iterator[tuple[int, int]]:
+        for step, number in ((60, self.size.minutes), (3600, self.size.minutes // 2)):
+            last = int(self.now) // step
+            yield from ((step, (last - n) * step) for n in range(number, -1, -1))
+
+    def _usage(self) -> Iterator[tuple[Any, ...]]:
+        running = [n + 1 for n in range(len(self.spaces)) if STATES[n % len(STATES)] == "running"]
+        for step, at in self._times():
+            for id_ in running:
+                yield step, at, id_, 1, 0.2, 0.9, 4e8, 5 << 28, 40, None, 1000, 2000

@@ -179,7 +179,6 @@ MATRIX: dict[str, Row] = {
     "GET admin.overview": listing(),
     "POST admin.bulk": replace(listing(), outsider=400).on(action="start", all="yes"),
     "POST admin.decide": listing().on(action="approve", id="1"),
-    "POST admin.retry_failed": host_admins(DONE),
     "GET admin.live_overview": listing(),
     "GET admin.users": listing(host=True),
     "GET admin.import_users": listing(host=True),
@@ -218,7 +217,7 @@ MATRIX: dict[str, Row] = {
     "POST admin.announcements": replace(
         challenge_admins(DONE), data={"text": "x", "challenge": "als", "do": "announce"}
     ),
-    "POST admin.end_announcement": replace(challenge_admins(DONE), data={"announcement": "1"}),
+    "POST admin.end_announcement": challenge_admins(DONE).on(announcement="1"),
     "POST announcements.dismiss": same(DONE),
     "GET admin.challenges": listing(),
     "GET admin.live_challenges": listing(),

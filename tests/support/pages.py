@@ -10,20 +10,17 @@ from typing import Any
 from flask import Flask
 from werkzeug.routing import Rule
 
+from tests.support.furnished import INVITATION
 from tests.support.web import CHEAP_HASH, Browser
-from workspaces import recovery
 from workspaces.model import Role
 from workspaces.store import Store
 
-TOKEN = "an-invitation"
 # Not pages: parts of them, and what programs read.
 NOT_PAGES = ("static", "healthz", "start")
 
 
 def people(store: Store) -> list[str | None]:
     """Who looks: a visitor, the people of the sample, and one of each role that the sample has nobody of."""
-    if store.invitation_of("lena") is None:
-        store.invite("lena", recovery.digest(TOKEN), time.time() + 3600, actor="chief")
     roles = {user.role for user in store.users()}
     others = []
     for name, role in zip(("rita", "otto", "ada"), [r for r in Role if r not in roles], strict=False):
@@ -82,6 +79,9 @@ def _address(rule: Rule, values: dict[str, Any]) -> str:
 def _objects(store: Store) -> dict[str, list[Any]]:
     """What each name in an address may be: few of each, of different kinds."""
     spaces = store.workspaces()
+    begun = store.begin_session("alice", spaces[0].id, "shell", "192.0.2.7", "test", time.time())
+    store.begin_recording(begun, "test.cast", time.time())
+    store.note_look(begun, "watch", actor="chief")  # that page is for who has begun to look
     states = {s.state: s.id for s in store.snapshots(limit=1000)}
     jobs = {j.state: j.id for j in store.jobs(limit=1000)}
     return {
@@ -90,7 +90,11 @@ def _objects(store: Store) -> dict[str, list[Any]]:
         "job_id": sorted(jobs.values()),
         "name": ["alice", "chief"],
         "key_id": [store.keys("alice")[0].id],
-        "slug": ["als"],
-        "token": [TOKEN],
+        "slug": ["als", "bci"],
+        "freeze_id": [f.id for f in store.freezes("bci")],
+        "member": ["alice"],
+        "token": [INVITATION],
         "passkey_id": [1],  # nobody has one here, as its owner could not sign in without
+        "session_id": [begun],
+        "action": ["watch"],
     }

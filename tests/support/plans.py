@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from workspaces.store import Store
+from workspaces.store.connection import Row
 
 # Tables of as many rows as an organiser makes by hand: reading all of them is no fault.
 FEW = {
@@ -72,8 +73,9 @@ def watched(store: Store) -> Iterator[Seen]:
         conn.set_progress_handler(None, 0)
 
 
-def plan(store: Store, statement: str) -> list[str]:
-    return [str(row["detail"]) for row in store._rows(f"EXPLAIN QUERY PLAN {statement}")]
+def plan(store: Store, statement: str) -> list[Row]:
+    """The lines of the plan: `id`, `parent` (the line that they are a part of, or 0) and `detail`."""
+    return store._rows(f"EXPLAIN QUERY PLAN {statement}")
 
 
 def faults(store: Store, statement: str) -> list[str]:
@@ -82,20 +84,27 @@ def faults(store: Store, statement: str) -> list[str]:
     A table may be walked in the order of its ids up to a LIMIT; how far it then goes, `steps` tells.
     """
     found, its = [], plan(store, statement)
-    sorts = any("TEMP B-TREE FOR ORDER BY" in line or "TEMP B-TREE FOR RIGHT PART" in line for line in its)
+    sorts = any("TEMP B-TREE FOR ORDER BY" in line["detail"] or "FOR RIGHT PART" in line["detail"] for line in its)
     limit = _LIMIT.search(statement)
-    for number, line in enumerate(its):
-        scan = _SCAN.match(line)
+    for line in its:
+        scan = _SCAN.match(line["detail"])
         table = _table(store, statement, scan[1]) if scan else None
-        if table is None or table in FEW or (table in PEOPLE and number == 0) or (limit and not sorts):
+        if table is None or table in FEW or (table in PEOPLE and _once(its, line)) or (limit and not sorts):
             continue
-        found.append(line)
+        found.append(line["detail"])
     if sorts:
         whole = statement[: limit.start()] if limit else statement
         rows = store._one(f"SELECT count(*) AS n FROM ({whole})")["n"]
         if rows > SORTED_MAX:
             found.append(f"{rows} rows are sorted")
     return found
+
+
+def _once(its: list[Row], line: Row) -> bool:
+    """Whether a line of a plan is done once: the first of the statement, or of a subquery that depends on nothing."""
+    siblings = [other for other in its if other["parent"] == line["parent"]]
+    above = next((other["detail"] for other in its if other["id"] == line["parent"]), "")
+    return siblings[0] is line and not above.startswith("CORRELATED")
 
 
 def _table(store: Store, statement: str, alias: str) -> str | None:

@@ -21,12 +21,14 @@ from workspaces.model import (
     Change,
     ChangeReport,
     Finding,
+    HostSample,
     JobKind,
     Limits,
     Mount,
     Network,
     PackageChange,
     Role,
+    Sample,
     Snapshot,
     WorkspaceState,
 )
@@ -98,6 +100,7 @@ def fill(store: Store, password_hash: str | None = None) -> None:
     _states(store)
     _versions(store)
     _queue(store)
+    _use(store)
 
 
 def _space(store: Store, name: str) -> int:
@@ -223,6 +226,20 @@ def _queue(store: Store) -> None:
         assert job is not None
         store.begin_commit(running.id)
         store.job_progress(job.id, 0.64, "writing the layer, 61.4 of 96.0 MiB")
+
+
+def _use(store: Store) -> None:
+    """What alice's workspace used since the morning, with a night in which it did not run."""
+    number, now = _space(store, "alice"), time.time()
+    with store.transaction():
+        for minute in (*range(0, 240, 4), *range(700, 900, 4)):
+            busy = abs((minute % 96) - 48) / 30
+            sample = Sample(
+                busy, int((1 + busy) * (1 << 30)), 12 + minute % 5, (948 << 20) - minute * 9000, 40_000, 9_000
+            )
+            host = HostSample(1.1 * busy, 4, 6 << 30, 16 << 30, 210 << 30, 480 << 30, 2 * busy)
+            store.add_usage(now - minute * MINUTE, {number: sample}, host)
+    store.set_workspace_disk(number, 948 << 20)
 
 
 FOUND: dict[str, Any] = {

@@ -69,7 +69,7 @@ class Browser:
 
     def token(self) -> str:
         """The CSRF token of any page with a form."""
-        for path in ("/login", "/me"):
+        for path in ("/login", "/me", "/account"):
             if found := re.search(r'name="csrf_token" value="([^"]+)"', self.get(path).text):
                 return unescape(found[1])
         raise AssertionError("no page has a form")

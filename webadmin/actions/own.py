@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from webadmin.display import span
 from webadmin.i18n import _
 from webadmin.words import word
 from workspaces.errors import Conflict, Refused, WorkspacesError
 from workspaces.model import Challenge, Job, JobKind, JobState, Workspace
-from workspaces.names import span
 from workspaces.refusals import check_open
 from workspaces.store import Store
 from workspaces.throttle import Buckets, Rate

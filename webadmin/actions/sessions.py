@@ -61,6 +61,11 @@ def shown(store: Store, sessions: Iterable[Session]) -> list[Shown]:
     ]
 
 
+def by_id(store: Store, sessions: Iterable[Session]) -> dict[int, Shown]:
+    """The same by session, for templates of pages that list sessions."""
+    return {one.session.id: one for one in shown(store, sessions)}
+
+
 def look(store: Store, session_id: int, how: str, *, actor: str) -> Shown:
     """Begin to look: `how` is watch, replay or export. NotFound; Conflict when there is nothing to see that way."""
     (found,) = shown(store, [store.session(session_id)])

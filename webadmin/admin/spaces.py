@@ -23,7 +23,7 @@ def _list() -> dict[str, Any]:
         "page": asked.page,
         "workspaces": [line.workspace for line in lines],
         "syntax": listing.syntax(Listed.WORKSPACES),
-        "actions": bulk.ACTIONS,
+        "actions": {name: action for name, action in bulk.ACTIONS.items() if access.may(action.right)},
         "jobs": {line.workspace.id: line.job for line in lines if line.job},
     }
 

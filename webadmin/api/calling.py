@@ -15,6 +15,7 @@ from webadmin.api.auth import Caller
 from webadmin.api.operations import Operation
 from webadmin.api.problems import Problem
 from webadmin.context import parts, store
+from webadmin.serving.handover import AGAIN
 from workspaces.errors import Conflict, WorkspacesError
 from workspaces.store.tokens import Answered
 
@@ -36,7 +37,7 @@ def _view(operation: Operation) -> Callable[..., Response]:
 
     def view(**values: Any) -> Response:
         try:
-            caller = auth.caller(operation.scope)
+            caller = auth.caller(operation.scope, counted=AGAIN not in request.environ)
             inputs.path(types, values)
             if (query := inputs.query(operation.query)) is not None:
                 values["query"] = query
@@ -66,7 +67,8 @@ def _read(operation: Operation, caller: Caller, values: dict[str, Any]) -> Respo
         response.headers["Link"] = f'<{link}>; rel="next"'
     response.set_etag(hashlib.sha256(text.encode()).hexdigest()[:32])
     response.headers["Vary"] = "Authorization"
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _write(operation: Operation, caller: Caller, values: dict[str, Any], data: bytes) -> Response:

@@ -57,14 +57,15 @@ class Limits:
         with self._lock:
             self._under_way.discard(what)
 
-    def open_stream(self, token_id: int) -> bool:
-        """Whether one more stream may be opened for that token; it is, until `close_stream`."""
+    def full(self, token_id: int) -> bool:
+        """Whether there are as many streams as there may be, of that token or in all."""
         with self._lock:
-            mine = self._streams.get(token_id, 0)
-            if mine >= STREAMS or sum(self._streams.values()) >= STREAMS_ALL:
-                return False
-            self._streams[token_id] = mine + 1
-            return True
+            return self._streams.get(token_id, 0) >= STREAMS or sum(self._streams.values()) >= STREAMS_ALL
+
+    def open_stream(self, token_id: int) -> None:
+        """Count one, until `close_stream`."""
+        with self._lock:
+            self._streams[token_id] = self._streams.get(token_id, 0) + 1
 
     def close_stream(self, token_id: int) -> None:
         with self._lock:

@@ -61,7 +61,7 @@ class Part(Out, Generic[T]):
     """The address of the next part; null at the end."""
 
     @classmethod
-    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         return f"{params[0].__name__}List"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
-from webadmin.api import challenges, jobs, me, snapshots, users, workspaces
+from webadmin.api import challenges, events, jobs, me, snapshots, users, workspaces
 from webadmin.api.calling import add_route
 from webadmin.api.document import document
 from webadmin.api.operations import OPERATIONS
@@ -15,7 +15,7 @@ from webadmin.api.problems import KINDS
 from webadmin.api.reading import schemas, sections
 from workspaces.scopes import SCOPES
 
-MODULES = (me, workspaces, snapshots, jobs, users, challenges)  # imported: each enters its operations
+MODULES = (me, workspaces, snapshots, jobs, events, users, challenges)  # imported: each enters its operations
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -29,7 +29,8 @@ def openapi() -> Response:
     text = json.dumps(document(_server()), ensure_ascii=False)
     response = Response(text, mimetype="application/json")
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 @bp.get("/docs")

@@ -30,6 +30,7 @@ def act(workspace_id: int, action: str) -> Any:
 
 
 @bp.route("/workspaces/<int:workspace_id>/reset", methods=["GET", "POST"])
+@access.step_up
 def reset(workspace_id: int) -> Any:
     """Say what a reset loses (GET); have the worker do it (POST), once the name is typed."""
     found = space(workspace_id)

@@ -151,6 +151,6 @@ def space(workspace_id: int) -> Space:
     return Space(found, name, len(store().workspaces_of(name)) == 1)
 
 
-def home(workspace_id: int, anchor: str | None = None) -> Any:
+def home(workspace_id: int) -> Any:
     """To the page of a workspace."""
-    return redirect(url_for("me.workspace", workspace_id=workspace_id, _anchor=anchor))
+    return redirect(url_for("me.workspace", workspace_id=workspace_id))

@@ -123,12 +123,13 @@ def open_envelope(data: bytes, key: PublicKey) -> bytes:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError) as exc:
         raise StatementError(f"The statement is no DSSE envelope: {printable(repr(exc))}.") from exc
     if envelope.payload_type != PAYLOAD_TYPE:
-        raise StatementError(f"The envelope holds {printable(envelope.payload_type, 80)!r}, not an in-toto statement.")
+        found = printable(str(envelope.payload_type), 80)
+        raise StatementError(f"The envelope holds {found!r}, not an in-toto statement.")
     if len(signers) != 1:
         raise StatementError(f"The envelope has {len(signers)} signatures; one is expected.")
     if signers[0] != key.key.keyid:
         raise StatementError(
-            f"It is signed by sha256:{printable(signers[0], 64)}, not by {key.fingerprint}.",
+            f"It is signed by sha256:{printable(str(signers[0]), 64)}, not by {key.fingerprint}.",
             "If another host made it, check it with that host's key.",
         )
     try:

@@ -27,6 +27,7 @@ _ALL_MOVING = _MOVING.format(which="")
 _RECORD = "(SELECT max(id) FROM events)"
 _ON = "(SELECT count(*) || ' ' || total(id) FROM sessions WHERE ended_at IS NULL)"
 _JOBS = "(SELECT max(id) FROM jobs)"
+_LOOKED = "(SELECT max(at) FROM usage WHERE step = 60)"  # once a minute; of use only what runs has something new
 _SPACE = (
     "SELECT w.id, w.state, w.state_at, w.state_detail, w.image, w.parent_id, w.disk_at, w.read_only, w.last_login_at, "
     "w.removed_at, c.opens_at, c.closes_at, c.cpus, c.memory, c.pids, c.downloads, c.auto_approve, "
@@ -50,8 +51,9 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "(SELECT group_concat(id) FROM sign_ins WHERE user_id = u.id) FROM users u WHERE u.name = :who",
     ),
     "me": (
-        f"{_SPACE} FROM users u JOIN members x ON x.user_id = u.id JOIN workspaces w ON w.id = x.workspace_id {_PLACE} "
-        "WHERE u.name = :who ORDER BY w.id",
+        f"{_SPACE}, c.at_close, c.mounts, CASE w.state WHEN 'running' THEN {_LOOKED} END "
+        "FROM users u JOIN members x ON x.user_id = u.id JOIN workspaces w ON w.id = x.workspace_id "
+        f"{_PLACE} WHERE u.name = :who ORDER BY w.id",
         "SELECT (SELECT max(id) FROM news WHERE user_id = u.id), "
         "(SELECT max(id) FROM news WHERE user_id = u.id AND read_at IS NULL), "
         "(SELECT group_concat(id || coalesce(last_used_at, '')) FROM keys WHERE user_id = u.id) "
@@ -74,6 +76,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "sessions": (f"SELECT (SELECT max(id) FROM sessions), {_ON}",),
     "overview": (
         f"SELECT {_RECORD}, {_ALL_MOVING}, {_JOBS}, {_ON}, (SELECT max(state_at) FROM workspaces), "
+        "(SELECT max(at) FROM host_usage WHERE step = 60), "
         "(SELECT group_concat(state || n) FROM (SELECT state, count(*) AS n FROM snapshots "
         "WHERE state IN ('requested', 'approved', 'committing', 'failed') GROUP BY state))",
     ),

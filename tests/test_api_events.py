@@ -1,0 +1,183 @@
+"""Server-sent events of the API over a real server, and what monitors are told."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.api import program
+from tests.support.web import Web, web_fixture
+from webadmin.api import events
+from webadmin.context import Parts, attach
+from webadmin.server import Server
+from workspaces import apitokens
+from workspaces.heartbeat import LOCK
+from workspaces.model import JobKind
+
+__all__ = ["web_fixture"]
+
+
+@pytest.fixture
+def url(web: Web) -> Iterator[str]:
+    """A real server of it."""
+    server = Server(web.app, web.settings)
+    ready = threading.Event()
+    thread = threading.Thread(target=server.serve_until_stopped, args=(lambda *_: ready.set(),))
+    thread.start()
+    assert ready.wait(20)
+    yield f"http://127.0.0.1:{server.port}/api/v1"
+    server.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def token(web: Web, name: str, *scopes: str) -> dict[str, str]:
+    secret = apitokens.make(web.store, name, "a test", scopes or ["read"], 1, actor="test")[1]
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def read(response: requests.Response) -> Iterator[tuple[str, str, str]]:
+    """Name, data and id of each event."""
+    fields: dict[str, str] = {}
+    for line in response.iter_lines(chunk_size=1, decode_unicode=True):
+        if line.startswith(":"):
+            continue
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif fields:
+            yield fields["event"], fields.get("data", ""), fields.get("id", "")
+            fields = {}
+
+
+def test_a_job_is_followed_to_its_end(web: Web, url: str) -> None:
+    job = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief")
+    asked = f"{url}/events?job={job.id}"
+    with requests.get(asked, headers=token(web, "alice"), stream=True, timeout=20) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        found = read(response)
+        assert json.loads(next(found)[1])["state"] == "queued"
+        web.store.claim_job()
+        seen = [next(found), next(found)]
+        assert [one[0] for one in seen] == ["log", "job"]
+        assert json.loads(seen[0][1])["line"] == "Begun."
+        web.store.finish_job(job.id, "<b>It runs.</b>\n\nevent: evil")
+        rest = list(found)
+    assert [one[0] for one in rest] == ["log", "job", "end"]
+    assert json.loads(rest[0][1])["line"] == "<b>It runs.</b>\n\nevent: evil"
+    headers = {**token(web, "alice"), "Last-Event-ID": seen[0][2]}
+    with requests.get(asked, headers=headers, stream=True, timeout=20) as response:
+        assert [one[0] for one in read(response)] == ["log", "job", "end"]
+
+
+def test_a_workspace_is_followed_until_it_is_gone_or_the_token_is(
+    web: Web, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "ASK_SECONDS", 0.1)
+    number = web.workspace_id("alice")
+    with requests.get(f"{url}/events?workspace={number}", headers=token(web, "alice"), stream=True, timeout=20) as one:
+        found = read(one)
+        assert json.loads(next(found)[1])["ref"] == "als/alice"
+        web.store.touch_login(number)
+        assert json.loads(next(found)[1])["last_login_at"]
+        web.store.remove_token(web.store.tokens("alice")[0].id, actor="test")
+        assert next(found)[0] == "over"
+    with requests.get(f"{url}/events?workspace={number}", headers=token(web, "alice"), stream=True, timeout=20) as one:
+        found = read(one)
+        next(found)
+        web.store.remove_workspace(number, actor="test")
+        assert [next(found)[0], next(found)[0]] == ["gone", "end"]
+
+
+def test_what_is_not_ones_own_is_not_followed_nor_too_much(web: Web, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bob, alice = token(web, "bob"), web.workspace_id("alice")
+    job = web.store.add_job(JobKind.START, alice, actor="chief").id
+    for asked, status in (
+        (f"workspace={alice}", 404),
+        (f"job={job}", 404),
+        ("", 422),
+        ("job=x", 422),
+        ("job=" + ",".join(["1"] * 17), 422),
+        (f"workspace={web.workspace_id('bob')},{alice}", 404),
+    ):
+        answer = requests.get(f"{url}/events?{asked}", headers=bob, timeout=20)
+        assert answer.status_code == status, asked
+        assert answer.headers["Content-Type"] == "application/problem+json"
+    monkeypatch.setattr("webadmin.api.limits.STREAMS", 1)
+    own = f"{url}/events?workspace={web.workspace_id('bob')}"
+    with requests.get(own, headers=bob, stream=True, timeout=20) as first:
+        next(read(first))
+        second = requests.get(own, headers=bob, timeout=20)
+        assert second.status_code == 429
+        assert second.headers["Retry-After"]
+
+
+# monitors
+
+
+def figures(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_count_what_is_there(web: Web) -> None:
+    web.request("alice")
+    web.store.add_job(JobKind.START, web.workspace_id("bob"), actor="chief")
+    web.browser("alice").get("/me")
+    chief = program(web, "chief", "metrics")
+    answer = chief.client.get("/metrics", headers={"Authorization": f"Bearer {chief.secret}"})
+    assert answer.status_code == 200
+    found = figures(answer.text)
+    assert found["workspaces_workspaces", ("absent",)] == 2
+    assert found["workspaces_workspaces", ("running",)] == 0
+    assert found["workspaces_requests_waiting", ()] == 1
+    assert found["workspaces_jobs", ("start", "queued")] == 1
+    assert found["workspaces_worker_up", ()] == 0
+    assert found["workspaces_http_request_seconds_count", ("me.page", "GET", "2xx")] >= 1
+
+
+def test_metrics_are_for_the_host_itself_or_a_token(web: Web) -> None:
+    client = web.app.test_client()
+    near, far = {"REMOTE_ADDR": "127.0.0.1"}, {"REMOTE_ADDR": "192.0.2.7"}
+    assert client.get("/metrics", environ_base=near).status_code == 200
+    assert client.get("/metrics", environ_base=far).status_code == 401
+    reader = program(web, "chief", "read")
+    wrong = {"Authorization": f"Bearer {reader.secret}"}
+    assert client.get("/metrics", environ_base=near, headers=wrong).status_code == 403
+    attach(web.app, Parts(replace(web.settings, web_url="https://example.org"), web.store))
+    assert client.get("/metrics", environ_base=near).status_code == 401  # the proxy comes from there too
+
+
+def test_ready_says_what_is_missing(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = web.app.test_client()
+    assert client.get("/healthz").text == "ok\n"
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "the worker shows no life\n")
+    with (web.settings.locks / LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.utime(web.settings.locks / LOCK)
+        assert client.get("/readyz").text == "ok\n"
+        job = web.store.add_job(JobKind.START, web.workspace_id("bob"), actor="chief")
+        web.store.claim_job()
+        web.store.fail_job(job.id, "no answer", 60.0, "engine")
+        assert client.get("/readyz").text == "the engine does not answer\n"
+        version = web.store.data_version()
+        client.get("/readyz")
+        assert web.store.data_version() == version  # asking writes nothing, so no page looks for news
+        monkeypatch.setattr("webadmin.api.metrics.FREE_MIN", 1 << 62)
+        assert "the disk is full\n" in client.get("/readyz").text
+    old = time.time() - 60
+    os.utime(web.settings.locks / LOCK, (old, old))
+    assert "worker" in client.get("/readyz").text

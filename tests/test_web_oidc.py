@@ -1,0 +1,285 @@
+"""Signing in with a real OpenID provider: whose account it opens, linking, confirming, invitations; forged answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from tests.support.provider import CLIENT, SECRET, Person, provider
+from tests.support.web import Browser, Web, web_fixture  # noqa: F401
+from webadmin import oidc
+from workspaces import accounts, settings
+from workspaces.errors import SettingsError
+from workspaces.model import Role
+from workspaces.settings import Oidc
+
+pytestmark = pytest.mark.slow
+
+BACK = "http://localhost/login/oidc/callback"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[str]:
+    with provider(BACK) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def configured(web: Web, issuer: str) -> Iterator[None]:
+    """The host knows the provider; accounts are linked by hand."""
+    (web.settings.keys / "oidc-secret").write_text(SECRET + "\n")
+    (web.settings.keys / "oidc-secret").chmod(0o600)
+    allow(web, issuer)
+    yield
+    web.app.extensions.pop(oidc._EXTENSION, None)
+
+
+def allow(web: Web, issuer: str, claim: str = "", create: str = "") -> None:
+    found = Oidc(issuer, CLIENT, "Example University", claim=claim, create=create)
+    object.__setattr__(web.settings, "oidc", found)
+
+
+def go(browser: Browser, person: Person, path: str = "/login/oidc", *, refuse: bool = False) -> str:
+    """From a link of a page to the path that the provider sends back to."""
+    response = browser.get(path)
+    assert response.status_code == 302, response.text
+    return person.follow(response.location, BACK, refuse=refuse)
+
+
+def subject(web: Web, name: str, issuer: str, sub: str) -> None:
+    web.store.link_identity(name, issuer, sub, sub, actor="test")
+
+
+def test_a_linked_account_is_signed_in(web: Web, issuer: str) -> None:
+    subject(web, "alice", issuer, "u-1")
+    visitor = web.browser()
+    assert "Sign in with Example University" in visitor.get("/login?next=/me").text
+    asked = visitor.get("/login/oidc?next=/me")
+    sent = parse_qs(urlsplit(asked.location).query)
+    assert sent["code_challenge_method"] == ["S256"]
+    assert len(sent["state"][0]) >= 20
+    assert len(sent["nonce"][0]) >= 16
+    assert sent["redirect_uri"] == [BACK]
+    back = Person(sub="u-1").follow(asked.location, BACK)
+    assert visitor.get(back).location == "/me"
+    assert visitor.get("/me").status_code == 200
+    assert web.store.sign_ins("alice")[0].via == "oidc"
+    assert web.store.events(1)[0].data["by"] == "oidc"
+    assert web.store.identities("alice")[0].last_used_at
+
+
+def test_nobody_else_is(web: Web, issuer: str) -> None:
+    subject(web, "alice", issuer, "u-1")
+    for person in (Person(sub="u-2"), Person(sub="alice"), Person(sub="u-3", preferred_username="alice")):
+        visitor = web.browser()
+        response = visitor.get(go(visitor, person))
+        assert response.status_code == 403
+        assert "No account here belongs to that sign-in." in response.text
+        assert visitor.get("/me").status_code == 302
+    web.store.set_disabled("alice", True, actor="chief")
+    visitor = web.browser()
+    assert visitor.get(go(visitor, Person(sub="u-1"))).status_code == 403
+    assert len(web.store.users()) == 3  # no account is made by itself
+
+
+def test_who_turns_away_is_told(web: Web) -> None:
+    visitor = web.browser()
+    response = visitor.get(go(visitor, Person(sub="u"), refuse=True))
+    assert response.status_code == 403
+    assert "You did not sign in there." in response.text
+
+
+def test_a_name_at_the_provider_opens_an_account_that_nothing_more_protects(web: Web, issuer: str) -> None:
+    allow(web, issuer, claim="preferred_username")
+    web.store.set_challenge_role("bob", "als", Role.REVIEWER, actor="chief")
+    for name in ("chief", "bob", "nobody", "../../etc", "<script>"):
+        visitor = web.browser()
+        assert visitor.get(go(visitor, Person(sub=f"s-{name}", preferred_username=name))).status_code == 403
+    visitor = web.browser()
+    assert visitor.get(go(visitor, Person(sub="s-alice", preferred_username="alice"))).location == "/"
+    # It is linked now: another one there who gets that name later does not get the account.
+    other = web.browser()
+    assert other.get(go(other, Person(sub="s-other", preferred_username="alice"))).status_code == 403
+    again = web.browser()
+    assert again.get(go(again, Person(sub="s-alice", preferred_username="renamed"))).location == "/"
+    web.store.add_user("dora", actor="test")
+    web.store.set_totp_secret("dora", "A" * 32, actor="test")
+    factor = web.browser()
+    assert factor.get(go(factor, Person(sub="s-dora", preferred_username="dora"))).status_code == 403
+
+
+def test_an_address_must_be_verified_and_one_persons(web: Web, issuer: str) -> None:
+    allow(web, issuer, claim="email")
+    web.store.set_email("alice", "a@example.org", actor="test")
+    for claims in (
+        {"email": "a@example.org"},
+        {"email": "a@example.org", "email_verified": False},
+        {"email": "a@example.org", "email_verified": "true"},
+        {"email": "b@example.org", "email_verified": True},
+    ):
+        visitor = web.browser()
+        assert visitor.get(go(visitor, Person(sub="e", **claims))).status_code == 403, claims
+    right = Person(sub="e", email="a@example.org", email_verified=True)
+    web.store.set_email("bob", "a@example.org", actor="test")
+    visitor = web.browser()
+    assert visitor.get(go(visitor, right)).status_code == 403
+    web.store.set_email("bob", None, actor="test")
+    assert visitor.get(go(visitor, Person(**right.claims))).location == "/"
+    assert web.store.identities("alice")[0].shown == "a@example.org"
+
+
+def test_accounts_are_made_where_the_settings_say_so(web: Web, issuer: str) -> None:
+    allow(web, issuer, claim="preferred_username", create="als")
+    visitor = web.browser()
+    assert visitor.get(go(visitor, Person(sub="n-1", preferred_username="erna"))).location == "/"
+    assert web.store.user("erna").role is Role.PARTICIPANT
+    assert web.store.workspace("als/erna").members == ("erna",)
+    assert web.store.events(kind="user.added")[0].actor == "oidc"
+    for name in ("Not A Name", "../x", "w" * 500):
+        visitor = web.browser()
+        assert visitor.get(go(visitor, Person(sub=f"n-{name[:9]}", preferred_username=name))).status_code == 403
+
+
+def test_a_person_links_and_unlinks(web: Web, issuer: str) -> None:
+    alice = web.browser("alice")
+    assert "Link my account at Example University" in alice.get("/account").text
+    person = Person(sub="l-1", email="<b>x</b>@example.org")
+    assert alice.get(go(alice, person, "/account/provider/link")).location == "/account#provider"
+    assert "&lt;b&gt;x" in alice.get("/account").text
+    (known,) = web.store.identities("alice")
+    bob = web.browser("bob")
+    taken = bob.get(go(bob, Person(sub="l-1"), "/account/provider/link"))
+    assert taken.status_code == 409
+    web.store._db().execute("UPDATE sign_ins SET proven_at = proven_at - 601")
+    assert alice.get("/account/provider/link").location.startswith("/confirm")
+    assert alice.post(f"/account/provider/{known.id}/unlink").location.startswith("/confirm")
+    assert alice.get(go(alice, Person(sub="l-1"), "/confirm/provider?next=/account")).location == "/account"
+    assert bob.get(go(bob, Person(sub="l-1"), "/confirm/provider")).status_code == 403
+    assert alice.post(f"/account/provider/{known.id}/unlink").status_code == 302
+    visitor = web.browser()
+    assert visitor.get(go(visitor, Person(sub="l-1"))).status_code == 403
+
+
+def test_an_invitation_is_accepted_with_the_provider(web: Web) -> None:
+    web.store.add_user("dora", actor="test")
+    token = accounts.invite(web.store, "dora", actor="chief")
+    visitor = web.browser()
+    assert "Use my account at Example University" in visitor.get(f"/invite/{token}").text
+    assert visitor.get(go(visitor, Person(sub="i-1"), f"/invite/{token}/provider")).location == "/"
+    assert visitor.get("/me").status_code == 200
+    assert not web.store.user("dora").has_password
+    assert web.browser().get(f"/invite/{token}").status_code == 404
+    late = web.browser()
+    again = accounts.invite(web.store, "dora", actor="chief")
+    back = go(late, Person(sub="i-2"), f"/invite/{again}/provider")
+    web.store.withdraw_invitation("dora", actor="chief")
+    assert late.get(back).status_code == 404
+
+
+# forged answers
+
+
+def test_an_answer_is_for_the_browser_that_asked_and_for_once(web: Web, issuer: str) -> None:
+    subject(web, "alice", issuer, "u-1")
+    asker, victim = web.browser(), web.browser()
+    back = go(asker, Person(sub="u-1"))
+    assert victim.get(back).status_code == 403  # signing somebody else in with one's own account
+    assert asker.get(back).location == "/"
+    asker.post("/logout")
+    assert asker.get(back).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": ["forged"]},
+        {"code": ["forged"]},
+        {"iss": ["https://evil.example"]},
+        {"code": []},
+        {"state": []},
+    ],
+)
+def test_what_was_changed_on_the_way_is_refused(web: Web, issuer: str, change: dict[str, list[str]]) -> None:
+    subject(web, "alice", issuer, "u-1")
+    visitor = web.browser()
+    path, _, query = go(visitor, Person(sub="u-1")).partition("?")
+    response = visitor.get(f"{path}?{urlencode({**parse_qs(query), **change}, doseq=True)}")
+    assert response.status_code == 403
+    assert visitor.get("/me").status_code == 302
+
+
+def test_nonce_and_verifier_are_looked_at(web: Web, issuer: str) -> None:
+    subject(web, "alice", issuer, "u-1")
+    for name in ("nonce", "code_verifier"):
+        visitor = web.browser()
+        back = go(visitor, Person(sub="u-1"))
+        with visitor.client.session_transaction() as cookie:
+            (key,) = [key for key in cookie if key.startswith("_state_provider_")]
+            cookie[key] = {**cookie[key], "data": {**cookie[key]["data"], name: "x" * 43}}
+        assert visitor.get(back).status_code == 403, name
+
+
+def test_what_the_link_was_for_cannot_be_changed_on_the_way(web: Web, issuer: str) -> None:
+    bob = web.browser("bob")
+    back = go(bob, Person(sub="u-9"), "/account/provider/link")
+    bob.post("/logout")
+    bob.sign_in("alice")  # another person at the same browser
+    assert bob.get(back).status_code == 403
+    assert web.store.identities("alice") == []
+
+
+def test_a_provider_that_does_not_answer_or_is_another_one(web: Web, issuer: str) -> None:
+    for wrong in ("http://localhost:1", issuer + "/"):
+        allow(web, wrong)
+        response = web.browser().get("/login/oidc")
+        assert response.status_code == 502, wrong
+    (web.settings.keys / "oidc-secret").chmod(0o644)
+    allow(web, issuer)
+    assert "Others may read" not in web.browser().get("/login/oidc").text
+
+
+def test_returning_is_limited_by_address(web: Web) -> None:
+    visitor = web.browser()
+    codes = [visitor.get("/login/oidc/callback?state=x&code=y").status_code for _ in range(41)]
+    assert (codes[0], codes[-1]) == (403, 429)
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('issuer = "ftp://x"\nclient_id = "a"', "must be https"),
+        ('issuer = "http://id.example"\nclient_id = "a"', "on this host only"),
+        ('issuer = "https://id.example"', "needs .oidc. client_id"),
+        ('issuer = "https://id.example"\nclient_id = "a"\nclaim = "sub"', "preferred_username or email"),
+        ('issuer = "https://id.example"\nclient_id = "a"\ncreate = "als"', "create needs"),
+        ('issuer = "https://id.example"\nclient_id = "a"\nscope = "email"', "openid"),
+        ('secret = "x"', "not a setting"),
+    ],
+)
+def test_settings_are_checked(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "workspaces.toml").write_text(f"[oidc]\n{text}\n")
+    with pytest.raises(SettingsError, match=said):
+        settings.load(tmp_path)
+
+
+def test_settings_of_access(tmp_path: Path) -> None:
+    path = tmp_path / "workspaces.toml"
+    path.write_text(
+        '[access]\nidle = 1\nsecond_factor = "staff"\n[oidc]\nissuer = "https://id.example/x"\nclient_id = "a"\n'
+    )
+    found = settings.load(tmp_path)
+    assert (found.access.idle, found.access.second_factor) == (3600, "staff")
+    assert found.oidc is not None
+    assert found.oidc.name == "id.example"
+    for wrong in ('second_factor = "some"', "idle = 0"):
+        path.write_text(f"[access]\n{wrong}\n")
+        with pytest.raises(SettingsError):
+            settings.load(tmp_path)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        found.oidc.secret(tmp_path)
