@@ -161,6 +161,7 @@ def test_proving_again_who_one_is_ends_no_terminal(gate: WebGate, person: Person
     page.until(b"ready\r\n")
     (sign_in,) = gate.stage.store.sign_ins(person.name)
     gate.stage.store.prove_sign_in(sign_in.id, "another digest")
+    gate.sign_in(person.name, PASSWORD)  # that is a change of who is signed in, so it is asked again
     time.sleep(1)  # it is looked at meanwhile
     page.type(b"echo st''ill\n")
     page.until(b"still\r\n")
@@ -219,8 +220,8 @@ def test_a_page_that_acknowledges_nothing_stops_its_program(gate: WebGate, perso
     page = open_page(gate, person)
     page.type(b"stty -echo; seq 1000000\n")
     got = 0
-    with pytest.raises(TimeoutError):
-        while True:
+    with suppress(TimeoutError):
+        while got <= relay.OUTPUT:
             message = page.talk.recv(2)
             got += len(message) if isinstance(message, bytes) else 0
     assert got <= relay.OUTPUT

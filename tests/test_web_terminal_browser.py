@@ -20,7 +20,11 @@ AXE = assets.WEBADMIN / "assets/node_modules/axe-core/axe.min.js"
 WATCH = """() => {
   window.longest = 0;
   let last = performance.now();
-  setInterval(() => { const now = performance.now(); window.longest = Math.max(window.longest, now - last); last = now; }, 20);
+  setInterval(() => {
+    const now = performance.now();
+    window.longest = Math.max(window.longest, now - last);
+    last = now;
+  }, 20);
 }"""
 
 
