@@ -161,6 +161,7 @@ def test_proving_again_who_one_is_ends_no_terminal(gate: WebGate, person: Person
     page.until(b"ready\r\n")
     (sign_in,) = gate.stage.store.sign_ins(person.name)
     gate.stage.store.prove_sign_in(sign_in.id, "another digest")
+    gate.sign_in(person.name, PASSWORD)  # that is a change of who is signed in, so it is asked again
     time.sleep(1)  # it is looked at meanwhile
     page.type(b"echo st''ill\n")
     page.until(b"still\r\n")

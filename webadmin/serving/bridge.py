@@ -165,11 +165,11 @@ class Bridge:
                 close()
 
     async def _allowed(self, pristine: Environ, who: object, status: int) -> bool:
-        """Whether the request would be handed over now."""
+        """Whether the request would be handed over now, or nobody can tell: then it is asked again later."""
         environ = {**pristine, AGAIN: who, "wsgi.input": io.BytesIO()}
         answer = _Answer(asyncio.get_running_loop(), None)
         await self._answer(environ, answer)
-        return KEY in environ and answer.status == status
+        return answer.status >= 500 or (KEY in environ and answer.status == status)
 
     async def _last(self, work: Awaitable[None]) -> None:
         """Let it go on until it or the server ends."""

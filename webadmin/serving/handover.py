@@ -17,7 +17,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from flask import Response, g, request
+from flask import Response, current_app, request
+from flask_login import current_user
 
 KEY = "workspaces.handover"
 WHO = "workspaces.who"  # the sign-in by which the connection came
@@ -108,6 +109,6 @@ def socket(handler: Callable[[Socket], Awaitable[None]]) -> Response:
 
 
 def _hand_over(handler: Callable[..., Awaitable[None]]) -> None:
-    account = g.get("account")
+    sign_in = getattr(current_user, "sign_in", None) if hasattr(current_app, "login_manager") else None
     request.environ[KEY] = handler
-    request.environ[WHO] = account.sign_in.id if account is not None else None
+    request.environ[WHO] = None if sign_in is None else sign_in.id
