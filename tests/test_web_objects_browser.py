@@ -46,6 +46,7 @@ def test_a_challenge_is_changed_and_frozen(site: Site) -> None:
     page.get_by_label("Cores").fill("0")
     page.get_by_role("button", name="Change the challenge").click()
     expect(page.get_by_text("is no number of cores")).to_be_visible()
+    site.said[:] = [line for line in site.said if "400" not in line]  # the form that was wrong
     page.get_by_label("Cores").fill("3")
     page.get_by_role("button", name="Change the challenge").click()
     expect(page.get_by_text("als is changed.")).to_be_visible()
