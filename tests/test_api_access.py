@@ -53,7 +53,7 @@ def test_each_operation_for_each_role(fresh: Callable[[], Web], name: str) -> No
     assert program(web, None).ask(operation.method, path, row.body or None).status_code == 401
     # Who changes something gets a host of his own, as the first would leave nothing to do for the second.
     changed = False
-    for who, expected in sorted(row.outcomes().items(), key=lambda pair: pair[1]):
+    for who, expected in sorted(row.outcomes().items(), key=lambda pair: pair[1] < 300):
         done = expected < 300 and operation.writes
         web = fresh() if done and changed else web
         changed = changed or done
@@ -86,8 +86,8 @@ def test_a_cookie_opens_nothing(web: Web) -> None:
 
 def test_lists_hold_nothing_of_other_challenges(web: Web) -> None:
     for path in LISTS:
-        assert "als" in program(web, "ada").get(path).text, path
-        assert "als" not in program(web, "otto").get(path).text, path
+        assert '"als' in program(web, "ada").get(path).text, path
+        assert '"als' not in program(web, "otto").get(path).text, path
         assert "als/bob" not in program(web, "alice").get(path).text, path
 
 

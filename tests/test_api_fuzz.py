@@ -70,7 +70,7 @@ def _try(api: tuple[Web, dict[str, str]], examples: int, phases: tuple[Phase, ..
             suppress_health_check=list(HealthCheck),
         )
         @_given(operation)
-        def check(case: Any) -> None:
+        def check(case: Any) -> None:  # type: ignore[untyped-decorator]
             case.call_and_validate(headers=headers, checks=CHECKS)
 
         check()
@@ -103,7 +103,14 @@ def test_hostile_words_stay_words(api: tuple[Web, dict[str, str]], tmp_path: Pat
     web, headers = api
     client = web.app.test_client()
     workspace = web.workspace_id("bob")
-    for text in ("<script>alert(1)</script>", '"; DROP TABLE users; --', "\u202egnp.exe", "a" * 1000, "{{ 7 * 7 }}", "%s"):
+    for text in (
+        "<script>alert(1)</script>",
+        '"; DROP TABLE users; --',
+        "\u202egnp.exe",
+        "a" * 1000,
+        "{{ 7 * 7 }}",
+        "%s",
+    ):
         path = f"/api/v1/workspaces/{workspace}/snapshots"
         asked = client.post(path, json={"message": text}, headers=headers)
         assert asked.status_code == 201, asked.text
@@ -113,5 +120,12 @@ def test_hostile_words_stay_words(api: tuple[Web, dict[str, str]], tmp_path: Pat
         for path in ("workspaces", "snapshots", "jobs", "sessions", "audit", "users"):
             answer = client.get(f"/api/v1/{path}", query_string={"q": text}, headers=headers)
             assert answer.status_code in (200, 422), (path, text)
-    for path in ("users/..%2F..%2Fetc", "users/%00", "users/" + "a" * 5000, "challenges/%F0%9F%98%80", "jobs/-1", "jobs/1e3"):
+    for path in (
+        "users/..%2F..%2Fetc",
+        "users/%00",
+        "users/" + "a" * 5000,
+        "challenges/%F0%9F%98%80",
+        "jobs/-1",
+        "jobs/1e3",
+    ):
         assert client.get(f"/api/v1/{path}", headers=headers).status_code == 404

@@ -90,7 +90,10 @@ def worker(web: Web) -> Iterator[None]:
 def test_what_is_shown_is_the_same_here_and_there(web: Web, here: Run, there: Run) -> None:
     there("list")  # so that the token is there before what is compared
     number = web.request("alice", "<b>first</b> \u202ereversed")
-    changes = (Change("added", "/root/model.bin", 1 << 20, 0o644), Change("changed", "/etc/passwd", 90, 0o644, ("mode",)))
+    changes = (
+        Change("added", "/root/model.bin", 1 << 20, 0o644),
+        Change("changed", "/etc/passwd", 90, 0o644, ("mode",)),
+    )
     web.store.set_changes(
         number, ChangeReport(1_700_000_000.5, "base:1", 1, 1, 0, 1 << 20, changes, ("A warning.",), ("/tmp",))
     )
@@ -116,7 +119,9 @@ def test_what_is_shown_is_the_same_here_and_there(web: Web, here: Run, there: Ru
 
 
 def test_what_is_done_there_is_done(web: Web, there: Run) -> None:
-    assert "Request #1 waits" in there("snapshot", "request", "alice", "-m", "v1", "--cmd", "run me", who="alice").output
+    assert (
+        "Request #1 waits" in there("snapshot", "request", "alice", "-m", "v1", "--cmd", "run me", who="alice").output
+    )
     snapshot = web.store.snapshot(1)
     assert (snapshot.requested_by, snapshot.command.cmd if snapshot.command else ()) == (
         "alice",

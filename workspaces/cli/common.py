@@ -53,7 +53,21 @@ COMMANDS = {
 
 # What works on a server elsewhere too, or says at which of its options it does not.
 ELSEWHERE = frozenset(
-    "list show start stop restart reset members snapshot job audit session user challenge".split()
+    [
+        "list",
+        "show",
+        "start",
+        "stop",
+        "restart",
+        "reset",
+        "members",
+        "snapshot",
+        "job",
+        "audit",
+        "session",
+        "user",
+        "challenge",
+    ]
 )
 
 
@@ -222,7 +236,8 @@ def read_token(path: str | None) -> str:
         if token := os.environ.get("WORKSPACES_TOKEN", "").strip():
             return token
         raise UsageError(
-            "A server is asked with a token.", "Set WORKSPACES_TOKEN or use --token-file; your account's page makes one."
+            "A server is asked with a token.",
+            "Set WORKSPACES_TOKEN or use --token-file; your account's page makes one.",
         )
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from functools import cache
 from typing import Any, TypeVar
 
 from workspaces.errors import HostError
 
 T = TypeVar("T")
+
+
+_hints: dict[Any, dict[str, Any]] = {}
 
 
 def decode(kind: type[T], data: Any) -> T:
@@ -22,13 +23,9 @@ def decode(kind: type[T], data: Any) -> T:
         return typing.cast(T, _value(kind, data))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
         raise HostError(
-            f"The server's {kind.__name__.lower()} is not understood.", "It may be of another version than this program."
+            f"The server's {kind.__name__.lower()} is not understood.",
+            "It may be of another version than this program.",
         ) from exc
-
-
-@cache
-def _hints(kind: type[Any]) -> Mapping[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _value(kind: Any, data: Any) -> Any:
@@ -39,10 +36,11 @@ def _value(kind: Any, data: Any) -> Any:
         kind = next(one for one in arguments if one is not type(None))
         return _value(kind, data)
     if dataclasses.is_dataclass(kind):
-        given, found = dict(data), {}
+        given, found, hints = dict(data), {}, _hints.setdefault(kind, {}) or typing.get_type_hints(kind)
+        _hints[kind] = hints
         for field in dataclasses.fields(kind):
             if field.name in given:
-                found[field.name] = _value(_hints(typing.cast("type[Any]", kind))[field.name], given[field.name])
+                found[field.name] = _value(hints[field.name], given[field.name])
             elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 found[field.name] = "" if field.type == "str" else () if "tuple" in str(field.type) else None
         return typing.cast("type[Any]", kind)(**found)

@@ -184,8 +184,16 @@ class RemoteStore:
     # sessions, the record
 
     def sessions(
-        self, workspace_id: int | None = None, user: str | None = None, *, ended: bool = False, limit: int = 1000
+        self,
+        workspace_id: int | None = None,
+        user: str | None = None,
+        *,
+        ended: bool = False,
+        limit: int = 1000,
+        recorded: bool = False,
     ) -> list[Session]:
+        if recorded:
+            raise on_host("--recorded")
         ref = None if workspace_id is None else self.workspace(workspace_id).ref
         q = _query(on=None if ended else "yes", workspace=ref, user=user)
         return [decode(Session, item) for item in self._client.all("/sessions", limit, q=q)]
