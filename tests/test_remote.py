@@ -243,9 +243,9 @@ def test_who_does_not_prove_who_it_is_gets_no_token(tmp_path: Path, monkeypatch:
     (tmp_path / "pem").write_bytes(pem)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "pem")
-    with answering(200, b"{}", {"Content-Type": "application/json"}, tls) as address:
-        with pytest.raises(HostError) as caught:
-            Client(address, "wst_x").get("/me")
+    kind = {"Content-Type": "application/json"}
+    with answering(200, b"{}", kind, tls) as address, pytest.raises(HostError) as caught:
+        Client(address, "wst_x").get("/me")
     assert "prove" in caught.value.message
 
 

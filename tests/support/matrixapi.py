@@ -1,6 +1,6 @@
 """Who gets what from each operation of the API: one line for each. `tests/test_api_access.py` tries them all.
 
-    "operation": admins(202).on(confirm="als/alice")      a new operation needs one line here, and fails the tests without
+    "operation": admins(202).on(confirm="als/alice")     a new operation needs one line, and fails the tests without
 
 Who asks is as in matrix.py, each with a token that has every scope that he can give one. Without a token it is 401.
 """

@@ -14,9 +14,6 @@ from workspaces.errors import HostError
 T = TypeVar("T")
 
 
-_hints: dict[Any, dict[str, Any]] = {}
-
-
 def decode(kind: type[T], data: Any) -> T:
     """A thing of `kind`, a dataclass; what the API does not tell is empty. Raises HostError for what is none."""
     try:
@@ -36,8 +33,7 @@ def _value(kind: Any, data: Any) -> Any:
         kind = next(one for one in arguments if one is not type(None))
         return _value(kind, data)
     if dataclasses.is_dataclass(kind):
-        given, found, hints = dict(data), {}, _hints.setdefault(kind, {}) or typing.get_type_hints(kind)
-        _hints[kind] = hints
+        given, found, hints = dict(data), {}, typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             if field.name in given:
                 found[field.name] = _value(hints[field.name], given[field.name])
