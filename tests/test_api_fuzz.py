@@ -69,8 +69,8 @@ def _try(api: tuple[Web, dict[str, str]], examples: int, phases: tuple[Phase, ..
             phases=phases,
             suppress_health_check=list(HealthCheck),
         )
-        @_given(operation)
-        def check(case: Any) -> None:  # type: ignore[untyped-decorator]
+        @_given(operation)  # type: ignore[untyped-decorator]
+        def check(case: Any) -> None:
             case.call_and_validate(headers=headers, checks=CHECKS)
 
         check()
