@@ -90,6 +90,10 @@ everyone = partial(same, visitor=OK)
 MATRIX: dict[str, Row] = {
     "GET static": everyone(OK),
     "GET healthz": everyone(OK),
+    "GET readyz": same(503, 503),  # without a worker
+    "GET metrics": everyone(OK),  # from loopback
+    "GET api.openapi": everyone(OK),
+    "GET api.docs": everyone(OK),
     "GET start": same(DONE),
     "GET auth.login": same(DONE, OK),
     "POST auth.login": same(DONE, DONE).on(name="bob", password=PASSWORD),
@@ -131,8 +135,8 @@ MATRIX: dict[str, Row] = {
     "POST account.end_sign_in": own(DONE),
     "POST account.end_sign_ins": same(DONE),
     "GET tokens.page": same(OK),
-    "POST tokens.add": same(400).on(name="x", days="no number"),
-    "POST tokens.remove": same(MISSING),  # there is none; whose one is, is looked at by its own tests
+    "POST tokens.add": same(OK).on(name="program", scope="read", days="3"),
+    "POST tokens.remove": own(DONE),
     "GET account.codes": same(OK),
     "POST account.set_codes": same(400).on(code="1"),
     "GET account.remove_codes": same(OK),
