@@ -94,9 +94,8 @@
     const own = socket = new WebSocket(url);
     own.binaryType = "arraybuffer";
     own.onopen = () => {
-      fit.fit();
-      tell({ open: [term.cols, term.rows] });
-      say("opening");
+      tell({ open: [term.cols, term.rows] }); // before all else
+      fit.fit(); // which tells of another size
       term.focus();
     };
     own.onmessage = (event) => { if (own === socket) take(own, event.data); };
