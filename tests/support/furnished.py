@@ -15,7 +15,7 @@ PEOPLE_ON = (("alice", "shell", 35 * MINUTE), ("bob", "shell", 12 * MINUTE), ("k
 
 
 def furnish(store: Store, looks: int = 6) -> None:
-    """Sessions, the host's use in the last `looks` quarters of an hour, disk, an announcement, an invitation, a freeze."""
+    """Sessions, the host's use in `looks` quarters of an hour, disk, an announcement, an invitation, a freeze."""
     for name, kind, passed in PEOPLE_ON:
         space = store.workspace(f"als/{name}").id
         with ago(passed):
