@@ -183,6 +183,9 @@ MATRIX: dict[str, Row] = {
     "GET admin.download": challenge_admins(CONFLICT),  # not before it is archived
     "GET admin.reset": challenge_admins(OK),
     "POST admin.reset": challenge_admins(DONE).on(typed="als/alice"),
+    "GET following.live": same(400),  # it names no topic
+    "GET me.terminal": own(OK),
+    "GET me.terminal_socket": own(426),  # it is no websocket
     "GET admin.overview": listing(),
     "POST admin.bulk": replace(listing(), outsider=400).on(action="start", all="yes"),
     "POST admin.decide": listing().on(action="approve", id="1"),
