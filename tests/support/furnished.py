@@ -15,11 +15,7 @@ PEOPLE_ON = (("alice", "shell", 35 * MINUTE), ("bob", "shell", 12 * MINUTE), ("k
 
 
 def furnish(store: Store, looks: int = 6) -> None:
-<<<<<<< HEAD
     """Sessions, the host's use in the last `looks` quarters of an hour, disk, announcement, invitation, freeze."""
-=======
-    """Sessions, the host's use in `looks` quarters of an hour, disk, an announcement, an invitation, a freeze."""
->>>>>>> 5d66916f3f875020630e321e8c5a7b4645643652
     for name, kind, passed in PEOPLE_ON:
         space = store.workspace(f"als/{name}").id
         with ago(passed):
