@@ -69,7 +69,7 @@ def shows(page: Page, text: str, timeout: float = 20_000) -> None:
 def test_a_person_works_in_the_browser(site: Site) -> None:
     person = site.gate.stage.person("alice", password=True)
     page = site.terminal(person, viewport={"width": 1000, "height": 700})
-    page.keyboard.type("echo $((6*7))-'ä€😀'\n")
+    page.evaluate("text => terminal.input(text)", "echo $((6*7))-'ä€😀'\r")  # the driver's keyboard has no such letters
     shows(page, "42-ä€😀")
     page.keyboard.type(
         r"printf '\033[38;2;10;200;30mgreen\033[0m \033[1mbold\033[0m <script>alert(1)</script>\n'" + "\n"
