@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.chromium import chromium
-from tests.support.gateway import PASSWORD, Person
+from tests.support.gateway import PASSWORD, Person, until
 from tests.support.webgate import WebGate, web_gate
 from workspaces import assets
 
@@ -80,7 +80,7 @@ def test_a_person_works_in_the_browser(site: Site) -> None:
     # Another size of the window is another size of the terminal.
     before = page.evaluate("terminal.cols")
     page.set_viewport_size({"width": 600, "height": 700})
-    page.wait_for_function(f"terminal.cols < {before}")
+    until(lambda: page.evaluate("terminal.cols") < before, 10)
     page.keyboard.type("stty size; echo do''ne\n")
     shows(page, "done")
     shows(page, f"{page.evaluate('terminal.rows')} {page.evaluate('terminal.cols')}")
