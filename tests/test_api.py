@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from datetime import datetime
@@ -121,7 +122,8 @@ def test_making_a_token_keeps_the_rules(web: Web) -> None:
     token = web.store.tokens("alice")[0]
     assert token.scopes == (Scope.READ, Scope.WORKSPACES)
     assert secret.startswith(token.hint)
-    kept = "".join(web.store._db().conn.iterdump())
+    with sqlite3.connect(web.settings.database) as db:
+        kept = "".join(db.iterdump())
     assert secret not in kept
     assert secret[10:] not in kept
     for _ in range(49):

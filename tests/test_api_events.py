@@ -115,8 +115,9 @@ def test_what_is_not_ones_own_is_not_followed_nor_too_much(web: Web, url: str, m
     monkeypatch.setattr("webadmin.api.limits.STREAMS", 1)
     own = f"{url}/events?workspace={web.workspace_id('bob')}"
     with requests.get(own, headers=bob, stream=True, timeout=20) as first:
-        next(read(first))
-        second = requests.get(own, headers=bob, timeout=20)
+        kept = read(first)  # or it would be closed
+        next(kept)
+        second = requests.get(own, headers=bob, timeout=20, stream=True)
         assert second.status_code == 429
         assert second.headers["Retry-After"]
 

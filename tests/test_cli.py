@@ -392,6 +392,23 @@ def test_members(ready: Run) -> None:
     assert ready("members", "alice", "--add", "nobody").status == 1
 
 
+def test_limits_of_one_workspace_hold_at_once(ready: Run, engine: MemoryEngine) -> None:
+    ready("start", "alice")
+    [container] = engine.containers({})
+    assert "as its challenge says" in ready("limits", "alice").out
+    said = ready("limits", "alice", "--memory", "4g", "--cpus", "2").out
+    assert said == "als/alice: 2 cpus, 4.0 GiB memory, 512 processes (cpus, memory of its own)\n"
+    assert engine.limits_of(container.name).memory == 4 << 30
+    assert ready("limits", "alice", "--pids", "64", "--json").json == {
+        "cpus": 2.0, "memory": 4 << 30, "pids": 64, "own": {"cpus": 2.0, "memory": 4 << 30, "pids": 64},
+    }  # fmt: skip
+    assert "limits of its own: 2 cpus" in ready("show", "alice").out
+    assert ready("limits", "alice", "--memory", "1k").status == 1
+    assert "(pids of its own)" in ready("limits", "alice", "--default", "--pids", "99").out
+    ready("limits", "alice", "--default")
+    assert engine.limits_of(container.name).memory == 512 << 20
+
+
 def test_hostile_messages_do_not_reach_the_terminal(ready: Run, tmp_path: Path) -> None:
     store = Store.open(tmp_path / "home" / "workspaces.db")
     workspace = store.workspace("als/alice")

@@ -78,8 +78,8 @@ def refs(store: Store, q: str, **more: Any) -> list[str]:
         ("li", "alice team-1"),
         ("%", ""),
         ("_", ""),
-        ("disk>2G", "team-1"),
-        ("disk<2G", ""),
+        ("disk>2G challenge:eeg", "team-1"),
+        ("disk<2G challenge:eeg", ""),
         ("idle>80h", "george ivan jun lena"),
         ("idle<1h", "alice bob hana kofi team-1"),  # somebody is on in it
         ("on:yes", "team-1"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from werkzeug.routing import PathConverter, Rule, UnicodeConverter
+from werkzeug.routing import AnyConverter, BaseConverter, PathConverter, Rule, UnicodeConverter
 
 from tests.support import bigstore, plans
 from tests.support.web import CHEAP_HASH, Browser, Web, open_web
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 STATEMENTS_MAX = 60  # of one page
 STEPS_MAX = 400_000  # instructions of SQLite's machine for one page: some ten milliseconds
+WAITS = frozenset({"readyz"})  # no worker runs here, and it says so
 ENDLESS: frozenset[str] = frozenset()  # streams that the test's client would read for ever
 QUERIES = {
     Listed.WORKSPACES: (
@@ -132,6 +133,13 @@ def browsers(big: Web, values: dict[str, object]) -> dict[str, Browser]:
     return {"admin": big.browser(bigstore.ADMIN), "participant": big.browser(str(values["name"]))}
 
 
+def any_of(converter: BaseConverter) -> object:
+    """Something that an address may have in that place."""
+    if isinstance(converter, AnyConverter):
+        return min(converter.items)
+    return "x" if isinstance(converter, PathConverter | UnicodeConverter) else 1
+
+
 def get_rules(app: Flask) -> list[Rule]:
     rules = [rule for rule in app.url_map.iter_rules() if rule.methods and "GET" in rule.methods]
     return [rule for rule in rules if not rule.websocket and rule.endpoint not in ENDLESS]
@@ -156,8 +164,7 @@ def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object],
     urls = big.app.url_map.bind("localhost")
     for rule in get_rules(big.app):
         # Of what is not in the store, such as an announcement, there is nothing under 1 or x; that is looked up too.
-        texts = (PathConverter, UnicodeConverter)
-        others = {name: "x" if isinstance(its, texts) else 1 for name, its in rule._converters.items()}
+        others = {name: any_of(its) for name, its in rule._converters.items()}
         url = urls.build(rule.endpoint, {name: values.get(name, others[name]) for name in rule.arguments})
         for role, browser in browsers.items():
             if rule.endpoint.startswith("admin.") and role != "admin":
@@ -167,7 +174,7 @@ def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object],
                 status = answer.status_code
                 answer.close()
             opened += status == 200
-            if status >= 500:
+            if status >= 500 and rule.endpoint not in WAITS:
                 problems.append(f"{url} as {role}: {status}")
             for statement in seen.reads:
                 problems += [
@@ -177,7 +184,7 @@ def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object],
                 problems.append(f"{url} as {role}: {len(seen.made)} statements")
             if seen.steps > STEPS_MAX:
                 problems.append(f"{url} as {role}: {seen.steps} steps")
-    assert problems == []
+    assert not problems, "\n".join(problems)
     assert opened > 20
 
 

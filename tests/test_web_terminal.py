@@ -1,4 +1,4 @@
-"""The terminal in the browser, tried without one: who gets in, what the gateway sees, bytes that one side leaves."""
+"""The terminal without a browser: who gets in, what the gateway sees, and bytes that one side does not take."""
 
 from __future__ import annotations
 

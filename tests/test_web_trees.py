@@ -8,7 +8,7 @@ from dataclasses import replace
 from flask import Flask
 
 from tests.support.sample import report
-from tests.support.web import Web
+from tests.support.web import Web, web_fixture  # noqa: F401
 from webadmin.reports import KEPT, Reports
 from webadmin.trees import branches
 from workspaces.model import Change, ChangeReport

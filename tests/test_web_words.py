@@ -27,7 +27,7 @@ READ_ALOUD = ("title", "aria-label", "placeholder", "alt", "data-label", "data-d
 # Their text is data, wherever it comes from: commands, names, what people and programs wrote.
 DATA = ("code", "pre", "bdi", "textarea", "script", "style")
 VOID = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
-UNITS = {"bytes", "kib", "mib", "gib", "tib", "utc", "ssh"}
+UNITS = {"spdx", "cyclonedx", "bytes", "kib", "mib", "gib", "tib", "utc", "ssh"}
 EXAMPLES = {"ssh-ed25519 AAAA…", "ssh-ed25519 AAAA… you@laptop", "python /root/predict.py"}
 EXAMPLES |= {"name,challenge,workspace,email,key"}
 ENUMS = {
@@ -105,7 +105,8 @@ def split(text: str) -> set[str]:
 
 def test_every_word_of_every_page_can_be_translated(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     everybody = pages.people(web.store)
-    seen = {person: pages.seen_by(web.app, person, pages.addresses(web.app, web.store)) for person in everybody}
+    urls = pages.addresses(web.app, web.store)
+    seen = {person: pages.seen_by(web.app, person, urls) for person in everybody}
     known = stored_words(web) | UNITS
     monkeypatch.setattr(i18n, "_catalogue", Marked)
     bare: dict[str, set[str]] = {}

@@ -32,7 +32,7 @@ SIGNS = {"added": "+", "changed": "~", "removed": "−"}
 
 
 def install(app: Flask) -> None:
-    said = (ago, exact, amount, count, plural, shown, sign_of, percent, condition, pace, again, word, span, stamp)
+    said = (ago, exact, amount, count, shown, sign_of, percent, condition, pace, again, word, span, stamp)
     for function in said:
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
@@ -162,11 +162,6 @@ def again(job: Job) -> str:
 def count(number: int) -> str:
     """`12,345`."""
     return f"{number:,}"
-
-
-def plural(number: int, one: str, many: str = "") -> str:
-    """`1 file`, `2 files`, in English only: use ngettext."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def shown(text: str, limit: int = 400) -> str:

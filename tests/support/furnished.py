@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 
 from tests.support.sample import DAY, HOUR, MINUTE, ago
 from workspaces import recovery
-from workspaces.model import FreezeMode, HostSample, Limits, Network, Sample, Severity, WorkspaceState
+from workspaces.model import FreezeMode, HostSample, Limits, Network, Severity, WorkspaceState
 from workspaces.store import Store
 
 INVITATION = "an-invitation"
@@ -16,7 +15,11 @@ PEOPLE_ON = (("alice", "shell", 35 * MINUTE), ("bob", "shell", 12 * MINUTE), ("k
 
 
 def furnish(store: Store, looks: int = 6) -> None:
-    """Sessions, use of the last `looks` quarters of an hour, disk, an announcement, an invitation, a freeze."""
+<<<<<<< HEAD
+    """Sessions, the host's use in the last `looks` quarters of an hour, disk, announcement, invitation, freeze."""
+=======
+    """Sessions, the host's use in `looks` quarters of an hour, disk, an announcement, an invitation, a freeze."""
+>>>>>>> 5d66916f3f875020630e321e8c5a7b4645643652
     for name, kind, passed in PEOPLE_ON:
         space = store.workspace(f"als/{name}").id
         with ago(passed):
@@ -38,28 +41,14 @@ def furnish(store: Store, looks: int = 6) -> None:
 
 
 def _use(store: Store, looks: int) -> None:
-    rng = random.Random(7)
     spaces = store.workspaces()
     for number, space in enumerate(spaces):
         if space.state is not WorkspaceState.ABSENT:
             store.set_workspace_disk(space.id, (number * 733 % 2900 + 40) << 20)
-    running = [space.id for space in spaces if space.state is WorkspaceState.RUNNING]
     now = time.time()
     for look in range(looks):
-        at = now - 10 - (looks - 1 - look) * 15 * MINUTE
         busy = 0.5 + 0.5 * math.sin(look / 7)
-        samples = {
-            space: Sample(
-                cpus=round(2 * busy * rng.uniform(0.5, 0.95), 2),
-                memory=int((0.8 + 1.9 * busy + rng.uniform(0, 0.2)) * (1 << 30)),
-                pids=rng.randint(9, 40),
-                disk=(300 + 4 * look) << 20,
-                received=rng.randint(0, 400_000),
-                sent=rng.randint(0, 90_000),
-            )
-            for space in running
-        }
         host = HostSample(
             6.1 * busy + 1.2, 16, int((14 + 9 * busy) * (1 << 30)), 64 << 30, 410 << 30, 1 << 40, 5.5 * busy
         )
-        store.add_usage(at, samples, host)
+        store.add_usage(now - 10 - (looks - 1 - look) * 15 * MINUTE, {}, host)

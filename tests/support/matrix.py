@@ -90,6 +90,10 @@ everyone = partial(same, visitor=OK)
 MATRIX: dict[str, Row] = {
     "GET static": everyone(OK),
     "GET healthz": everyone(OK),
+    "GET readyz": same(503, 503),  # without a worker
+    "GET metrics": everyone(OK),  # from loopback
+    "GET api.openapi": everyone(OK),
+    "GET api.docs": everyone(OK),
     "GET start": same(DONE),
     "GET auth.login": same(DONE, OK),
     "POST auth.login": same(DONE, DONE).on(name="bob", password=PASSWORD),
@@ -130,6 +134,9 @@ MATRIX: dict[str, Row] = {
     "GET account.page": same(OK),
     "POST account.end_sign_in": own(DONE),
     "POST account.end_sign_ins": same(DONE),
+    "GET tokens.page": same(OK),
+    "POST tokens.add": same(OK).on(name="program", scope="read", days="3"),
+    "POST tokens.remove": own(DONE),
     "GET account.codes": same(OK),
     "POST account.set_codes": same(400).on(code="1"),
     "GET account.remove_codes": same(OK),
@@ -176,6 +183,9 @@ MATRIX: dict[str, Row] = {
     "GET admin.download": challenge_admins(CONFLICT),  # not before it is archived
     "GET admin.reset": challenge_admins(OK),
     "POST admin.reset": challenge_admins(DONE).on(typed="als/alice"),
+    "GET following.live": same(400),  # it names no topic
+    "GET me.terminal": own(OK),
+    "GET me.terminal_socket": own(426),  # it is no websocket
     "GET admin.overview": listing(),
     "POST admin.bulk": replace(listing(), outsider=400).on(action="start", all="yes"),
     "POST admin.decide": listing().on(action="approve", id="1"),
@@ -199,6 +209,7 @@ MATRIX: dict[str, Row] = {
     "GET admin.job": reviewers(OK),
     "GET admin.live_job": reviewers(OK),
     "POST admin.retry_job": challenge_admins(DONE).on(job="cancelled"),
+    "POST admin.retry_failed": host_admins(DONE),
     "POST admin.cancel_job": challenge_admins(DONE),
     "GET admin.events": listing(host=True),
     "GET admin.sessions": listing(),

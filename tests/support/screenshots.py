@@ -18,6 +18,7 @@ from tests.support.furnished import furnish
 from tests.support.sample import fill
 from tests.support.web import CHEAP_HASH, PASSWORD, make_settings
 from webadmin import create_app
+from workspaces import heartbeat
 from workspaces.store import Store
 
 SIZE_MAX = 200 * 1000  # bytes of one picture
@@ -38,14 +39,14 @@ class Picture:
 
 
 PICTURES = (
-    Picture("admin", "chief", "/admin/", 1110, opened="#r6-paths > summary"),
-    Picture("participant", "alice", "/me", 1150),
+    Picture("admin", "chief", "/admin/", 1000, opened="#r6-paths > summary"),
+    Picture("participant", "alice", "/me", 1080),
     Picture("web-overview", "chief", "/admin/overview", 900),
     Picture("web-overview-dark", "chief", "/admin/overview", 900, scheme="dark"),
     Picture("web-workspaces", "chief", "/admin/workspaces", 900),
     Picture("web-workspace", "chief", "/admin/workspaces/1", 900),
     Picture("web-challenge-dark", "chief", "/admin/challenges/als", 860, scheme="dark"),
-    Picture("web-participant-dark", "alice", "/me", 1150, scheme="dark"),
+    Picture("web-participant-dark", "alice", "/me", 1080, scheme="dark"),
     Picture("web-participant-phone", "alice", "/me", 800, 390),
     Picture("web-menu-phone", "chief", "/admin/workspaces", 800, 390, opened=".menu summary"),
 )
@@ -60,6 +61,7 @@ def take(directory: Path, names: tuple[str, ...] = ()) -> list[Path]:
         store = Store.open(settings.database)
         fill(store, CHEAP_HASH)
         furnish(store, QUARTERS)
+        heartbeat.beat(settings.locks)
         with served(create_app(settings, store)) as url, chromium() as browser:
             for picture in PICTURES:
                 if not names or picture.name in names:

@@ -65,4 +65,4 @@ def site_fixture(browser: Browser, tmp_path: Path) -> Iterator[Site]:
         for context in site.contexts:
             context.close()
     store.close()
-    assert site.said == []
+    assert site.said == [], site.said

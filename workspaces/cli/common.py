@@ -13,12 +13,12 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 
 from workspaces import __version__, settings
-from workspaces.errors import InvalidInput, SettingsError, WorkspacesError
+from workspaces.errors import InvalidInput, SettingsError, UsageError, WorkspacesError
 from workspaces.model import Key, Workspace
 from workspaces.names import printable
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # else imported by the part of App that is used: together the
     from workspaces.lifecycle import Lifecycle
     from workspaces.provenance import Signer
     from workspaces.registry import Registry
+    from workspaces.remote import Client, RemoteStore
     from workspaces.store import Store
 
 T = TypeVar("T")
@@ -50,15 +51,52 @@ COMMANDS = {
 }
 
 
+# What works on a server elsewhere too, or says at which of its options it does not.
+ELSEWHERE = frozenset(
+    [
+        "list",
+        "show",
+        "start",
+        "stop",
+        "restart",
+        "reset",
+        "members",
+        "snapshot",
+        "job",
+        "audit",
+        "session",
+        "user",
+        "challenge",
+    ]
+)
+
+
 class App:
     """One run of the command: its state directory, and what is opened from it when first used."""
 
-    def __init__(self, home: str | None) -> None:
+    def __init__(self, home: str | None, server: str | None = None, token_file: str | None = None) -> None:
         self.home = settings.home_path(home)
+        self.server = server  # its address, when it is one elsewhere: then only `store` and `lifecycle` are there
+        self._token_file = token_file
         self._exit = ExitStack()
 
     @cached_property
+    def remote(self) -> Client:
+        from workspaces.remote import Client
+
+        assert self.server is not None
+        return Client(self.server, read_token(self._token_file))
+
+    def only_here(self) -> None:
+        """Raise UsageError when a server elsewhere is meant, of which only the API is there."""
+        if self.server is not None:
+            from workspaces.remote import on_host
+
+            raise on_host("This command")
+
+    @cached_property
     def settings(self) -> settings.Settings:
+        self.only_here()
         if not settings.is_state_directory(self.home):
             raise SettingsError(
                 f"{self.home} is not a state directory.",
@@ -68,6 +106,10 @@ class App:
 
     @cached_property
     def store(self) -> Store:
+        if self.server is not None:
+            from workspaces.remote import RemoteStore
+
+            return cast("Store", RemoteStore(self.remote))
         from workspaces.store import Store
 
         store = Store.open(self.settings.database)
@@ -86,6 +128,10 @@ class App:
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
+        if self.server is not None:
+            from workspaces.remote import RemoteLifecycle
+
+            return cast("Lifecycle", RemoteLifecycle(self.remote, cast("RemoteStore", self.store)))
         from workspaces.lifecycle import Lifecycle
 
         self.engine.prepare()
@@ -138,11 +184,15 @@ class Group(click.Group):
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--home", metavar="DIR", help="State directory (else WORKSPACES_HOME, else /var/lib/workspaces).")
+@click.option("--server", metavar="URL", help="Act on a server elsewhere, through its API, with a token.")
+@click.option("--token-file", metavar="FILE", help="File with one line, the token (else WORKSPACES_TOKEN).")
 @click.version_option(__version__)
 @click.pass_context
-def cli(ctx: click.Context, home: str | None) -> None:
+def cli(ctx: click.Context, home: str | None, server: str | None, token_file: str | None) -> None:
     """Personal, persistent containers for the participants of a data challenge, with versioned snapshots."""
-    ctx.obj = App(home)
+    ctx.obj = App(home, server, token_file)
+    if server is not None and ctx.invoked_subcommand not in ELSEWHERE:
+        ctx.obj.only_here()
     ctx.call_on_close(ctx.obj.close)
 
 
@@ -178,6 +228,22 @@ def read_password(path: str | None, what: str) -> str | None:
     if len(lines) != 1 or not lines[0]:
         raise InvalidInput("A password file holds one line, the password.")
     return lines[0]
+
+
+def read_token(path: str | None) -> str:
+    """The token for a server: the one line of a file, or WORKSPACES_TOKEN. Raises UsageError, InvalidInput."""
+    if path is None:
+        if token := os.environ.get("WORKSPACES_TOKEN", "").strip():
+            return token
+        raise UsageError(
+            "A server is asked with a token.",
+            "Set WORKSPACES_TOKEN or use --token-file; your account's page makes one.",
+        )
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidInput(f"The token file {path} cannot be read: {exc}.") from exc
+    return text.strip()
 
 
 def read_key(file: BinaryIO) -> str:

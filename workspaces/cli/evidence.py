@@ -25,7 +25,7 @@ identity_option = click.option(
 
 def print_evidence(app: App, snapshot: Snapshot) -> None:
     """The lines of `snapshot show` about statement, list of packages and registry; for what is archived."""
-    if snapshot.state is not SnapshotState.ARCHIVED:
+    if snapshot.state is not SnapshotState.ARCHIVED or app.server is not None:  # keys and archive are there
         return
     click.echo(f"statement: {_verdict(app, snapshot)}")
     if snapshot.sbom_digest:
@@ -36,7 +36,7 @@ def print_evidence(app: App, snapshot: Snapshot) -> None:
 
 def evidence(app: App, snapshot: Snapshot) -> dict[str, object]:
     """The same for `--json`: whether the statement was verified, and what is wrong with it."""
-    if snapshot.state is not SnapshotState.ARCHIVED:
+    if snapshot.state is not SnapshotState.ARCHIVED or app.server is not None:
         return {}
     verdict = _verdict(app, snapshot)
     return {"verified": not verdict.problems, "signed_by": verdict.signed_by, "problems": list(verdict.problems)}

@@ -89,7 +89,7 @@ def _said(job: Job) -> str:
 
 def _warn(app: App) -> None:
     """On standard error, when nothing will come of what waits."""
-    if (problem := trouble(app.settings.locks)) is not None:
+    if app.server is None and (problem := trouble(app.settings.locks)) is not None:
         click.echo(f"{problem}\nStart it: workspaces worker, which is a part of workspaces serve.", err=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -22,6 +22,9 @@ from workspaces.cli.signing import COMMANDS
 from workspaces.errors import InvalidInput, UsageError
 from workspaces.model import Role
 
+if TYPE_CHECKING:
+    from workspaces.remote import RemoteStore
+
 
 @click.group("user")
 def user_command() -> None:
@@ -37,19 +40,33 @@ def user_command() -> None:
 @pass_app
 def user_add(app: App, name: str, admin: bool, challenge: str | None, key_file: Any, password_file: str | None) -> None:
     """Add an account, with a key, a password, or both; with neither where certificates are trusted."""
+    role = Role.ADMIN if admin else Role.PARTICIPANT
+    if app.server is not None:
+        _add_there(app, name, role, challenge, read_key(key_file) if key_file else None, password_file)
+        return
     password = read_password(password_file, name) if password_file or not key_file else None
     if password is None and key_file is None and not app.store.authorities():
         raise UsageError(f"{name} needs a key or a password to log in with.", "Use --key FILE or --password-file FILE.")
     accounts.create_user(
         app.store,
         name,
-        role=Role.ADMIN if admin else Role.PARTICIPANT,
+        role=role,
         challenge=challenge,
         password=password,
         key=read_key(key_file) if key_file else None,
         actor=app.actor,
     )
     click.echo(f"{name} can log in." if challenge else f"{name} is there.")
+
+
+def _add_there(
+    app: App, name: str, role: Role, challenge: str | None, key: str | None, password_file: str | None
+) -> None:
+    """On a server elsewhere, to which no password is sent."""
+    if password_file is not None:
+        raise UsageError("A password is not sent to a server.", "Give a key, or have the person invited on its pages.")
+    cast("RemoteStore", app.store).create_user(name, role, challenge, key)
+    click.echo(f"{name} can log in." if key and challenge else f"{name} is there.")
 
 
 @user_command.command("list")

@@ -38,8 +38,11 @@ def make_worker(app: App, **own: Any) -> Worker:
 @contextmanager
 def working(app: App) -> Iterator[threading.Event]:
     """A worker here unless the host's own runs. What it yields is set when nobody works any more."""
-    worker = make_worker(app)
     stop, ended = threading.Event(), threading.Event()
+    if app.server is not None:  # it has a worker of its own
+        yield ended
+        return
+    worker = make_worker(app)
     problems: list[Exception] = []
 
     def work() -> None:

@@ -133,9 +133,9 @@ class Reports(Retries):
               (SELECT count(*) FROM workspaces w WHERE w.challenge_id = c.id AND w.removed_at IS NULL) AS workspaces,
               (SELECT count(*) FROM workspaces w WHERE w.challenge_id = c.id AND w.removed_at IS NULL
                 AND w.state = 'running') AS running,
-              (SELECT count(*) FROM workspaces w JOIN snapshots s ON s.workspace_id = w.id
-                WHERE w.challenge_id = c.id AND w.removed_at IS NULL AND s.state = 'requested') AS requests,
-              (SELECT count(*) FROM workspaces w JOIN snapshots s ON s.workspace_id = w.id
+              (SELECT count(*) FROM snapshots s CROSS JOIN workspaces w ON w.id = s.workspace_id
+                WHERE s.state = 'requested' AND w.challenge_id = c.id AND w.removed_at IS NULL) AS requests,
+              (SELECT count(*) FROM workspaces w CROSS JOIN snapshots s ON s.workspace_id = w.id
                 WHERE w.challenge_id = c.id AND s.version > 0 AND s.pruned_at IS NULL
                 AND s.state IN ('committed', 'archived')) AS versions
             FROM challenges c"""

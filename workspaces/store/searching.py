@@ -3,8 +3,9 @@
     a row is written ─► its trigger ─► the words of the row in NAME_search, in the same transaction
 
 All of it is derived: it is made anew after the last step of the migrations, since a step that builds a table anew
-loses the triggers and indexes of the old one. The words of events, jobs and sessions are found by their
-beginnings. Snapshots are fewer and have what people wrote: any three characters in a row are found.
+loses the triggers and indexes of the old one. What is added here after a release needs a step, if only an empty one.
+The words of events, jobs and sessions are found by their beginnings. Snapshots are fewer and have what people wrote:
+any three characters in a row are found.
 """
 
 # ruff: noqa: S608 -- every name and expression is one of the constants below
@@ -23,7 +24,7 @@ INDEXES = {
     "snapshots_decided_at": "snapshots (decided_at)",
     "snapshots_size": "snapshots (size)",
     # what snapshots are counted by, for which their rows, with statements in them, are wide
-    "snapshots_counted": "snapshots (requested_via, decided_by, version, size, pinned, pruned_at, state, workspace_id)",
+    "snapshots_counted": "snapshots (workspace_id, state, version, pruned_at, requested_via, decided_by, size, pinned)",
     "snapshots_image": "snapshots (image_ref)",
     "snapshots_pushed": "snapshots (pushed_at) WHERE registry_ref IS NOT NULL",
     "jobs_of": "jobs (workspace_id)",

@@ -2,7 +2,7 @@
 
     me            one person's page: own workspaces and news          workspace:ID   one workspace
     queue         requests, decisions, what is being committed        workspaces     all of them
-    jobs, job:ID  the worker's queue, one job with its log            sessions       who is on
+    jobs, job:ID  the worker's queue, one job with its log            sessions       who is on, who looked
     overview      anything that the record tells, jobs, sessions      account        whether somebody may still be here
 
 A token is made of ids and times of change, by statements that read indexes and the rows of what is moving: it is asked
@@ -26,6 +26,9 @@ _MOVING = (
 _ALL_MOVING = _MOVING.format(which="")
 _RECORD = "(SELECT max(id) FROM events)"
 _ON = "(SELECT count(*) || ' ' || total(id) FROM sessions WHERE ended_at IS NULL)"
+_SEEN = (
+    "(SELECT max(id) FROM looks), (SELECT count(*) || ' ' || total(session_id) FROM recordings WHERE ended_at IS NULL)"
+)
 _JOBS = "(SELECT max(id) FROM jobs)"
 _LOOKED = "(SELECT max(at) FROM usage WHERE step = 60)"  # once a minute; of use only what runs has something new
 _SPACE = (
@@ -73,7 +76,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "SELECT state, progress, message, error, attempts, cancelled_by, bytes_done, finished_at, not_before, "
         "(SELECT max(id) FROM job_log WHERE job_id = jobs.id) FROM jobs WHERE id = :id",
     ),
-    "sessions": (f"SELECT (SELECT max(id) FROM sessions), {_ON}",),
+    "sessions": (f"SELECT (SELECT max(id) FROM sessions), {_ON}, {_SEEN}",),
     "overview": (
         f"SELECT {_RECORD}, {_ALL_MOVING}, {_JOBS}, {_ON}, (SELECT max(state_at) FROM workspaces), "
         "(SELECT max(at) FROM host_usage WHERE step = 60), "

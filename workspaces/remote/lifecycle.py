@@ -1,0 +1,49 @@
+"""The calls of the lifecycle that commands make: each is a job on the server, which is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from workspaces.errors import WorkspacesError
+from workspaces.model import Job, JobState
+from workspaces.remote.client import Client
+from workspaces.remote.decode import decode
+from workspaces.remote.store import RemoteStore, on_host
+
+Progress = Callable[[str, float | None], None]
+OPEN = (JobState.QUEUED, JobState.RUNNING)
+
+
+class RemoteLifecycle:
+    def __init__(self, client: Client, store: RemoteStore) -> None:
+        self._client, self._store = client, store
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise on_host()
+
+    def ensure_running(self, workspace_id: int, progress: Progress) -> None:
+        self._do(workspace_id, "start", progress)
+
+    def stop(self, workspace_id: int, progress: Progress) -> None:
+        self._do(workspace_id, "stop", progress)
+
+    def restart(self, workspace_id: int, progress: Progress) -> None:
+        self._do(workspace_id, "restart", progress)
+
+    def reset(self, workspace_id: int, progress: Progress) -> None:
+        self._do(workspace_id, "reset", progress, {"confirm": self._store.workspace(workspace_id).ref})
+
+    def _do(self, workspace_id: int, what: str, progress: Progress, body: Mapping[str, object] | None = None) -> None:
+        """Raises WorkspacesError when the job fails."""
+        job = decode(Job, self._client.write("POST", f"/workspaces/{workspace_id}/{what}", body))
+        said = ""
+        while job.state in OPEN:
+            if job.message and job.message != said:
+                said = job.message
+                progress(said, job.progress)
+            job = self._store.job(job.id)
+        if job.state is not JobState.DONE:
+            raise WorkspacesError(job.error or f"Job {job.id} was {job.state}.", f"See: job show {job.id}")

@@ -1,0 +1,250 @@
+"""The calls of the store that commands make, answered by a server elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+from workspaces.errors import Conflict, NotFound, UsageError
+from workspaces.model import (
+    Challenge,
+    ChangeReport,
+    Command,
+    Event,
+    Job,
+    JobKind,
+    JobState,
+    Key,
+    LogLine,
+    Role,
+    Session,
+    Snapshot,
+    SnapshotState,
+    User,
+    Workspace,
+    WorkspaceState,
+)
+from workspaces.queries import quoted
+from workspaces.remote.client import Client
+from workspaces.remote.decode import decode
+
+PAUSE = 0.5  # seconds between two looks at the same job
+
+
+def on_host(what: str = "This") -> UsageError:
+    return UsageError(f"{what} needs the host itself.", "Run it there, without --server.")
+
+
+class RemoteStore:
+    """What the store's methods of the same names say and do, by the rights of the token. Who acts is its owner."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._looked: dict[int, float] = {}
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise on_host()
+
+    def add_event(self, *_: object, **__: object) -> None:
+        """The server records what it does."""
+
+    # workspaces
+
+    def workspaces(self, challenge: str | None = None, state: WorkspaceState | None = None) -> list[Workspace]:
+        q = _query(challenge=challenge, state=state)
+        found = [decode(Workspace, item) for item in self._client.all("/workspaces", q=q)]
+        return sorted(found, key=lambda workspace: (workspace.challenge, workspace.name))
+
+    def workspace(self, ref: str | int) -> Workspace:
+        if isinstance(ref, int):
+            return decode(Workspace, self._client.get(f"/workspaces/{ref}"))
+        found = [decode(Workspace, item) for item in self._client.all("/workspaces", ref=ref)]
+        if not found:
+            raise NotFound(f"There is no workspace {ref!r}, or it is not yours to see.")
+        if len(found) > 1:
+            choices = ", ".join(workspace.ref for workspace in found)
+            raise Conflict(f"Several workspaces are named {ref}.", f"Say which: {choices}.")
+        return found[0]
+
+    def workspaces_of(self, user: str) -> list[Workspace]:
+        return [decode(Workspace, item) for item in self._client.all("/workspaces", q=_query(user=user))]
+
+    def add_member(self, workspace_id: int, user: str, **_: object) -> None:
+        self._client.write("PUT", f"/workspaces/{workspace_id}/members/{_name(user)}")
+
+    def remove_member(self, workspace_id: int, user: str, **_: object) -> None:
+        self._client.write("DELETE", f"/workspaces/{workspace_id}/members/{_name(user)}")
+
+    # snapshots
+
+    def snapshots(
+        self,
+        workspace_id: int | None = None,
+        states: Iterable[SnapshotState] | None = None,
+        limit: int | None = None,
+    ) -> list[Snapshot]:
+        wanted = None if states is None else set(states)
+        if workspace_id is not None:
+            items: Iterable[Any] = self._client.get(f"/workspaces/{workspace_id}/snapshots")["items"]
+        else:
+            q = _query(state=",".join(sorted(wanted)) if wanted else None)
+            items = self._client.all("/snapshots", limit, q=q)
+        found = [decode(Snapshot, item) for item in items]
+        return [snapshot for snapshot in found if wanted is None or snapshot.state in wanted][:limit]
+
+    def snapshot(self, snapshot_id: int) -> Snapshot:
+        return decode(Snapshot, self._client.get(f"/snapshots/{snapshot_id}"))
+
+    def version(self, workspace_id: int, number: int) -> Snapshot:
+        for snapshot in self.snapshots(workspace_id, (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)):
+            if snapshot.version == number:
+                return snapshot
+        raise NotFound(f"There is no version v{number}.")
+
+    def changes(self, snapshot_id: int) -> ChangeReport | None:
+        try:
+            return decode(ChangeReport, self._client.get(f"/snapshots/{snapshot_id}/changes"))
+        except NotFound:
+            return None
+
+    def request_snapshot(
+        self, workspace_id: int, message: str, *, command: Command | None = None, **_: object
+    ) -> Snapshot:
+        body: dict[str, object] = {"message": message}
+        for name in ("entrypoint", "cmd"):
+            if command is not None and (words := getattr(command, name)):
+                body[name] = _as_list(words)
+        return decode(Snapshot, self._client.write("POST", f"/workspaces/{workspace_id}/snapshots", body))
+
+    def approve_snapshot(self, snapshot_id: int, **_: object) -> Job:
+        return decode(Job, self._client.write("POST", f"/snapshots/{snapshot_id}/approve"))
+
+    def reject_snapshot(self, snapshot_id: int, reason: str, **_: object) -> None:
+        self._client.write("POST", f"/snapshots/{snapshot_id}/reject", {"reason": reason})
+
+    def withdraw_snapshot(self, snapshot_id: int, **_: object) -> None:
+        self._client.write("POST", f"/snapshots/{snapshot_id}/withdraw")
+
+    def retry_snapshot(self, snapshot_id: int, **_: object) -> Job:
+        return decode(Job, self._client.write("POST", f"/snapshots/{snapshot_id}/retry"))
+
+    def pin_snapshot(self, snapshot_id: int, pinned: bool, **_: object) -> Snapshot:
+        return decode(Snapshot, self._client.write("PUT" if pinned else "DELETE", f"/snapshots/{snapshot_id}/pin"))
+
+    # jobs
+
+    def jobs(
+        self, states: Iterable[JobState] | None = None, workspace_id: int | None = None, limit: int | None = 100
+    ) -> list[Job]:
+        ref = None if workspace_id is None else self.workspace(workspace_id).ref
+        q = _query(state=",".join(sorted(states)) if states else None, workspace=ref)
+        return [decode(Job, item) for item in self._client.all("/jobs", limit, q=q)]
+
+    def job(self, job_id: int) -> Job:
+        """Commands look at a job again and again; here not more often than every PAUSE."""
+        if (wait := self._looked.get(job_id, 0.0) + PAUSE - time.monotonic()) > 0:
+            time.sleep(wait)
+        found = decode(Job, self._client.get(f"/jobs/{job_id}"))
+        self._looked[job_id] = time.monotonic()
+        return found
+
+    def job_log(self, job_id: int, after: int = 0) -> list[LogLine]:
+        return [decode(LogLine, item) for item in self._client.get(f"/jobs/{job_id}/log", after=after)["items"]]
+
+    def add_job(
+        self,
+        kind: JobKind,
+        workspace_id: int,
+        *,
+        snapshot_id: int | None = None,
+        arguments: Mapping[str, str] | None = None,
+        **_: object,
+    ) -> Job:
+        told = dict(arguments or {})
+        if kind is not JobKind.RESTORE or snapshot_id is None:
+            raise on_host()
+        ref = self.workspace(workspace_id).ref
+        body = {"confirm": ref, "into": workspace_id, "discard": told.get("discard") == "yes"}
+        return decode(Job, self._client.write("POST", f"/snapshots/{snapshot_id}/restore", body))
+
+    def retry_job(self, job_id: int, **_: object) -> Job:
+        return decode(Job, self._client.write("POST", f"/jobs/{job_id}/retry"))
+
+    def cancel_job(self, job_id: int, **_: object) -> Job:
+        return decode(Job, self._client.write("POST", f"/jobs/{job_id}/cancel"))
+
+    def set_job_priority(self, job_id: int, priority: int, **_: object) -> Job:
+        return decode(Job, self._client.write("PUT", f"/jobs/{job_id}/priority", {"priority": priority}))
+
+    # sessions, the record
+
+    def sessions(
+        self,
+        workspace_id: int | None = None,
+        user: str | None = None,
+        *,
+        ended: bool = False,
+        limit: int = 1000,
+        recorded: bool = False,
+    ) -> list[Session]:
+        if recorded:
+            raise on_host("--recorded")
+        ref = None if workspace_id is None else self.workspace(workspace_id).ref
+        q = _query(on=None if ended else "yes", workspace=ref, user=user)
+        return [decode(Session, item) for item in self._client.all("/sessions", limit, q=q)]
+
+    def kill_session(self, session_id: int, **_: object) -> Session:
+        return decode(Session, self._client.write("POST", f"/sessions/{session_id}/end"))
+
+    def events(self, limit: int = 100, workspace: str | None = None, actor: str | None = None) -> list[Event]:
+        q = _query(workspace=workspace, actor=actor)
+        return [decode(Event, item) for item in self._client.all("/audit", limit, q=q)]
+
+    # people, challenges
+
+    def users(self) -> list[User]:
+        found = [decode(User, item) for item in self._client.all("/users")]
+        return sorted(found, key=lambda user: user.name)
+
+    def user(self, name: str) -> User:
+        return decode(User, self._client.get(f"/users/{_name(name)}"))
+
+    def keys(self, name: str) -> list[Key]:
+        return [decode(Key, item) for item in self._client.get(f"/users/{_name(name)}")["keys"]]
+
+    def create_user(self, name: str, role: Role, challenge: str | None, key: str | None) -> None:
+        """Add an account, which has no password yet."""
+        body: dict[str, object] = {"name": name, "role": str(role)}
+        body |= {"challenge": challenge} if challenge else {}
+        body |= {"key": key.strip()} if key else {}
+        self._client.write("POST", "/users", body)
+
+    def set_disabled(self, name: str, disabled: bool, **_: object) -> None:
+        self._client.write("POST", f"/users/{_name(name)}/{'disable' if disabled else 'enable'}")
+
+    def challenges(self) -> list[Challenge]:
+        return [decode(Challenge, item) for item in self._client.get("/challenges")["items"]]
+
+    def challenge(self, slug: str) -> Challenge:
+        return decode(Challenge, self._client.get(f"/challenges/{_name(slug)}"))
+
+
+def _query(**conditions: str | None) -> str | None:
+    found = [
+        f"{name}:{','.join(quoted(value) for value in said.split(','))}" for name, said in conditions.items() if said
+    ]
+    return " ".join(found) or None
+
+
+def _name(name: str) -> str:
+    """A name as one part of an address, whatever it is."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
+def _as_list(words: tuple[str, ...]) -> str:
+    return json.dumps(list(words))
