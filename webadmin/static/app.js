@@ -89,7 +89,8 @@ function follow(region) {
       }
       if (answer.status !== 304) {
         if (!answer.ok) throw new Error(answer.status);
-        const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+        // With its body said: a noscript that comes first would be taken for the head's, and what is in it shown.
+        const fresh = new DOMParser().parseFromString(`<body>${await answer.text()}`, "text/html");
         patchChildren(region, fresh.body);
       }
       tag = answer.headers.get("ETag") || "";
