@@ -11,18 +11,18 @@ from webadmin.actions import sessions as actions
 from webadmin.admin.base import actor, bp
 from webadmin.context import parts, store
 from webadmin.i18n import _
+from webadmin.listing import syntax
 from webadmin.live import fragment
 from webadmin.security import PLAYER_POLICY
 from webadmin.serving.handover import stream
 from workspaces import recordings
 from workspaces.errors import Conflict, InvalidInput
 from workspaces.model import Page, Session
-from workspaces.queries import FIELDS, Listed
+from workspaces.queries import Listed
 from workspaces.rights import Right
 from workspaces.store import Store
 
 SIZES = (25, 50, 100, 200)
-HELP = [(field.example, field.help) for field in FIELDS[Listed.SESSIONS].values()]
 
 
 def _list() -> dict[str, Any]:
@@ -44,7 +44,7 @@ def _list() -> dict[str, Any]:
         error = wrong
         page = Page((), 0, 1, 50, "")
     items = actions.shown(store(), page.items)
-    return {"q": q, "every": every, "page": page, "items": items, "error": error, "help": HELP}
+    return {"q": q, "every": every, "page": page, "items": items, "error": error, "help": syntax(Listed.SESSIONS)}
 
 
 @bp.get("/sessions")
