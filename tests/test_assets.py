@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,12 @@ def making() -> str:
 
 def test_the_lock_file_names_no_registry_and_everything_by_its_hash() -> None:
     text = (assets.WEBADMIN / "assets" / assets.LOCK).read_text()
-    assert "://" not in text
     packages = json.loads(text)["packages"]
+    assert "resolved" not in text
+    addresses = {address for package in packages.values() for address in re.findall(r"://[^\"]+", json.dumps(package))}
+    assert addresses == {
+        a for p in packages.values() for a in re.findall(r"://[^\"]+", json.dumps(p.get("funding", "")))
+    }
     assert all("integrity" in package for name, package in packages.items() if name)
     assert not any(package.get("hasInstallScript") for package in packages.values())
 
