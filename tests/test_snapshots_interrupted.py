@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from unittest.mock import patch
 import pyrage
 import pytest
 
+from tests.support.faulty_engine import FaultyEngine
 from tests.support.savetar import FakeImage, layer
 from tests.support.worlds import World, impatient, world
 from tests.test_snapshots_freezing import freeze, version
@@ -50,6 +52,37 @@ def test_what_somebody_wrote_between_two_attempts_of_a_restore_is_kept(world: Wo
     done = world.store.job(job.id)
     assert done.message == "als/alice is v1 again. What was there before is v3."
     assert work_of(world).read_text() == "1"
+    world.add_job(JobKind.RESTORE, world.store.version(world.id, 3).id, {"discard": "yes"})
+    world.work()
+    assert work_of(world).read_text() == "3"
+
+
+@pytest.mark.parametrize("step", ["assemble", "layer", "info"])
+def test_what_somebody_wrote_while_the_engine_was_away_in_the_middle_of_it_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The engine has captured the container, and is away before the version is made of that."""
+    first = version(world, "1")
+    world.lifecycle.ensure_running(world.id)
+    work_of(world).write_text("2")
+    job = world.add_job(JobKind.RESTORE, first)
+    engine, capture = FaultyEngine(world.engine), world.engine.commit
+
+    def captured(*arguments: Any) -> Any:
+        image = capture(*arguments)
+        engine.fail(step, EngineUnavailable("The engine does not answer."))
+        return image
+
+    monkeypatch.setattr(world.engine, "commit", captured)
+    with world.working(world.worker(engine=engine)):
+        world.wait(lambda: world.store.job(job.id).waits_for == "engine")
+    monkeypatch.setattr(world.engine, "commit", capture)
+    world.lifecycle.ensure_running(world.id)
+    work_of(world).write_text("3")
+    monkeypatch.setattr("time.time", lambda now=time.time: now() + 3600)  # the pause before the next attempt is over
+    world.work()
+    done = world.store.job(job.id)
+    assert done.message == "als/alice is v1 again. What was there before is v3."
     world.add_job(JobKind.RESTORE, world.store.version(world.id, 3).id, {"discard": "yes"})
     world.work()
     assert work_of(world).read_text() == "3"

@@ -26,7 +26,7 @@ from workspaces.engine.base import (
     Progress,
 )
 from workspaces.engine.imagetar import config_bytes
-from workspaces.errors import Conflict, EngineError, NotFound
+from workspaces.errors import Conflict, EngineError, NotFound, WorkspacesError
 from workspaces.layers.node import DIRECTORY
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Snapshot, SnapshotState, Workspace
@@ -281,7 +281,9 @@ def _sentence(store: Store, snapshot: Snapshot, shelf: Shelf | None) -> str:
         return f"{done} Nothing has changed since v{parent.version}."
     changes = store.changes(snapshot.id)
     if parent is not None and shelf is not None and changes is not None and changes.is_nothing:
-        top = shelf.index(snapshot.diff_ids[-1], (str(snapshot.image_id),))
+        top = None
+        with suppress(WorkspacesError):  # it is committed, whatever can be said of it
+            top = shelf.index(snapshot.diff_ids[-1], (str(snapshot.image_id),))
         if top is not None and not top.whiteouts and all(node.kind == DIRECTORY for node in top.entries.values()):
             return f"{done} Only times or modes of directories have changed since v{parent.version}."
     return done

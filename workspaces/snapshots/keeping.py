@@ -36,6 +36,7 @@ def keep(
     Raises Conflict when it failed for good, NotFound, NoSpace, EngineError, StoreError.
     """
     taken = store.taken_snapshot(job.id)
+    resumed = taken is not None and taken.state not in DONE
     if taken is None:
         progress("Looking at what changed", None)
         if not changed(store, engine, lifecycle, job.workspace_id, shelf):
@@ -46,4 +47,8 @@ def keep(
     if taken.state is SnapshotState.FAILED:  # killed between writing that and the job's end
         raise Conflict(taken.reason or "It could not be committed.")
     commit(store, engine, lifecycle, taken.id, progress, shelf)
+    # What an earlier attempt captured may be old: people could work on while the engine or the archive was away.
+    if resumed and latest and changed(store, engine, lifecycle, job.workspace_id, shelf, taken.id):
+        taken = store.take_snapshot(job.id, message)
+        commit(store, engine, lifecycle, taken.id, progress, shelf)
     return store.snapshot(taken.id)
