@@ -16,7 +16,7 @@ from tests.support.stores import commit, empty, path, store
 from tests.support.worlds import World, world
 from workspaces import jobs
 from workspaces.errors import EngineError
-from workspaces.jobkinds import DELETING, ORDERED, STEPS
+from workspaces.jobkinds import DELETING, LOOKING, ORDERED, STEPS
 from workspaces.model import OF_HOST, OF_VERSIONS, JobKind, JobState, SnapshotState
 from workspaces.store import Store
 
@@ -49,7 +49,7 @@ def test_every_pair_of_kinds(store: Store) -> None:
     finish(store)
     for first, second in product([kind for kind in JobKind if kind not in OF_HOST], repeat=2):
         container = {first, second} <= set(ORDERED)
-        looked_into = JobKind.INSPECT in (first, second) and bool({first, second} & set(DELETING))
+        looked_into = bool({first, second} & set(LOOKING)) and bool({first, second} & set(DELETING))
         step = {first, second} <= set(STEPS)
         assert beside(store, alice, (first, one), (second, two)) is not (container or looked_into), (first, second)
         if first is not second:
