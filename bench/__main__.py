@@ -90,13 +90,12 @@ def main(names: tuple[str, ...], quick: bool, docs: Path | None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     names = names or tuple(FIGURES)
-    into = docs or (None if quick else DOCS)
-    whole = [part for part, its in PARTS.items() if into and set(its) <= set(names)]
+    into, writes = docs or DOCS, docs is not None or not quick
+    whole = [part for part, its in PARTS.items() if writes and set(its) <= set(names)]
     found: dict[str, Results] = {}
     begun = time.monotonic()
     try:
         for part in whole:
-            assert into
             report.place(into / PAGE, part)
         wanted = {part: tuple(name for name in its if name in names) for part, its in PARTS.items()}
         size = QUICK if quick else FULL
@@ -112,11 +111,10 @@ def main(names: tuple[str, ...], quick: bool, docs: Path | None) -> None:
     for peer, reason in LEFT_OUT.items() if found.keys() != {"web"} else ():
         click.echo(f"  {peer} is left out: {reason}.")
     click.echo(f"{time.monotonic() - begun:.0f} s. Nothing is left behind.")
-    if into:
-        for part in whole:
-            drawn = plots.draw(into / "bench", found[part]) if part == "sessions" else []
-            report.write(into / PAGE, part, found[part], [path.stem for path in drawn])
-            click.echo(f"Written: {part} in {into / PAGE}")
+    for part in whole:
+        drawn = plots.draw(into / "bench", found[part]) if part == "sessions" else []
+        report.write(into / PAGE, part, found[part], [path.stem for path in drawn])
+        click.echo(f"Written: {part} in {into / PAGE}")
     sys.exit(1 if any(results.failures for results in found.values()) else 0)
 
 

@@ -84,10 +84,12 @@ async def socks(proxy: int, host: str, port: int) -> tuple[asyncio.StreamReader,
 async def ask(streams: tuple[Any, Any], data: bytes) -> bytes:
     """Send all of `data`, end that half, and read the whole answer."""
     reader, writer = streams
-    writer.write(data)
-    writer.write_eof()
-    answer: bytes = await reader.read()
-    writer.close()
+    try:
+        writer.write(data)
+        writer.write_eof()
+        answer: bytes = await reader.read()
+    finally:
+        writer.close()
     return answer
 
 

@@ -18,7 +18,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -403,4 +402,4 @@ class Archive:
 
 def _is(config: bytes, digest: str, diff_ids: tuple[str, ...]) -> bool:
     """Whether those are the bytes of that configuration, and it lists these layers."""
-    return f"sha256:{sha256(config).hexdigest()}" == digest and config_diff_ids(config) == diff_ids
+    return tarball.digest_of([config]) == digest and config_diff_ids(config) == diff_ids

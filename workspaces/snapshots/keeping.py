@@ -3,8 +3,8 @@
 changed since the last version? ─no─► nothing    ─yes─► snapshot, approved by who asked for the job ─► commit
 
 The caller holds the workspace's lock and has stopped its container, so that nothing is written between this version
-and what the caller does next. A repeated attempt of the job goes on with the snapshot that an earlier one took, and
-takes another when somebody has worked there since.
+and what the caller does next. A repeated attempt of the job first ends what an earlier one took, and takes another when
+somebody has worked there since.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from workspaces.engine.base import Engine, Progress
 from workspaces.errors import Conflict
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Job, Snapshot, SnapshotState
-from workspaces.snapshots.committing import DONE, commit
+from workspaces.snapshots.committing import commit
 from workspaces.snapshots.inspecting import changed
 from workspaces.snapshots.shelf import Shelf
 from workspaces.store import Store
@@ -36,19 +36,17 @@ def keep(
     Raises Conflict when it failed for good, NotFound, NoSpace, EngineError, StoreError.
     """
     taken = store.taken_snapshot(job.id)
-    resumed = taken is not None and taken.state not in DONE
-    if taken is None:
+    if taken is not None:
+        if taken.state is SnapshotState.FAILED:  # killed between writing that and the job's end
+            raise Conflict(taken.reason or "It could not be committed.")
+        commit(store, engine, lifecycle, taken.id, progress, shelf)
+        # What it captured may be old: people could work on while nothing was done, or the engine was away.
+        if not (latest and changed(store, engine, lifecycle, job.workspace_id, shelf, taken.id)):
+            return store.snapshot(taken.id)
+    else:
         progress("Looking at what changed", None)
         if not changed(store, engine, lifecycle, job.workspace_id, shelf):
             return None
-        taken = store.take_snapshot(job.id, message)
-    elif latest and taken.state in DONE and changed(store, engine, lifecycle, job.workspace_id, shelf, taken.id):
-        taken = store.take_snapshot(job.id, message)
-    if taken.state is SnapshotState.FAILED:  # killed between writing that and the job's end
-        raise Conflict(taken.reason or "It could not be committed.")
+    taken = store.take_snapshot(job.id, message)
     commit(store, engine, lifecycle, taken.id, progress, shelf)
-    # What an earlier attempt captured may be old: people could work on while the engine or the archive was away.
-    if resumed and latest and changed(store, engine, lifecycle, job.workspace_id, shelf, taken.id):
-        taken = store.take_snapshot(job.id, message)
-        commit(store, engine, lifecycle, taken.id, progress, shelf)
     return store.snapshot(taken.id)
