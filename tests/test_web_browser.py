@@ -15,6 +15,8 @@ __all__ = ["browser_fixture", "site_fixture"]
 
 pytestmark = pytest.mark.browser
 
+JOBS_LIVE = re.compile("/admin/jobs/live")
+
 
 def test_the_story_from_key_to_version(site: Site) -> None:
     alice = site.window("alice", "/me")
@@ -97,7 +99,7 @@ def test_polls_stop_in_a_hidden_tab_and_mostly_cost_nothing(site: Site) -> None:
         document.dispatchEvent(new Event("visibilitychange"));
     }"""
     for _ in range(3):
-        with chief.expect_response(re.compile("/admin/jobs/live")):
+        with chief.expect_response(JOBS_LIVE):
             chief.evaluate(show, True)
             chief.evaluate(show, False)
     assert statuses[0] == 200
@@ -114,10 +116,10 @@ def test_an_ended_session_and_a_dead_server_are_said(site: Site) -> None:
     bob = site.window("bob", "/me")
     site.store.set_disabled("bob", True, actor="chief")
     expect(bob.get_by_text("You are signed out. Reload the page")).to_be_visible(timeout=20_000)
-    chief.context.route("**/live", lambda route: route.abort())
+    chief.context.route(JOBS_LIVE, lambda route: route.abort())
     site.store.add_job(JobKind.START, 1, actor="chief")
     expect(chief.get_by_text("The server does not answer. Trying again…")).to_be_visible(timeout=20_000)
-    chief.context.unroute("**/live")
+    chief.context.unroute(JOBS_LIVE)
     expect(chief.get_by_text("The server does not answer. Trying again…")).not_to_be_visible(timeout=20_000)
     assert [s for s in site.said if "401" not in s and "ERR_FAILED" not in s] == []
     site.said.clear()

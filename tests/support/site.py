@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
@@ -34,8 +35,8 @@ class Site:
         context.set_default_timeout(10_000)
         self.contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: self.said.append(f"{page.url}: {message.text}"))
-        page.on("pageerror", lambda error: self.said.append(f"{page.url}: {error}"))
+        page.on("console", lambda message: self._hear(page, message.text))
+        page.on("pageerror", lambda error: self._hear(page, str(error)))
         if name:
             page.goto(f"{self.url}/login?next={path}")
             page.get_by_label("Name").fill(name)
@@ -43,6 +44,11 @@ class Site:
             page.get_by_role("button", name="Sign in", exact=True).click()
             page.wait_for_url(f"**{path if path != '/' else '/**'}")
         return page
+
+    def _hear(self, page: Page, text: str) -> None:
+        # What a provider of sign-ins says on its own pages is not the application's.
+        if urlsplit(page.url).port == urlsplit(self.url).port:
+            self.said.append(f"{page.url}: {text}")
 
 
 @pytest.fixture(name="browser", scope="module")

@@ -21,18 +21,20 @@ from workspaces.store.workspaces import Workspaces
 KEPT = 2000  # ended sessions of one user and kind
 TIDY_EVERY = 64  # begun sessions, for which the others may be more
 
-_SESSIONS = (
+_SELECT = (
     "SELECT s.id, s.user, s.workspace_id, c.slug || '/' || w.name AS workspace, s.kind, s.address, s.started_at, "
-    "s.ended_at, s.process FROM sessions s JOIN workspaces w ON w.id = s.workspace_id "
-    "JOIN challenges c ON c.id = w.challenge_id"
+    "s.ended_at, s.process FROM sessions s"
 )
-# `+` keeps SQLite to the index of the open rows, of which there are as many as sessions: the others only grow.
+_JOINS = "JOIN workspaces w ON w.id = s.workspace_id JOIN challenges c ON c.id = w.challenge_id"
+_SESSIONS = f"{_SELECT} {_JOINS}"
+# The index of the open rows, of which there are as many as sessions: the others only grow.
+_OPEN = f"{_SELECT} INDEXED BY sessions_live {_JOINS}"
 _COMPANY = (
     "SELECT started_at, address, NULL AS name, NULL AS news, NULL AS severity "
     "FROM (SELECT started_at, address FROM sessions WHERE user = :user AND kind = 'shell' "
     "ORDER BY started_at DESC LIMIT 1) "
-    "UNION ALL SELECT DISTINCT NULL, NULL, user, NULL, NULL FROM sessions "
-    "WHERE ended_at IS NULL AND +workspace_id = :workspace AND +user != :user "
+    "UNION ALL SELECT DISTINCT NULL, NULL, user, NULL, NULL FROM sessions INDEXED BY sessions_live "
+    "WHERE ended_at IS NULL AND workspace_id = :workspace AND user != :user "
     "UNION ALL SELECT NULL, text, NULL, id, NULL FROM news "
     "WHERE read_at IS NULL AND user_id = (SELECT id FROM users WHERE name = :user) "
     "UNION ALL SELECT NULL, text, NULL, id, severity FROM announcements "
@@ -120,18 +122,15 @@ class Sessions(Workspaces):
 
         With `recorded` only those with a recording that is kept.
         """
-        sql, params = f"{_SESSIONS} WHERE 1", list[object]()
+        sql, params = f"{_SESSIONS} WHERE 1" if ended else f"{_OPEN} WHERE s.ended_at IS NULL", list[object]()
         if recorded:
             sql += " AND EXISTS (SELECT 1 FROM recordings r WHERE r.session_id = s.id AND r.removed_at IS NULL)"
-        if not ended:
-            sql += " AND s.ended_at IS NULL"
         if workspace_id is not None:
-            sql, params = f"{sql} AND {'' if ended else '+'}s.workspace_id = ?", [workspace_id]
+            sql, params = f"{sql} AND s.workspace_id = ?", [workspace_id]
         if user is not None:
-            sql, params = f"{sql} AND {'' if ended else '+'}s.user = ?", [*params, user]
+            sql, params = f"{sql} AND s.user = ?", [*params, user]
         # all that ever were: by id, which grows as they begin, so that the latest are read and not all sorted
-        # the open ones: sorted, as there are few, instead of looked for among all in the order of their beginnings
-        order = "s.id DESC" if ended and not params else f"{'' if ended else '+'}s.started_at DESC, s.id DESC"
+        order = "s.id DESC" if ended and not params else "s.started_at DESC, s.id DESC"
         rows = self._rows(f"{sql} ORDER BY {order} LIMIT ?", [*params, limit])
         return [Session(**row) for row in rows]
 
