@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.web import Browser, Web, web_fixture
-from webadmin.admin import bulk
+from webadmin.actions import bulk
 from workspaces.model import JobKind
 
 __all__ = ["web_fixture"]
