@@ -265,7 +265,7 @@ def test_a_write_with_a_key_is_done_once(web: Web) -> None:
 
 def test_a_key_is_one_tokens_own(web: Web) -> None:
     workspace = web.workspace_id("alice")
-    for name in ("alice", "alice", "chief"):
+    for name in ("alice", "chief", "chief"):
         answer = program(web, name).post(f"/workspaces/{workspace}/start", Idempotency_Key="k")
         assert answer.status_code == 202
         assert "Idempotency-Replayed" not in answer.headers
@@ -331,7 +331,7 @@ def test_too_many_requests_wait_and_leave_others_alone(web: Web) -> None:
     alice, bob = program(web, "alice"), program(web, "bob")
     path = f"/workspaces/{web.workspace_id('alice')}/start"
     codes = [alice.post(path).status_code for _ in range(int(limits.WRITE.burst) + 3)]
-    assert codes.count(202) == limits.WRITE.burst
+    assert codes.index(429) == limits.WRITE.burst
     response = alice.post(path)
     problem(response, 429)
     assert response.headers["Retry-After"] == "1"
