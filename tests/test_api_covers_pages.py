@@ -106,9 +106,6 @@ NONE: dict[str, str] = {
 
 # Operations named above that are still to be made.
 MISSING = {
-    "people": "add_my_key remove_my_key read_my_news remove_my_token end_my_sign_in end_my_sign_ins check_roster "
-    "enrol_roster invite_user withdraw_invitation remove_factors sign_out_user unlink_user announce end_announcement "
-    "dismiss_announcement",
     "host": "decide_snapshots bulk_workspaces set_workspace_limits remove_workspace look_at_changes compare_versions "
     "retry_failed_jobs look_at_session export_session look_at_images look_at_archive collect_archive prune_archive",
 }
