@@ -104,13 +104,6 @@ NONE: dict[str, str] = {
     "admin.set_password": "passwords do not pass through the API: people set their own, by an invitation",
 }
 
-# Operations named above that are still to be made.
-MISSING = {
-    "people": "add_my_key remove_my_key read_my_news remove_my_token end_my_sign_in end_my_sign_ins check_roster "
-    "enrol_roster invite_user withdraw_invitation remove_factors sign_out_user unlink_user announce end_announcement "
-    "dismiss_announcement",
-}
-
 
 def test_each_form_has_its_operations(web: Web) -> None:
     forms = {
@@ -125,5 +118,4 @@ def test_each_form_has_its_operations(web: Web) -> None:
 def test_the_operations_are_there() -> None:
     known = {operation.name for operation in OPERATIONS}
     wanted = {name for names in COVERED.values() for name in names.split()}
-    missing = {name for names in MISSING.values() for name in names.split()}
-    assert wanted - known == missing
+    assert wanted <= known, wanted - known

@@ -233,8 +233,8 @@ def confirm(said: str, ref: str) -> None:
 
 
 def _queue(caller: Caller, workspace_id: int, kind: JobKind) -> Job:
-    """Have the worker do it; for a member who has no right there, by the rules of his own page."""
+    """Members keep to what they may on their page: within the challenge's dates, one thing at a time, not too often."""
     found = caller.workspace(workspace_id, Right.WORKSPACES)
-    if caller.may(Right.WORKSPACES, found.challenge):
-        return Job.of(caller.store.add_job(kind, found.id, actor=caller.name))
-    return Job.of(own.act(caller.store, parts().acts, found, kind, actor=caller.name))
+    if not caller.may(Right.WORKSPACES, found.challenge):
+        return Job.of(own.act(caller.store, parts().acts, found, kind, actor=caller.name))
+    return Job.of(caller.store.add_job(kind, found.id, actor=caller.name))
