@@ -84,6 +84,13 @@ class FreezeBody(Input):
     """commit: take a version of each. stop: and stop them. read-only: and let people read, not change, them."""
 
 
+class Thawed(Challenge):
+    """The challenge, and what the worker does now."""
+
+    made_writable: int
+    """Workspaces that it makes writable again."""
+
+
 class Figures(Out):
     """What there is of a challenge now, and so what freezing it would meet."""
 
@@ -162,11 +169,11 @@ def freeze_challenge(caller: Caller, slug: Name, body: FreezeBody) -> Freeze:
 
 
 @post("/challenges/{slug}/thaw", Scope.CHALLENGES)
-def thaw_challenge(caller: Caller, slug: Name) -> Challenge:
+def thaw_challenge(caller: Caller, slug: Name) -> Thawed:
     """Let people work again in a challenge that is frozen. Versions stay."""
     _challenge(caller, slug, Right.CHALLENGE)
-    caller.store.thaw(slug, actor=caller.name)
-    return Challenge.model_validate(caller.store.challenge(slug))
+    count = caller.store.thaw(slug, actor=caller.name)
+    return Thawed(**Challenge.model_validate(caller.store.challenge(slug)).model_dump(), made_writable=count)
 
 
 @get("/challenges/{slug}/freezes")
