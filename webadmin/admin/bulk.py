@@ -29,12 +29,16 @@ SHOWN = 200  # names on the page that asks
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do; `means` says what it does to each, `job` is queued for it (none: it is done at once)."""
+    """One thing to do; `means` says what it does to each, `job` is queued for it (none: it is done at once).
+
+    What is `dangerous` is confirmed first.
+    """
 
     label: str
     means: str
     job: JobKind | None = None
     right: Right = Right.WORKSPACES
+    dangerous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,14 @@ ACTIONS = {
         N_("Freeze"),
         N_("Sessions end, what has changed becomes a version, and files can be read, not changed, until it is thawed."),
         JobKind.FREEZE,
+        dangerous=True,
     ),
-    "thaw": Action(N_("Thaw"), N_("Files can be changed again from the next login on. Versions stay."), JobKind.THAW),
+    "thaw": Action(
+        N_("Thaw"),
+        N_("Files can be changed again from the next login on. Versions stay."),
+        JobKind.THAW,
+        dangerous=True,
+    ),
     "message": Action(N_("Send a message"), N_("Whoever has a terminal open there sees it at once."), None, Right.TELL),
 }
 
@@ -109,6 +119,8 @@ def bulk() -> Any:
     name = request.form.get("action", "")
     if name not in ACTIONS:
         raise InvalidInput(_("There is no such action."))
+    if ACTIONS[name].dangerous and (answer := access.unproven()):
+        return answer
     workspaces = chosen()
     text = request.form.get("text", "").replace("\r\n", "\n")
     error: WorkspacesError | None = None
