@@ -25,6 +25,8 @@ class Scope(StrEnum):
     READ = "read"
     SNAPSHOTS = "snapshots"
     WORKSPACES = "workspaces"
+    ACCOUNT = "account"
+    TELL = "tell"
     USERS = "users"
     CHALLENGES = "challenges"
     METRICS = "metrics"
@@ -43,6 +45,8 @@ SCOPES: Mapping[Scope, Meaning] = {
     Scope.READ: Meaning("see what you may see, and change nothing"),
     Scope.SNAPSHOTS: Meaning("request and withdraw snapshots; decide on them where you may"),
     Scope.WORKSPACES: Meaning("start, stop, reset and restore workspaces; their jobs, members and sessions"),
+    Scope.ACCOUNT: Meaning("your ssh keys, sign-ins and tokens: who has it can let himself in as you"),
+    Scope.TELL: Meaning("send messages, make and end announcements", Right.TELL),
     Scope.USERS: Meaning("add, disable and invite people, give roles", Right.USERS),
     Scope.CHALLENGES: Meaning("add, change, freeze and thaw challenges", Right.CHALLENGE),
     Scope.METRICS: Meaning("read the figures of this host at /metrics", Right.HOST),

@@ -16,7 +16,7 @@ WHO = ("bob", "alice", "rita", "otto", "ada", "chief")
 class Row:
     """The status for each of WHO. `body` is one that would work, `query` what the address needs.
 
-    `state` is that of the snapshot, and `job` that of the job, which the address names.
+    `state` is that of the snapshot, `job` that of the job, and `account` the account which the address names.
     """
 
     statuses: tuple[int, ...]
@@ -24,17 +24,30 @@ class Row:
     state: str = "requested"
     job: str = "queued"
     query: str = ""
+    account: str = "bob"
 
     def outcomes(self) -> dict[str, int]:
         return dict(zip(WHO, self.statuses, strict=True))
 
-    def on(self, state: str = "requested", job: str = "queued", query: str = "", **body: object) -> Row:
-        return replace(self, state=state, job=job, query=query, body=body)
+    def on(
+        self, state: str = "requested", job: str = "queued", query: str = "", account: str = "bob", **body: object
+    ) -> Row:
+        return replace(self, state=state, job=job, query=query, account=account, body=body)
 
 
 def same(status: int) -> Row:
     """For everybody."""
     return Row((status,) * len(WHO))
+
+
+def own(status: int) -> Row:
+    """A thing of alice, for her alone."""
+    return Row((404, status, 404, 404, 404, 404))
+
+
+def tellers(status: int) -> Row:
+    """Something to tell the people of als; others have no token for that, and otto tells those of bci."""
+    return Row((403, 403, 403, 404, status, status))
 
 
 def seen(status: int) -> Row:
@@ -79,9 +92,18 @@ OPERATIONS: dict[str, Row] = {
     "show_me": same(200),
     "end_token": same(204),
     "list_my_tokens": same(200),
+    "remove_my_token": own(204),
     "list_my_workspaces": same(200),
     "list_my_keys": same(200),
+    "add_my_key": same(201).on(key="{key}"),
+    "remove_my_key": own(204),
+    "list_my_sign_ins": same(200),
+    "end_my_sign_ins": same(200),
+    "end_my_sign_in": own(204),
     "list_my_news": same(200),
+    "read_my_news": same(204).on(up_to=10**6),
+    "list_my_announcements": same(200),
+    "dismiss_announcement": same(204),
     "list_workspaces": same(200),
     "show_workspace": seen(200),
     "list_workspace_sessions": seen(200),
@@ -123,6 +145,16 @@ OPERATIONS: dict[str, Row] = {
     "set_role": host(200).on(role="reviewer"),
     "set_challenge_role": host(200).on(role="reviewer"),
     "remove_challenge_role": host(200),
+    "invite_user": host(201),
+    "withdraw_invitation": host(204),
+    "remove_factors": host(200),
+    "sign_out_user": host(200),
+    "unlink_user": host(204).on(account="alice"),
+    "check_roster": host(200).on(text="name\nnobody-new\n"),
+    "enrol_roster": host(200).on(text="name\nnobody-new\n"),
+    "list_announcements": Row((403, 403, 403, 200, 200, 200)),
+    "announce": tellers(201).on(text="x", challenge="als"),
+    "end_announcement": tellers(200),
     "list_challenges": listing(200),
     "show_challenge": of_challenge(200),
     "add_challenge": host(201).on(slug="new", image="base:1"),

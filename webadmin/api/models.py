@@ -261,15 +261,6 @@ class User(Out):
     email: str | None
 
 
-class UserDetail(User):
-    """The same with what belongs to the account."""
-
-    challenges: dict[str, Role]
-    """Roles in single challenges."""
-    workspaces: list[str]
-    keys: list[Key]
-
-
 class UserLine(User):
     """An account as the list shows it."""
 

@@ -90,5 +90,6 @@ def of(error: WorkspacesError) -> Response:
         return answer(error.http_status, error.message, error.hint, error.errors, error.headers)
     if isinstance(error, InvalidInput):
         return answer(422, error.message, error.hint)
-    headers = {"Retry-After": "2"} if error.http_status == 503 else {}
+    wait = getattr(error, "wait", 1 if error.http_status == 503 else None)
+    headers = {} if wait is None else {"Retry-After": str(int(wait) + 1)}
     return answer(error.http_status, error.message, error.hint, headers=headers)

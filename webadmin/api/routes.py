@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
-from webadmin.api import challenges, events, jobs, me, snapshots, users, workspaces
+from webadmin.api import announcements, challenges, events, jobs, me, rosters, snapshots, users, workspaces
 from webadmin.api.calling import add_route
 from webadmin.api.document import document
 from webadmin.api.operations import OPERATIONS
@@ -15,7 +15,8 @@ from webadmin.api.problems import KINDS
 from webadmin.api.reading import schemas, sections
 from workspaces.scopes import SCOPES
 
-MODULES = (me, workspaces, snapshots, jobs, events, users, challenges)  # imported: each enters its operations
+# Imported: each enters its operations.
+MODULES = (me, workspaces, snapshots, jobs, events, users, rosters, announcements, challenges)
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 

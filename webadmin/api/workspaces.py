@@ -6,11 +6,13 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from webadmin.actions import own
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed, Text
 from webadmin.api.models import Job, Part, Session, Snapshot, Workspace
 from webadmin.api.operations import Id, Name, delete, get, post, put
+from webadmin.context import parts
 from workspaces.commands import named_command
 from workspaces.errors import Conflict, NotFound, Refused
 from workspaces.model import JobKind
@@ -150,5 +152,8 @@ def confirm(said: str, ref: str) -> None:
 
 
 def _queue(caller: Caller, workspace_id: int, kind: JobKind) -> Job:
+    """Members keep to what they may on their page: within the challenge's dates, one thing at a time, not too often."""
     found = caller.workspace(workspace_id, Right.WORKSPACES)
+    if not caller.may(Right.WORKSPACES, found.challenge):
+        return Job.of(own.act(caller.store, parts().acts, found, kind, actor=caller.name))
     return Job.of(caller.store.add_job(kind, found.id, actor=caller.name))

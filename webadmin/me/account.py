@@ -7,12 +7,13 @@ from typing import Any
 from flask import flash, redirect, request, url_for
 
 from webadmin import access, auth, session
+from webadmin.actions import people
 from webadmin.context import store
 from webadmin.i18n import _
 from webadmin.me.base import bp
 from webadmin.me.page import show
 from workspaces import accounts
-from workspaces.errors import Conflict, InvalidInput, NotFound, Refused
+from workspaces.errors import Conflict, InvalidInput, Refused
 
 
 @bp.post("/keys")
@@ -20,7 +21,7 @@ from workspaces.errors import Conflict, InvalidInput, NotFound, Refused
 def add_key() -> Any:
     name = session.me().name
     try:
-        store().add_key(name, *accounts.parse_key_line(request.form.get("key", "").strip()), actor=name)
+        people.add_key(store(), name, request.form.get("key", ""), actor=name)
     except (InvalidInput, Conflict) as error:
         return show(form="key", error=error)
     flash(_("The key is added. It works from now on."))
@@ -30,10 +31,7 @@ def add_key() -> Any:
 @bp.post("/keys/<int:key_id>/remove")
 def remove_key(key_id: int) -> Any:
     name = session.me().name
-    key = next((k for k in store().keys(name) if k.id == key_id), None)
-    if key is None:
-        raise NotFound(_("You have no such key."))
-    store().remove_key(name, key.fingerprint, actor=name)
+    people.remove_key(store(), name, key_id, actor=name)
     flash(_("The key is removed. Sessions that it opened go on; new ones need another."))
     return redirect(url_for(".page", _anchor="keys"))
 
