@@ -138,12 +138,6 @@ def preview(store: Store, challenge: Challenge) -> Preview:
     )
 
 
-def is_image(name: str, refs: Sequence[str]) -> bool:
-    """Whether an image with these references is the one that `name` means to the engine."""
-    last = name.rpartition("/")[2]
-    return (name if ":" in last else f"{name}:latest") in refs
-
-
 def freeze_mode(text: str) -> FreezeMode:
     """Raises InvalidInput."""
     try:

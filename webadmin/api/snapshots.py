@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
+from webadmin.actions import versions as actions
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed
@@ -82,7 +83,7 @@ def approve_snapshot(caller: Caller, snapshot_id: Id) -> Job:
     The job that is answered commits it; another one archives it then.
     """
     found = caller.snapshot(snapshot_id, Right.DECIDE, own=False)
-    return Job.of(caller.store.approve_snapshot(found.id, actor=caller.name))
+    return Job.of(actions.approve(caller.store, found.id, actor=caller.name))
 
 
 @post("/snapshots/{snapshot_id}/reject", Scope.SNAPSHOTS)
