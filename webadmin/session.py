@@ -93,11 +93,13 @@ def is_fresh() -> bool:
     return network(found.sign_in.address) == network(_address()) and found.sign_in.browser == _browser()
 
 
-def begin(user: User, via: str = "password") -> None:
-    """Start a session for `user`, with nothing kept of the one before."""
+def begin(user: User, via: str = "password", proven_at: float | None = None) -> None:
+    """Start a session for `user`, with nothing kept of the one before; who he is was proven now, or at `proven_at`."""
     end()
     token = secrets.token_urlsafe(32)
-    store().begin_sign_in(user.name, _digest(token), via=via, address=_address(), browser=_browser())
+    store().begin_sign_in(
+        user.name, _digest(token), via=via, address=_address(), browser=_browser(), proven_at=proven_at
+    )
     session.permanent = True
     session[TOKEN] = token
 
