@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, render_template, request
@@ -26,8 +27,7 @@ for _operation in OPERATIONS:
 @bp.get("/openapi.json")
 def openapi() -> Response:
     """The document, open to all: it says nothing of this host."""
-    text = json.dumps(document(_server()), ensure_ascii=False)
-    response = Response(text, mimetype="application/json")
+    response = Response(_text(_server()), mimetype="application/json")
     response.add_etag()
     response.make_conditional(request)
     return response
@@ -36,15 +36,19 @@ def openapi() -> Response:
 @bp.get("/docs")
 def docs() -> Any:
     """The document for people."""
-    found = document(_server())
-    return render_template(
-        "api/docs.html",
-        document=found,
-        sections=sections(found),
-        schemas=schemas(found),
-        scopes=SCOPES,
-        kinds=KINDS,
-    )
+    return render_template("api/docs.html", **_read(_server()), scopes=SCOPES, kinds=KINDS)
+
+
+@lru_cache(2)
+def _text(server: str) -> str:
+    return json.dumps(document(server), ensure_ascii=False)
+
+
+@lru_cache(2)
+def _read(server: str) -> dict[str, Any]:
+    """The document as the page shows it; it is the code's, so it stays the same."""
+    found = document(server)
+    return {"document": found, "sections": sections(found), "schemas": schemas(found)}
 
 
 def _server() -> str:
