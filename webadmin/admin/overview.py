@@ -12,7 +12,9 @@ from typing import Any
 from flask import render_template
 
 from webadmin import access
+from webadmin.admin import health
 from webadmin.admin.base import bp
+from webadmin.admin.health import Health
 from webadmin.context import parts, store
 from webadmin.live import fragment
 from workspaces import heartbeat
@@ -44,6 +46,7 @@ class Overview:
     on_count: int
     trouble: str | None
     host: HostUsage | None
+    health: Health | None  # as the host, for who has that right
 
     @property
     def waits_since(self) -> float | None:
@@ -57,7 +60,7 @@ class Overview:
 
 def look() -> Overview:
     """All of it, for who is signed in."""
-    within = access.scope(Right.SEE)
+    within, whole = access.scope(Right.SEE), access.may(Right.HOST)
     spaces = store().find_workspaces("state:failed", size=FEW, within=within)
     requests = store().find_snapshots("state:requested", sort="requested", size=FEW, within=access.scope(Right.DECIDE))
     jobs = store().find_jobs("state:failed since:1d", size=FEW, within=within)
@@ -79,7 +82,8 @@ def look() -> Overview:
         on=on.items,
         on_count=on.total,
         trouble=heartbeat.trouble(parts().settings.locks),
-        host=store().host_usage() if access.may(Right.HOST) else None,
+        host=store().host_usage() if whole else None,
+        health=health.look() if whole else None,
     )
 
 
