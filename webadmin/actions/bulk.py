@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from webadmin.actions.versions import reason_given, reject
+from webadmin.actions.versions import approve, reason_given, reject
 from webadmin.i18n import N_, _
 from workspaces import messages
 from workspaces.errors import InvalidInput, WorkspacesError
@@ -26,12 +26,16 @@ Check = Callable[[Right, str], None]  # raises NotFound, Refused where somebody 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do; `means` says what it does to each, `job` is queued for it (none: it is done at once)."""
+    """One thing to do; `means` says what it does to each, `job` is queued for it (none: it is done at once).
+
+    What is `dangerous` is confirmed first on the pages.
+    """
 
     label: str
     means: str
     job: JobKind | None = None
     right: Right = Right.WORKSPACES
+    dangerous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,14 @@ ACTIONS = {
         N_("Freeze"),
         N_("Sessions end, what has changed becomes a version, and files can be read, not changed, until it is thawed."),
         JobKind.FREEZE,
+        dangerous=True,
     ),
-    "thaw": Action(N_("Thaw"), N_("Files can be changed again from the next login on. Versions stay."), JobKind.THAW),
+    "thaw": Action(
+        N_("Thaw"),
+        N_("Files can be changed again from the next login on. Versions stay."),
+        JobKind.THAW,
+        dangerous=True,
+    ),
     "message": Action(N_("Send a message"), N_("Whoever has a terminal open there sees it at once."), None, Right.TELL),
 }
 
@@ -125,7 +135,7 @@ def _decided(store: Store, action: str, number: int, reason: str, check: Check, 
         check(Right.DECIDE, store.challenge_of("snapshot", number) or "")
         name = f"{store.snapshot(number).workspace} #{number}"
         if action == "approve":
-            job = store.approve_snapshot(number, actor=actor)
+            job = approve(store, number, actor=actor)
             return Result(number, name, _("approved; the worker commits it"), good=True, job=job.id)
         reject(store, number, reason, actor=actor)
         return Result(number, name, _("rejected"), good=True)

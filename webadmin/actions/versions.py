@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webadmin.i18n import _
 from workspaces.errors import Conflict, InvalidInput, Refused
-from workspaces.model import Job, JobKind, Snapshot, SnapshotState
+from workspaces.model import Job, JobKind, Role, Snapshot, SnapshotState
 from workspaces.names import check_message
 from workspaces.store import Store, check_kept
 
@@ -19,6 +19,18 @@ def reason_given(text: str) -> str:
             _("A rejection needs a reason."), _("Say what should be different; the participant reads it.")
         )
     return check_message(text)
+
+
+def approve(store: Store, snapshot_id: int, *, actor: str) -> Job:
+    """Raises NotFound; Conflict for what is decided; Refused for one's own, but for administrators of the host.
+
+    They may be alone, and can do anything; who was made a reviewer decides on what others made.
+    """
+    found = store.snapshot(snapshot_id)
+    own = any(workspace.id == found.workspace_id for workspace in store.workspaces_of(actor))
+    if own and store.user(actor).role is not Role.ADMIN:
+        raise Refused(_("You cannot approve a snapshot of your own workspace."), _("Others who decide can."))
+    return store.approve_snapshot(snapshot_id, actor=actor)
 
 
 def reject(store: Store, snapshot_id: int, reason: str, *, actor: str) -> None:

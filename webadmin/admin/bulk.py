@@ -29,6 +29,8 @@ def bulk() -> Any:
     name, form = request.form.get("action", ""), request.form
     if name not in actions.ACTIONS:
         raise InvalidInput(_("There is no such action."))
+    if actions.ACTIONS[name].dangerous and (answer := access.unproven()):
+        return answer
     q = form.get("q", "") if form.get("all") else None
     workspaces = actions.chosen(store(), numbers("id"), q=q, within=access.scope(Right.SEE))
     text = form.get("text", "").replace("\r\n", "\n")

@@ -117,7 +117,7 @@ def live_snapshot(snapshot_id: int) -> Any:
 @bp.post("/snapshots/<int:snapshot_id>/approve")
 @access.require(Right.DECIDE)
 def approve(snapshot_id: int) -> Any:
-    store().approve_snapshot(snapshot_id, actor=actor())
+    actions.approve(store(), snapshot_id, actor=actor())
     flash(_("Approved. The worker commits it now."))
     return back(url_for(".queue"))
 

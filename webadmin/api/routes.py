@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, render_template, request
@@ -60,12 +60,12 @@ def docs() -> Any:
     )
 
 
-@cache
+@lru_cache(4)
 def _text(server: str) -> str:
     return json.dumps(document(server), ensure_ascii=False)
 
 
-@cache
+@lru_cache(8)
 def _parts(server: str, _language: str) -> Markup:
     """All but the page around it: long, and the same for everybody who reads that language."""
     found = document(server)

@@ -81,7 +81,7 @@ def approve_snapshot(caller: Caller, snapshot_id: Id) -> Job:
     The job that is answered commits it; another one archives it then.
     """
     found = caller.snapshot(snapshot_id, Right.DECIDE, own=False)
-    return Job.of(caller.store.approve_snapshot(found.id, actor=caller.name))
+    return Job.of(actions.approve(caller.store, found.id, actor=caller.name))
 
 
 @post("/snapshots/{snapshot_id}/reject", Scope.SNAPSHOTS)
