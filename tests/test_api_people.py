@@ -147,6 +147,7 @@ def test_how_somebody_signs_in_is_looked_after(web: Web) -> None:
 
 def test_a_token_for_users_does_not_become_an_administrator(web: Web) -> None:
     """What would let its bearer in as somebody who may do more takes the scope admin."""
+    web.store.set_challenge_role("bob", "als", Role.REVIEWER, actor="test")
     web.store.add_user("deputy", Role.ADMIN, actor="test")
     users, before = program(web, "chief", "users"), _kept(web)
     key = public_key("anybody's")[1]
@@ -159,14 +160,18 @@ def test_a_token_for_users_does_not_become_an_administrator(web: Web) -> None:
             asks.ask("DELETE", "/users/deputy/factors").status_code,
             asks.ask("PUT", "/users/deputy/role", {"role": "participant"}).status_code,
             asks.post("/users/deputy/disable").status_code,
+            asks.post("/users/bob/invitation").status_code,
+            asks.ask("PUT", "/users/alice/roles/als", {"role": "admin"}).status_code,
         ]
 
-    assert tries(users) == [403] * 6
+    assert tries(users) == [403] * 8
     assert [line for line in _kept(web).splitlines() if "tokens" not in line] == [
         line for line in before.splitlines() if "tokens" not in line
     ]
-    assert tries(program(web, "chief", "admin")) == [200, 200, 201, 200, 200, 200]
-    assert users.post("/users/alice/invitation").status_code == 201
+    assert tries(program(web, "chief", "admin")) == [200, 200, 201, 200, 200, 200, 201, 200]
+    assert users.post("/users/new/invitation").status_code == 404
+    assert users.post("/users", {"name": "new"}).status_code == 201
+    assert users.post("/users/new/invitation").status_code == 201
 
 
 def test_a_list_of_people(web: Web) -> None:

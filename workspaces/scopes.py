@@ -29,6 +29,7 @@ class Scope(StrEnum):
     TELL = "tell"
     USERS = "users"
     CHALLENGES = "challenges"
+    ARCHIVE = "archive"
     METRICS = "metrics"
     ADMIN = "admin"
 
@@ -47,8 +48,9 @@ SCOPES: Mapping[Scope, Meaning] = {
     Scope.WORKSPACES: Meaning("start, stop, reset and restore workspaces; their jobs, members and sessions"),
     Scope.ACCOUNT: Meaning("your ssh keys, sign-ins and tokens: who has it can let himself in as you"),
     Scope.TELL: Meaning("send messages, make and end announcements", Right.TELL),
-    Scope.USERS: Meaning("add, disable and invite people, give roles", Right.USERS),
+    Scope.USERS: Meaning("add, disable and invite participants", Right.USERS),
     Scope.CHALLENGES: Meaning("add, change, freeze and thaw challenges", Right.CHALLENGE),
+    Scope.ARCHIVE: Meaning("count, check, prune and clear the archive; look at base images", Right.ARCHIVE),
     Scope.METRICS: Meaning("read the figures of this host at /metrics", Right.HOST),
     Scope.ADMIN: Meaning("all of these", Right.HOST),
 }

@@ -41,6 +41,7 @@ def users() -> Any:
 
 @bp.post("/users")
 @access.require(Right.USERS)
+@access.step_up
 def add_user() -> Any:
     """Add a participant with a workspace in a challenge, and a password, a key, or both."""
     form = request.form

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 from markupsafe import Markup
 
 from webadmin import i18n
-from webadmin.api import announcements, challenges, events, jobs, me, rosters, snapshots, users, workspaces
+from webadmin.api import (
+    announcements,
+    archive,
+    bulk,
+    challenges,
+    changes,
+    events,
+    jobs,
+    me,
+    rosters,
+    sessions,
+    snapshots,
+    users,
+    workspaces,
+)
 from webadmin.api.calling import add_route
 from webadmin.api.document import document
 from webadmin.api.operations import OPERATIONS
@@ -19,7 +33,8 @@ from webadmin.api.reading import schemas, sections
 from workspaces.scopes import SCOPES
 
 # Imported: each enters its operations.
-MODULES = (me, workspaces, snapshots, jobs, events, users, rosters, announcements, challenges)
+PEOPLE = (users, rosters, announcements)
+MODULES = (me, workspaces, bulk, changes, snapshots, jobs, sessions, events, *PEOPLE, challenges, archive)
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -45,12 +60,12 @@ def docs() -> Any:
     )
 
 
-@cache
+@lru_cache(4)
 def _text(server: str) -> str:
     return json.dumps(document(server), ensure_ascii=False)
 
 
-@cache
+@lru_cache(8)
 def _parts(server: str, _language: str) -> Markup:
     """All but the page around it: long, and the same for everybody who reads that language."""
     found = document(server)

@@ -1,7 +1,7 @@
 """Operations on accounts, their roles, and how people sign in.
 
-Passwords do not pass through the API: people set their own, by an invitation. A token changes an account with a role on
-the whole host only with the scope admin: else it could let its bearer in as somebody who may do more than it.
+Passwords do not pass through the API: people set their own, by an invitation. A token gives roles, and changes an
+account that has one anywhere, only with the scope admin: else it could let its bearer in as somebody who may do more.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ def set_role(caller: Caller, name: Name, body: NewRole) -> UserDetail:
 @put("/users/{name}/roles/{challenge}", Scope.USERS)
 def set_challenge_role(caller: Caller, name: Name, challenge: Name, body: NewRole) -> UserDetail:
     """Give an account a role in one challenge."""
+    caller.check(Right.USERS)
+    _may_give(caller, body.role)
     people.give_role(caller.store, _account(caller, name), body.role, challenge=challenge, actor=caller.name)
     return _detail(caller, name)
 
@@ -166,10 +168,9 @@ def unlink_user(caller: Caller, name: Name, identity_id: Id) -> None:
 
 def check_entered(caller: Caller, user: model.User) -> None:
     """Raise Refused for a token that would let its bearer in as somebody who may do what it may not."""
-    if user.role is not Role.PARTICIPANT and not caller.covers(Scope.ADMIN):
+    if not caller.covers(Scope.ADMIN) and caller.store.rights_of(user.name).is_staff:
         raise Refused(
-            "A token changes an account with a role on the whole host only with the scope admin.",
-            "Take one that has it.",
+            "A token changes an account that decides or administers only with the scope admin.", "Take one that has it."
         )
 
 
@@ -181,9 +182,9 @@ def _account(caller: Caller, name: str) -> str:
 
 
 def _may_give(caller: Caller, role: Role) -> None:
-    """Raise Refused for a token that would make an administrator, who may do what the token may not."""
+    """Raise Refused for a token that would make somebody who may do what the token may not."""
     if role is not Role.PARTICIPANT and not caller.covers(Scope.ADMIN):
-        raise Refused("A token gives roles on the whole host only with the scope admin.", "Take one that has it.")
+        raise Refused("A token gives roles only with the scope admin.", "Take one that has it.")
 
 
 def _detail(caller: Caller, name: str) -> UserDetail:
