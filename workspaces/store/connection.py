@@ -192,7 +192,7 @@ class Connections:
     def _insert(self, table: str, row: Row) -> int:
         """Add a row in the current transaction, or in one of its own; returns its id.
 
-        Not by sqlite-utils, which looks at the table and opens a savepoint for each row: a list of people has thousands.
+        Not by sqlite-utils, which looks at the table and opens a savepoint for each row: lists of people are long.
         """
         names, marks = ", ".join(row), ", ".join("?" * len(row))
         sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 -- names of ours
