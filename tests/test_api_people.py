@@ -38,6 +38,16 @@ def test_ones_own_keys(web: Web) -> None:
     problem(program(web, "alice", "read", "workspaces", "snapshots").post("/me/keys", {"key": line}), 403)
 
 
+def test_how_to_get_in(web: Web) -> None:
+    alice, number = program(web, "alice"), web.workspace_id("alice")
+    assert alice.get(f"/me/workspaces/{number}/door").get_json()["line"] == "ssh -p 2222 alice@gate.example.org"
+    other = web.store.add_workspace("als", "team", ["alice", "bob"], actor="test").id
+    found = alice.get(f"/me/workspaces/{other}/door").get_json()
+    assert found["line"] == "ssh -p 2222 alice+als/team@gate.example.org"
+    assert found["config"].startswith("Host als-team\n")
+    problem(alice.get(f"/me/workspaces/{web.workspace_id('bob')}/door"), 404)
+
+
 def test_ones_own_sign_ins_and_tokens(web: Web) -> None:
     alice, here, there = program(web, "alice"), web.browser("alice"), web.browser("alice")
     assert here.get("/me").status_code == 200
