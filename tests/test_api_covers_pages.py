@@ -81,7 +81,7 @@ SHOWN: dict[str, str] = {
     "me.page": "list_my_workspaces list_my_news list_my_keys show_door",
     "me.workspace": "show_workspace list_workspace_snapshots list_workspace_sessions show_changes show_door",
     "me.usage_of": "show_usage",
-    "me.sessions": "list_sessions",
+    "me.sessions": "list_my_sessions",
     "me.download": "download_version",
     "account.page": "show_me show_user list_my_sign_ins list_my_announcements",
     "tokens.page": "list_my_tokens",
