@@ -13,8 +13,9 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from webadmin.actions import challenges as actions
 from webadmin.api import paging
 from webadmin.api.auth import NOTHING, Caller
+from webadmin.api.challengemodels import Challenge, Freeze
 from webadmin.api.inputs import Cores, Input, Memory, Processes
-from webadmin.api.models import Challenge, Freeze, Out, Part
+from webadmin.api.models import Out, Part
 from webadmin.api.operations import Id, Name, get, patch, post
 from webadmin.api.workspaces import confirm
 from workspaces import model

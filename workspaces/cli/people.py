@@ -75,15 +75,20 @@ def _add_there(
 @pass_app
 def user_list(app: App, as_json: bool) -> None:
     """List accounts."""
+    if app.there is not None:
+        users, of = app.there.user_lines()
+    else:
+        users = app.store.users()
+        of = {u.name: (len(app.store.keys(u.name)), [w.ref for w in app.store.workspaces_of(u.name)]) for u in users}
     print_table(
-        app.store.users(),
+        users,
         (
             ("name", lambda u: u.name),
             ("role", lambda u: u.role),
             ("password", lambda u: ("with code" if u.has_totp else "yes") if u.has_password else "no"),
-            ("keys", lambda u: len(app.store.keys(u.name))),
+            ("keys", lambda u: of[u.name][0]),
             ("disabled", lambda u: "yes" if u.disabled else "no"),
-            ("workspaces", lambda u: ", ".join(w.ref for w in app.store.workspaces_of(u.name))),
+            ("workspaces", lambda u: ", ".join(of[u.name][1])),
             ("since", lambda u: when(u.created_at)),
         ),
         as_json,

@@ -20,7 +20,7 @@ class RemoteArchive(Remote):
 
     def due(self, slug: str) -> list[Snapshot]:
         """The versions that the rules of a challenge do not keep. Raises NotFound when they keep every one."""
-        return [decode(Snapshot, item) for item in self._client.get(f"/challenges/{part(slug)}/prune")["items"]]
+        return [decode(Snapshot, item) for item in self._client.all(f"/challenges/{part(slug)}/prune")]
 
     def prune(self, slug: str) -> Job:
         return decode(Job, self._client.write("POST", f"/challenges/{part(slug)}/prune", {"confirm": slug}))
