@@ -49,7 +49,7 @@ COVERED: dict[str, str] = {
     "admin.restore": "restore_snapshot",
     # workspaces
     "admin.act": "start_workspace stop_workspace restart_workspace",
-    "admin.bulk": "bulk_workspaces",
+    "admin.bulk": "bulk_workspaces message_workspaces",
     "admin.set_limits": "set_workspace_limits",
     "admin.add_member": "add_member",
     "admin.remove_member": "remove_member",
@@ -104,12 +104,6 @@ NONE: dict[str, str] = {
     "admin.set_password": "passwords do not pass through the API: people set their own, by an invitation",
 }
 
-# Operations named above that are still to be made.
-MISSING = {
-    "host": "decide_snapshots bulk_workspaces set_workspace_limits remove_workspace look_at_changes compare_versions "
-    "retry_failed_jobs look_at_session export_session look_at_images look_at_archive collect_archive prune_archive",
-}
-
 
 def test_each_form_has_its_operations(web: Web) -> None:
     forms = {
@@ -124,5 +118,4 @@ def test_each_form_has_its_operations(web: Web) -> None:
 def test_the_operations_are_there() -> None:
     known = {operation.name for operation in OPERATIONS}
     wanted = {name for names in COVERED.values() for name in names.split()}
-    missing = {name for names in MISSING.values() for name in names.split()}
-    assert wanted - known == missing
+    assert wanted <= known, wanted - known

@@ -17,9 +17,9 @@ import pytest
 
 from tests.support.matrix import DONE, FORBIDDEN, MATRIX, MISSING, SIGN_IN, Row
 from tests.support.sample import public_key
-from tests.support.web import CHEAP_HASH, Browser, CheapHasher, Web, open_web
+from tests.support.web import CHEAP_HASH, Browser, Web, open_web
 from webadmin.api.operations import OPERATIONS
-from workspaces import accounts, apitokens, recovery
+from workspaces import apitokens, recovery
 from workspaces.model import FreezeMode, JobKind, Role
 
 pytestmark = pytest.mark.slow
@@ -71,9 +71,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fresh(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Web]]:
+def fresh(template: Path, tmp_path: Path) -> Iterator[Callable[[], Web]]:
     """Gives an application over a copy of that directory, another one each time."""
-    monkeypatch.setattr(accounts, "PasswordHasher", CheapHasher)
     with ExitStack() as stack:
 
         def make() -> Web:

@@ -16,7 +16,6 @@ import hashlib
 import secrets
 import time
 from contextlib import suppress
-from typing import cast
 
 from flask import Flask, Request, g, request, session
 from flask_login import LoginManager, UserMixin, current_user
@@ -74,7 +73,8 @@ def install(app: Flask) -> None:
 
 def account() -> Account | None:
     """The signed-in account, None for a visitor."""
-    return cast(Account, current_user._get_current_object()) if current_user.is_authenticated else None
+    found = current_user._get_current_object()
+    return found if isinstance(found, Account) else None
 
 
 def me() -> Account:

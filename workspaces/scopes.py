@@ -29,6 +29,7 @@ class Scope(StrEnum):
     TELL = "tell"
     USERS = "users"
     CHALLENGES = "challenges"
+    ARCHIVE = "archive"
     METRICS = "metrics"
     ADMIN = "admin"
 
@@ -49,6 +50,7 @@ SCOPES: Mapping[Scope, Meaning] = {
     Scope.TELL: Meaning("send messages, make and end announcements", Right.TELL),
     Scope.USERS: Meaning("add, disable and invite participants", Right.USERS),
     Scope.CHALLENGES: Meaning("add, change, freeze and thaw challenges", Right.CHALLENGE),
+    Scope.ARCHIVE: Meaning("count, check, prune and clear the archive; look at base images", Right.ARCHIVE),
     Scope.METRICS: Meaning("read the figures of this host at /metrics", Right.HOST),
     Scope.ADMIN: Meaning("all of these", Right.HOST),
 }

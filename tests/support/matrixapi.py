@@ -24,6 +24,7 @@ class Row:
     state: str = "requested"
     job: str = "queued"
     query: str = ""
+    noted: bool = False  # looking is in the record
     account: str = "bob"
 
     def outcomes(self) -> dict[str, int]:
@@ -112,6 +113,16 @@ OPERATIONS: dict[str, Row] = {
     "restart_workspace": own_or_admins(202),
     "reset_workspace": own_or_admins(202).on(confirm="als/alice"),
     "request_snapshot": own_or_admins(201).on(message="v1"),
+    "show_usage": seen(200),
+    "list_workspace_events": deciders(200),
+    "remove_workspace": admins(202).on(confirm="als/alice"),
+    "set_workspace_limits": admins(202).on(cpus=2.0),
+    "look_at_changes": admins(202),
+    "show_workspace_changes": admins(404),  # nobody has looked
+    "compare_versions": deciders(404).on(old=1, new=2),  # there are none
+    "show_diff": deciders(404).on(query="?old=1&new=2"),
+    "bulk_workspaces": Row((403, 403, 200, 422, 200, 200)).on(action="start", q=""),  # otto sees none
+    "message_workspaces": Row((403, 403, 403, 422, 200, 200)).on(text="hello", q=""),
     "add_member": admins(200),
     "remove_member": admins(204),
     "list_snapshots": same(200),
@@ -121,6 +132,8 @@ OPERATIONS: dict[str, Row] = {
     "approve_snapshot": deciders(202),
     "reject_snapshot": deciders(200).on(reason="not yet"),
     "withdraw_snapshot": own_or_admins(200),
+    "decide_snapshots": listing(200).on(action="approve", ids=[1]),
+    "download_version": admins(409).on("committed"),  # it is not archived
     "retry_snapshot": deciders(202).on("failed"),
     "inspect_snapshot": deciders(202),
     "pin_snapshot": admins(200).on("committed"),
@@ -129,12 +142,18 @@ OPERATIONS: dict[str, Row] = {
     "list_jobs": listing(200),
     "show_job": seen(200),
     "show_job_log": seen(200),
+    "show_found": deciders(404),
+    "retry_failed_jobs": host(200),
+    "show_overview": listing(200),
     "retry_job": Row((403, 404, 403, 404, 202, 202)).on(job="cancelled"),  # bob's
     "cancel_job": admins(202),
     "set_job_priority": admins(200).on(priority=9),
     "follow_events": seen(200).on(query="?workspace={workspace_id}"),
     "list_sessions": same(200),
     "show_session": seen(200),
+    "show_recording": seen(200),
+    "export_session": Row((404, 404, 403, 404, 409, 409)),  # it goes on
+    "look_at_session": Row((404, 404, 403, 404, 200, 200), noted=True),
     "end_session": own_or_admins(200),
     "list_events": host(200),
     "list_users": host(200),
@@ -162,5 +181,14 @@ OPERATIONS: dict[str, Row] = {
     "freeze_challenge": rules(202).on(confirm="als"),
     "thaw_challenge": rules(409),  # it is not frozen
     "list_freezes": of_challenge(200),
+    "show_freeze": of_challenge(200),
+    "show_figures": of_challenge(200),
     "show_archive": host(200),
+    "list_archive_findings": host(200),
+    "look_at_archive": host(202).on(kind="gc"),
+    "collect_archive": host(409).on(confirm="archive"),  # nobody has looked what would go
+    "list_due": host(404),  # its rules keep every version
+    "prune_archive": host(404).on(confirm="als"),
+    "list_images": host(200),
+    "look_at_images": host(202),
 }

@@ -16,6 +16,7 @@ from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces.errors import InvalidInput
 from workspaces.model import JobKind, Workspace
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
 SIZE, CHOICES = 20, 200  # versions on a page, and to choose two from
@@ -37,7 +38,7 @@ def _versions(workspace_id: int) -> dict[str, Any]:
 @bp.get("/workspaces/<int:workspace_id>/versions")
 @access.require(Right.SEE)
 def versions(workspace_id: int) -> Any:
-    return render_template("admin/versions.html", **_versions(workspace_id))
+    return render_template("admin/versions.html", syntax=listing.syntax(Listed.SNAPSHOTS), **_versions(workspace_id))
 
 
 @bp.get("/workspaces/<int:workspace_id>/versions/live")

@@ -15,6 +15,10 @@ BODY_MAX = 64 << 10  # bytes
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, StringConstraints(max_length=4000)]
+# limits, within the bounds that forms and commands have
+Cores = Annotated[float, Field(ge=0.01, le=1024)]
+Memory = Annotated[int, Field(ge=6 << 20, lt=1 << 60)]
+Processes = Annotated[int, Field(ge=32, le=1 << 22)]
 
 
 class Input(BaseModel):

@@ -75,7 +75,13 @@ class Operation:
     def answer(self) -> type[BaseModel] | None:
         """The model that is returned; None for an answer without a body."""
         found = self.hints["return"]
+        found = typing.get_args(found)[0] if typing.get_origin(found) is Annotated else found
         return None if found is type(None) else found
+
+    @property
+    def media(self) -> str:
+        """The media type of an answer that is no model: what its type is annotated with."""
+        return str(typing.get_args(self.hints["return"])[1])
 
     @property
     def rule(self) -> str:
