@@ -8,6 +8,7 @@ from flask import flash, redirect, render_template, request, url_for
 
 from webadmin import access, downloads, listing
 from webadmin.actions import spaces as actions
+from webadmin.actions.versions import check_downloadable
 from webadmin.admin import findings
 from webadmin.admin.base import MOVING, actor, back, bp
 from webadmin.context import store
@@ -142,5 +143,5 @@ def pin(snapshot_id: int) -> Any:
 def download(snapshot_id: int) -> Any:
     """A version as a tar for `docker load`, from the archive."""
     found = store().snapshot(snapshot_id)
-    actions.check_downloadable(found)
+    check_downloadable(found)
     return downloads.answer(actor(), found)
