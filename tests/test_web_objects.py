@@ -402,3 +402,19 @@ def test_jobs_are_searched_and_read_in_pages(web: Web) -> None:
     assert "Done so far 1.0 GiB of 4.0 GiB" in one
     store.fail_job(last.id, "no answer", 600, "archive")
     assert "Waits for archive, since" in text(chief.get(f"/admin/jobs/{last.id}").text)
+
+
+def test_a_job_behind_another_names_it_and_the_one_in_front_can_be_cancelled(web: Web) -> None:
+    chief, store, space = web.browser("chief"), web.store, web.workspace_id("alice")
+    front = store.add_job(JobKind.RESTORE, space, actor="chief", arguments={"from": "als/bob:v1"})
+    store.claim_job()
+    store.fail_job(front.id, "no answer", 600, "archive")
+    late = store.add_job(JobKind.STOP, space, actor="chief")
+    assert f"waits behind job {front.id}" in text(chief.get("/admin/jobs").text)
+    page = chief.get(f"/admin/jobs/{late.id}").text
+    facts = text(page).partition("Waits behind")[2]
+    assert facts.startswith(f" job {front.id} , restore of als/alice")
+    assert "waits for the archive since" in facts
+    assert f"Cancel job {front.id} in front" in page
+    chief.post(f"/admin/jobs/{front.id}/cancel")
+    assert "in front" not in chief.get(f"/admin/jobs/{late.id}").text
