@@ -2,8 +2,9 @@
 
     list: boxes and an action ─► page that says which and what it means ─► done one by one ─► a result for each
 
-What a search finds is looked up again when it is done, and not more than MOST at once. One that fails, or is not the
-reader's to change, does not stop the others. The worker does what takes time; its jobs are in the results.
+What is confirmed is what is done: the page that asks names them by number, whatever the search finds by then, and not
+more than MOST. One that fails, is gone by then, or is not the reader's to change, does not stop the others. The worker
+does what takes time; its jobs are in the results.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from workspaces.queries import Listed
 from workspaces.rights import Right
 
 MOST = 1000  # workspaces at once
+NUMBER = 19  # digits of one that the store can hold
 SHOWN = 200  # names on the page that asks
 
 
@@ -61,15 +63,17 @@ ACTIONS = {
 }
 
 
-def chosen() -> list[Workspace]:
-    """Those that the form names, of what the reader may see; InvalidInput for none, or too many."""
+def chosen() -> tuple[list[Workspace], list[int]]:
+    """Those that the form names, of what the reader may see, and the numbers of others, which may be gone.
+
+    InvalidInput for none, or too many.
+    """
     within = access.scope(Right.SEE)
-    if request.form.get("all"):
+    if request.form.get("all") and not request.form.get("do"):
         ids = store().select_ids(request.form.get("q", ""), Listed.WORKSPACES, within=within)
     else:
-        ids = sorted(
-            {int(text) for text in request.form.getlist("id")[: MOST + 1] if text.isascii() and text.isdigit()}
-        )
+        named = [*request.form.get("ids", "").split(","), *request.form.getlist("id")][: MOST + 2]
+        ids = sorted({int(text) for text in named if text.isascii() and text.isdigit() and len(text) < NUMBER})
     if len(ids) > MOST:
         raise InvalidInput(
             _("These are more than %(most)s workspaces.", most=MOST), _("Narrow the search down; nothing was done.")
@@ -78,7 +82,7 @@ def chosen() -> list[Workspace]:
     found = [workspace for workspace in store().workspaces(challenges=within) if workspace.id in wanted]
     if not found:
         raise InvalidInput(_("No workspace is chosen."), _("Tick some, or choose all that the search finds."))
-    return found
+    return found, sorted(wanted - {workspace.id for workspace in found})
 
 
 def do(name: str, workspaces: list[Workspace], text: str = "") -> list[Result]:
@@ -109,13 +113,14 @@ def bulk() -> Any:
     name = request.form.get("action", "")
     if name not in ACTIONS:
         raise InvalidInput(_("There is no such action."))
-    workspaces = chosen()
+    workspaces, gone = chosen()
     text = request.form.get("text", "").replace("\r\n", "\n")
     error: WorkspacesError | None = None
     results: list[Result] = []
     if request.form.get("do"):
         try:
             results = do(name, workspaces, text)
+            results += [Result(f"#{number}", _("There is no such workspace any more."), good=False) for number in gone]
         except InvalidInput as problem:
             error = problem
     html = render_template(
@@ -127,7 +132,6 @@ def bulk() -> Any:
         results=results,
         text=text,
         q=request.form.get("q", ""),
-        all=bool(request.form.get("all")),
         error=error,
     )
     return make_response(html, error.http_status if error else 200)
