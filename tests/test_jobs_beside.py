@@ -187,7 +187,11 @@ def test_what_waits_behind_another_says_so(store: Store) -> None:
     assert "behind" in again(store.job(stop.id))
     assert f"job {front.id}" in again(store.job(stop.id))
     assert [job.behind for job in store.find_jobs("kind:stop workspace:alice").items] == [front.id]
+    store.cancel_job(other.id, actor="chief")
+    store.cancel_job(look.id, actor="chief")
+    assert store.counted().oldest_job == 0, "none could be begun"
     store.cancel_job(front.id, actor="chief")
+    assert store.counted().oldest_job > 0
     assert store.job(stop.id).behind is None
     running = store.claim_job()
     assert running is not None

@@ -60,7 +60,7 @@ def look() -> Overview:
     within = access.scope(Right.SEE)
     spaces = store().find_workspaces("state:failed", size=FEW, within=within)
     requests = store().find_snapshots("state:requested", sort="requested", size=FEW, within=access.scope(Right.DECIDE))
-    jobs = store().find_jobs("state:failed since:1d", size=FEW, within=within)
+    jobs = store().find_jobs("state:failed ended<1d", size=FEW, within=within)
     on = store().find_sessions("on:yes", size=FEW, within=within)
 
     def count(q: str, listed: Listed = Listed.WORKSPACES) -> int:

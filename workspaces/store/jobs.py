@@ -45,11 +45,12 @@ _AHEAD = f"""
     AND e.kind IN {_ORDERED} AND j.kind IN {_ORDERED}
     AND NOT (coalesce(e.waits_for, '') IN ('archive', 'registry') AND ({_PASSES})
         AND (j.kind = 'limits' OR json_extract(e.arguments, '$.discard') IS NULL))"""
-_BEHIND = f"""CASE WHEN j.state = 'queued' THEN coalesce(
+# The job that has to end before j can begin, if it waits for one.
+BEHIND = f"""CASE WHEN j.state = 'queued' THEN coalesce(
     (SELECT min(r.id) FROM jobs r WHERE r.state = 'running' AND {_EXCLUDES}),
     (SELECT e.id FROM jobs e WHERE {_AHEAD} ORDER BY e.created_at, e.id LIMIT 1)) END"""  # noqa: S608 -- our own constants
 _JOBS = (
-    f"SELECT {_BEHIND} AS behind, j.id, j.kind, j.state, coalesce(j.workspace_id, 0) AS workspace_id, "  # noqa: S608
+    f"SELECT {BEHIND} AS behind, j.id, j.kind, j.state, coalesce(j.workspace_id, 0) AS workspace_id, "  # noqa: S608
     "coalesce(c.slug || '/' || w.name, '') AS workspace, j.snapshot_id, "
     "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, "
     "j.arguments, j.priority, j.not_before AS retry_at, j.cancelled_by, j.seen_at, j.bytes_done, j.bytes_total, "
