@@ -6,15 +6,13 @@ Flask and the server take by themselves. The port is the first line of standard 
 
 from __future__ import annotations
 
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from flask import Flask
 
-from webadmin.app import create_app
-from webadmin.server import Server
+from webadmin.server import main as serve
 from workspaces import settings
 from workspaces.store import Store
 
@@ -32,10 +30,7 @@ def bare() -> Flask:
 def main(home: Path, kind: str) -> None:
     configured = replace(settings.load(home), web_listen=("127.0.0.1", 0))
     store = Store.open(configured.database)
-    server = Server(bare() if kind == "bare" else create_app(configured, store), configured)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, server.stop)
-    server.serve_until_stopped(lambda _host, port: print(port, flush=True))
+    serve(configured, store, lambda _host, port: print(port, flush=True), bare() if kind == "bare" else None)
     store.close()
 
 

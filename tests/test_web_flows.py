@@ -431,6 +431,8 @@ def test_a_poll_without_news_is_304(web: Web, path: str) -> None:
     first = chief.get(path, headers={"X-Fragment": "1"})
     again = chief.get(path, headers={"X-Fragment": "1", "If-None-Match": first.headers["ETag"]})
     assert (first.status_code, again.status_code, again.data) == (200, 304, b"")
+    spent = [float(answer.headers["Server-Timing"].removeprefix("cpu;dur=")) for answer in (first, again)]
+    assert spent[0] > spent[1] > 0, "the script asks the more seldom, the more it costs"
     web.store.set_workspace_state(1, WorkspaceState.RUNNING)
     job = web.store.add_job(JobKind.RESTART, 1, actor="chief")
     web.store.reject_snapshot(web.store.open_requests()[0].id, "no", actor=f"chief{job.id}")

@@ -20,6 +20,16 @@ def test_without_a_catalogue_the_words_are_as_written(web: Web) -> None:
         assert [i18n.ngettext("%(num)s key", "%(num)s keys", n) for n in (0, 1, 2)] == ["0 keys", "1 key", "2 keys"]
 
 
+def test_values_in_a_template_are_escaped_and_its_own_markup_is_not(web: Web) -> None:
+    said = """{{ _("<b>%(name)s</b> 100 %%", name=name) }}|{{ _("9 %%") }}|
+        {% trans name=name %}<i>{{ name }}</i>{% endtrans %}|
+        {{ ngettext("%(num)s <i>", "%(num)s <b>", 2) }}|{% for n in (1,) %}{{ _("text") }}, {{ name }}{% endfor %}"""
+    with web.app.test_request_context():
+        made = web.app.jinja_env.from_string(said).render(name="<&>", text="<")
+    shown = ["<b>&lt;&amp;&gt;</b> 100 %", "9 %", "<i>&lt;&amp;&gt;</i>", "2 <b>", "text, &lt;&amp;&gt;"]
+    assert [part.strip() for part in made.split("|")] == shown
+
+
 def test_a_catalogue_is_used_for_those_who_ask_for_its_language(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

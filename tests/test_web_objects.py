@@ -102,7 +102,7 @@ def test_sessions_now_and_past_are_on_the_page(web: Web) -> None:
     web.store.begin_session("alice", space, "sftp", "198.51.100.9", "test:1", 2.0)
     page = text(web.browser("chief").get(f"/admin/workspaces/{space}").text)
     assert "shell from 192.0.2.1" in page
-    assert "running alice sftp from 198.51.100.9" in page
+    assert "open alice sftp from 198.51.100.9" in page
 
 
 def test_removing_a_workspace_asks_for_its_name(web: Web) -> None:

@@ -24,6 +24,7 @@ from webadmin import (
     following,
     i18n,
     invite,
+    live,
     me,
     oidc,
     passkeys,
@@ -86,6 +87,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         asset=_asset(Path(app.static_folder or "")),
         store_version=following.version,
     )
+    app.before_request(live.note_time)
     app.before_request(following.note_version)
     app.after_request(harden)
     for blueprint in (

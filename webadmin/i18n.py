@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from flask import Flask, g, has_request_context, request
+from markupsafe import Markup
 
 DOMAIN = "webadmin"
 LOCALE = Path(__file__).parent / "locale"
@@ -19,10 +20,21 @@ LOCALE = Path(__file__).parent / "locale"
 def install(app: Flask) -> None:
     """Let templates say `_`, `ngettext` and `trans`."""
     app.jinja_env.add_extension("jinja2.ext.i18n")
-    app.jinja_env.install_gettext_callables(  # type: ignore[attr-defined]
-        lambda text: _catalogue().gettext(text), lambda one, many, n: _catalogue().ngettext(one, many, n), newstyle=True
-    )
-    app.jinja_env.globals["language"] = language
+    # Jinja's own functions do the same, but are given the context, which is copied for each call in a loop: a third of
+    # the time that a list took.
+    app.jinja_env.newstyle_gettext = True  # type: ignore[attr-defined]
+    app.jinja_env.globals.update(_=_shown, gettext=_shown, ngettext=_shown_number, language=language)
+
+
+def _shown(text: str, /, **values: object) -> Markup:
+    """For a template: markup, in which values are escaped. A percent sign is `%%`, even without values."""
+    said = Markup(_catalogue().gettext(text))  # noqa: S704 -- words of the source, or of a translator
+    return said % values if values or "%" in said else said
+
+
+def _shown_number(one: str, many: str, number: int, /, **values: object) -> Markup:
+    """The form for `number`, which is %(num)s in both."""
+    return Markup(_catalogue().ngettext(one, many, number)) % {"num": number, **values}  # noqa: S704
 
 
 def _(text: str, **values: object) -> str:

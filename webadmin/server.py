@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -105,9 +106,14 @@ def make_server(settings: Settings, store: Store) -> Server:
     return Server(create_app(settings, store), settings)
 
 
-def main(settings: Settings, store: Store, ready: Ready | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. `ready` is called with address and port once requests are taken."""
-    server = make_server(settings, store)
+def main(settings: Settings, store: Store, ready: Ready | None = None, app: Flask | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, this application or another one. `ready` is called with address and port once
+    requests are taken."""
+    server = Server(app, settings) if app else make_server(settings, store)
+    # What is there now stays: modules, routes, parts of templates. To walk through it again and again for garbage
+    # would hold up everybody for 80 ms, now and then.
+    gc.collect()
+    gc.freeze()
     log.info("web application on http://%s:%d", *server.address)
     server.serve_until_stopped(ready)
 

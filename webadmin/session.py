@@ -16,7 +16,6 @@ import hashlib
 import secrets
 import time
 from contextlib import suppress
-from typing import cast
 
 from flask import Flask, Request, g, request, session
 from flask_login import LoginManager, UserMixin, current_user
@@ -74,7 +73,8 @@ def install(app: Flask) -> None:
 
 def account() -> Account | None:
     """The signed-in account, None for a visitor."""
-    return cast(Account, current_user._get_current_object()) if current_user.is_authenticated else None
+    found = current_user._get_current_object()
+    return found if isinstance(found, Account) else None
 
 
 def me() -> Account:
@@ -93,11 +93,13 @@ def is_fresh() -> bool:
     return network(found.sign_in.address) == network(_address()) and found.sign_in.browser == _browser()
 
 
-def begin(user: User, via: str = "password") -> None:
-    """Start a session for `user`, with nothing kept of the one before."""
+def begin(user: User, via: str = "password", proven_at: float | None = None) -> None:
+    """Start a session for `user`, with nothing kept of the one before; who he is was proven now, or at `proven_at`."""
     end()
     token = secrets.token_urlsafe(32)
-    store().begin_sign_in(user.name, _digest(token), via=via, address=_address(), browser=_browser())
+    store().begin_sign_in(
+        user.name, _digest(token), via=via, address=_address(), browser=_browser(), proven_at=proven_at
+    )
     session.permanent = True
     session[TOKEN] = token
 

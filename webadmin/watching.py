@@ -1,6 +1,7 @@
 """Tells open pages that what they show has changed: one look at the store for all of them.
 
-    every LOOK_SECONDS  has the store another version? ─► a token for each topic that somebody follows (store/topics.py)
+    every LOOK_SECONDS, or ten times as long as the last look took,
+                        has the store another version? ─► a token for each topic that somebody follows (store/topics.py)
                         ─► whose token is another one: its followers, a little apart from each other
     in a thread of its own, and only while somebody follows
 
@@ -27,6 +28,7 @@ from workspaces.store.topics import PERSONAL, split_topic
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.4
+LOOK_SHARE = 10  # times what a look took, until the next one
 ASK_SECONDS = 20.0
 SPREAD_SECONDS = 0.01  # for each follower of a topic: so long it takes until all have been told
 SPREAD_MAX = 5.0
@@ -81,6 +83,7 @@ class Watching:
         self._tokens: dict[Key, str] = {}
         self._people: Counter[str] = Counter()
         self._changed_at = 0.0
+        self._took = 0.0  # seconds of a processor, for the last look at all topics
         self._task: asyncio.Task[None] | None = None
 
     def full(self, name: str) -> bool:
@@ -98,7 +101,8 @@ class Watching:
         self._followers[follower] = time.monotonic()
         try:
             new = [key for key in follower.pairs() if key not in self._tokens]
-            for key, token in (await self._in_thread(new)).items():
+            tokens, _ = await self._in_thread(new)
+            for key, token in tokens.items():
                 self._tokens.setdefault(key, token)
         except BaseException:
             self.leave(follower)
@@ -132,12 +136,12 @@ class Watching:
                     log.error("open pages are not kept up to date: %s", error.message)
                 answers = False
             self._ask_some()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(max(LOOK_SECONDS, LOOK_SHARE * self._took))
         self._tokens.clear()
 
     async def _round(self) -> None:
         """Look at every topic, and tell the followers of those that have changed."""
-        tokens = await self._in_thread(self._by_key())
+        tokens, self._took = await self._in_thread(self._by_key())
         before, followed = self._tokens, self._by_key()  # some may have come meanwhile
         self._tokens = {key: token for key, token in {**before, **tokens}.items() if key in followed}
         loop = asyncio.get_running_loop()
@@ -163,10 +167,13 @@ class Watching:
                 self._followers[follower] = now + random.uniform(0, ASK_SECONDS / 4)  # noqa: S311
                 follower.tell("account")
 
-    async def _in_thread(self, keys: Iterable[Key]) -> dict[Key, str]:
+    async def _in_thread(self, keys: Iterable[Key]) -> tuple[dict[Key, str], float]:
+        """Their tokens, and how much of a processor's time that took."""
         wanted = list(keys)
 
-        def look() -> dict[Key, str]:
-            return {key: self._store.topic_token(*key) for key in wanted}
+        def look() -> tuple[dict[Key, str], float]:
+            begun = time.thread_time()
+            tokens = {key: self._store.topic_token(*key) for key in wanted}
+            return tokens, time.thread_time() - begun
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, look)

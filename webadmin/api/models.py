@@ -17,6 +17,7 @@ from workspaces.model import (
     JobKind,
     JobState,
     Network,
+    Recorded,
     Role,
     Sbom,
     SnapshotState,
@@ -65,6 +66,14 @@ class Part(Out, Generic[T]):
         return f"{params[0].__name__}List"
 
 
+class OwnLimits(Out):
+    """What one workspace may use in place of what its challenge says; null: what the challenge says."""
+
+    cpus: float | None
+    memory: int | None
+    pids: int | None
+
+
 class Workspace(Out):
     """One persistent container in a challenge."""
 
@@ -87,6 +96,7 @@ class Workspace(Out):
     """That its container has written, at `disk_at`."""
     disk_at: Moment | None
     read_only: bool
+    own_limits: OwnLimits
 
 
 class Command(Out):
@@ -263,15 +273,6 @@ class User(Out):
     email: str | None
 
 
-class UserDetail(User):
-    """The same with what belongs to the account."""
-
-    challenges: dict[str, Role]
-    """Roles in single challenges."""
-    workspaces: list[str]
-    keys: list[Key]
-
-
 class UserLine(User):
     """An account as the list shows it."""
 
@@ -314,6 +315,7 @@ class Challenge(Out):
     downloads: bool
     frozen: FreezeMode | None
     sbom: Sbom
+    record: Recorded
 
 
 class Frozen(Out):
@@ -390,6 +392,22 @@ class Me(Out):
     """That the account has everywhere."""
     challenges: dict[str, Role]
     """Its roles in single challenges."""
+
+
+class HostUsage(Out):
+    """What the host used for `seconds` from `at` on: means, and the most of them, in cores and bytes."""
+
+    at: Moment
+    seconds: int
+    cpus: float
+    cpus_most: float
+    cores: int
+    memory: int
+    memory_most: int
+    memory_total: int
+    disk: int
+    disk_total: int
+    load: float
 
 
 class Archive(Out):

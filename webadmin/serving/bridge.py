@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 
+from webadmin.api import problems
 from webadmin.serving.environ import Environ, Public, own_origin, to_environ
 from webadmin.serving.handover import AGAIN, KEY, WHO, Gone, Socket, Stream
 from workspaces.errors import WorkspacesError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 THREADS = 8
-BODY_MAX = 1 << 20  # bytes; the application answers with a page far below, this bounds what is ever read
+BODY_MAX = (1 << 20) + (128 << 10)  # bytes, for a list of people and its form; the application mostly takes far less
 WAITING_MAX = 512  # requests that wait for a thread
 LONG = 256 << 10  # bytes, from which an answer is sent while it is made
 LONG_SECONDS = 0.5  # after which one is that takes its time
@@ -121,11 +122,15 @@ class Bridge:
     # HTTP
 
     async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
-        body = await _body(scope, receive, send)
+        try:
+            body = await _body(scope, receive)
+        except _TooLong:
+            await self._say(scope, send, 413, "What was sent is too large.", f"At most {BODY_MAX} bytes are taken.")
+            return
         if body is None:
             return
         if self._waiting >= WAITING_MAX:
-            await _say(send, 503, "Too many requests at once. Try again in a moment.", ((b"retry-after", b"2"),))
+            await self._say(scope, send, 503, "Too many requests at once.", "Try again in a moment.")
             return
         environ = to_environ(scope, body, self._public)
         pristine = dict(environ)
@@ -145,6 +150,18 @@ class Bridge:
         finally:
             answer.gone.set()
             watch.cancel()
+
+    async def _say(self, scope: Any, send: Send, status: int, detail: str, hint: str) -> None:
+        """An answer without the application; the connection ends after it."""
+        text, kind = f"{detail} {hint}\n", "text/plain; charset=utf-8"
+        if scope["path"].startswith(problems.PREFIX):
+            base = self._public.path if self._public else ""
+            text, kind = problems.said(status, detail, hint, scope["path"], base), problems.TYPE
+        data = text.encode()
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(data)).encode())]
+        headers += [(b"connection", b"close"), *([(b"retry-after", b"2")] if status == 503 else [])]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _answer(self, environ: Environ, answer: _Answer) -> None:
         """Have a thread run the application."""
@@ -216,8 +233,12 @@ class Bridge:
             await socket.close(1011, "Something went wrong here.")
 
 
-async def _body(scope: Any, receive: Receive, send: Send) -> bytes | None:
-    """The request's body; None when it is too long, which is answered, or never came."""
+class _TooLong(Exception):
+    pass
+
+
+async def _body(scope: Any, receive: Receive) -> bytes | None:
+    """The request's body; None when it never came. Raises _TooLong."""
     length = dict(scope["headers"]).get(b"content-length", b"0")
     size, parts, more = 0, list[bytes](), True
     too_long = int(length) > BODY_MAX
@@ -229,18 +250,8 @@ async def _body(scope: Any, receive: Receive, send: Send) -> bytes | None:
         size, more = size + len(parts[-1]), message.get("more_body", False)
         too_long = size > BODY_MAX
     if too_long:
-        await _say(send, 413, f"At most {BODY_MAX} bytes are taken.")
-        return None
+        raise _TooLong
     return b"".join(parts)
-
-
-async def _say(send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    """An answer without the application; the connection ends after it."""
-    data = f"{text}\n".encode()
-    fixed = ((b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"))
-    length = (b"content-length", str(len(data)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, length, *headers]})
-    await send({"type": "http.response.body", "body": data, "more_body": False})
 
 
 async def _until_gone(receive: Receive, gone: threading.Event, left: asyncio.Event) -> None:

@@ -4,7 +4,8 @@
 // while something in it is [data-moving], and patched in place: typed text, focus and opened details stay.
 "use strict";
 
-const QUICK = 1500, CALM = 5000, SLOWEST = 60000, APART = 800; // milliseconds
+const QUICK = 1500, CALM = 5000, SLOWEST = 60000, APART = 800, LONGEST_APART = 5000; // milliseconds
+const SHARE = 100; // times what an answer took the server, before it is asked again
 const offline = document.getElementById("offline");
 
 /** Make `from` equal to `to`, changing only what differs. Elements with an id are matched by it. */
@@ -68,7 +69,7 @@ let streaming = false; // while live.js is told what changes, nobody looks for i
 /** Keep one live region up to date while the page is visible. */
 function follow(region) {
   const topics = (region.dataset.topic || "").split(" ").filter(Boolean);
-  let tag = "", failures = 0, timer = 0, busy = false, again = false, last = 0;
+  let tag = "", failures = 0, timer = 0, busy = false, again = false, last = 0, apart = APART;
 
   async function look() {
     clearTimeout(timer);
@@ -82,6 +83,8 @@ function follow(region) {
         headers: tag ? { "X-Fragment": "1", "If-None-Match": tag } : { "X-Fragment": "1" },
         signal: AbortSignal.timeout(15000),
       });
+      const took = /cpu;dur=([0-9.]+)/.exec(answer.headers.get("Server-Timing"))?.[1] ?? 0;
+      apart = Math.min(LONGEST_APART, Math.max(APART, SHARE * took));
       if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
         region.removeAttribute("data-live");
         say(answer.status === 401 ? offline.dataset.signedOut : offline.dataset.gone);
@@ -114,7 +117,7 @@ function follow(region) {
   function soon() {
     clearTimeout(timer);
     if (document.hidden || !region.dataset.live) return;
-    timer = setTimeout(look, Math.max(0, last + APART - Date.now()));
+    timer = setTimeout(look, Math.max(0, last + apart - Date.now()));
   }
 
   /** Look again after a while, unless the stream tells when. */
@@ -122,7 +125,7 @@ function follow(region) {
     clearTimeout(timer);
     if (document.hidden || !region.dataset.live || (streaming && topics.length && !failures)) return;
     const pace = region.querySelector("[data-moving]") ? QUICK : CALM;
-    timer = setTimeout(look, Math.min(SLOWEST, pace * 2 ** failures) * (0.8 + 0.4 * Math.random()));
+    timer = setTimeout(look, Math.max(apart, Math.min(SLOWEST, pace * 2 ** failures) * (0.8 + 0.4 * Math.random())));
   }
 
   document.addEventListener("visibilitychange", () => {
