@@ -147,7 +147,10 @@ def test_the_archive_is_looked_at_before_anything_is_deleted(web: Web, chief: Pr
     web.store.set_challenge("als", keep_last=1, actor="test")
     assert chief.get("/challenges/als/prune").get_json()["items"] == []
     problem(chief.post("/challenges/als/prune", {"confirm": ""}), 403)
-    assert chief.post("/challenges/als/prune", {"confirm": "als"}).get_json()["arguments"] == {"challenge": "als"}
+    assert chief.post("/challenges/als/prune", {"confirm": "als"}).get_json()["arguments"] == {
+        "challenge": "als",
+        "versions": "",
+    }
 
 
 def test_base_images_and_who_uses_them(web: Web, chief: Program) -> None:

@@ -372,8 +372,15 @@ def test_what_the_rules_do_not_keep(web: Web) -> None:
     assert "als/alice:v1" in page.text
     assert "<script>alert" not in page.text
     assert chief.post("/admin/archive/prune?challenge=als", {"typed": "no"}).status_code == 400
-    assert chief.post("/admin/archive/prune?challenge=als", {"typed": "als"}).location == "/admin/archive"
-    assert dict(job_of(web, JobKind.PRUNE).arguments) == {"challenge": "als"}
+    form = {"typed": "als", "seen": re.findall(r'name="seen" value="([0-9a-f]+)"', page.text)[0]}
+    third = version(web, "alice")  # since the page was shown, so that the rules let go of one more
+    changed = chief.post("/admin/archive/prune?challenge=als", form)
+    assert changed.status_code == 409
+    assert "By now other versions would be removed." in changed.text
+    assert "2 versions would be removed" in changed.text
+    form["seen"] = re.findall(r'name="seen" value="([0-9a-f]+)"', changed.text)[0]
+    assert chief.post("/admin/archive/prune?challenge=als", form).location == "/admin/archive"
+    assert dict(job_of(web, JobKind.PRUNE).arguments) == {"challenge": "als", "versions": f"{first},{third - 1}"}
     assert web.store.snapshot(first).pruned_at is None  # the worker does it
 
 
