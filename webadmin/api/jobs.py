@@ -131,6 +131,8 @@ def show_found(caller: Caller, job_id: Id) -> Found:
     404 for one that finds nothing, or has not yet.
     """
     job = caller.job(job_id, own=False)
+    if job.kind is JobKind.LOOK:  # no request was made of it
+        caller.job(job_id, Right.WORKSPACES, own=False)
     report = caller.store.report_of(job.id)
     if report is None:
         raise NotFound("This job has found nothing.", "Those that list, compare, count or read something do.")
