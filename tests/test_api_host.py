@@ -17,6 +17,7 @@ from workspaces.model import (
     FreezeMode,
     JobKind,
     OwnLimits,
+    Role,
     SnapshotState,
     WorkspaceState,
 )
@@ -36,6 +37,7 @@ def test_many_workspaces_at_once(web: Web, chief: Program) -> None:
     assert [(one["workspace"], one["good"], one["said"]) for one in thawed] == [
         ("als/alice", True, "is not frozen"),
         ("als/bob", True, "the worker does it"),
+        (f"#{10**9}", False, "There is no such workspace any more."),
     ]
     assert [(job.id, job.kind) for job in web.store.jobs()] == [(thawed[1]["job"], JobKind.THAW)]
     found = chief.post("/workspaces/bulk", {"action": "start", "q": "user:alice"}).get_json()["items"]
@@ -146,7 +148,10 @@ def test_the_archive_is_looked_at_before_anything_is_deleted(web: Web, chief: Pr
     web.store.set_challenge("als", keep_last=1, actor="test")
     assert chief.get("/challenges/als/prune").get_json()["items"] == []
     problem(chief.post("/challenges/als/prune", {"confirm": ""}), 403)
-    assert chief.post("/challenges/als/prune", {"confirm": "als"}).get_json()["arguments"] == {"challenge": "als"}
+    assert chief.post("/challenges/als/prune", {"confirm": "als"}).get_json()["arguments"] == {
+        "challenge": "als",
+        "versions": "",
+    }
 
 
 def test_base_images_and_who_uses_them(web: Web, chief: Program) -> None:
@@ -182,6 +187,9 @@ def test_figures_failed_jobs_and_what_happened_to_one_workspace(web: Web, chief:
     web.store.fail_job(failed.id, "no engine", None)
     found = chief.get("/overview").get_json()
     assert (found["workspaces"], found["waiting"], [job["id"] for job in found["failures"]]) == (2, 1, [failed.id])
+    assert found["health"] == {"waiting": {}, "damaged": 0, "archived": chief.get("/archive").get_json()}
+    web.store.set_challenge_role("alice", "als", Role.REVIEWER, actor="test")
+    assert program(web, "alice").get("/overview").get_json()["health"] is None
     assert chief.get("/challenges/als/figures").get_json()["requests"] == 1
     again = chief.post("/jobs/retry-failed").get_json()
     assert ([one["job"]["id"] for one in again["left"]], again["retried"]) == ([failed.id], [])  # it may be unwanted
