@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from tests.support.api import program
 from tests.support.sample import public_key
 from tests.support.web import Web, open_web, web_fixture
-from webadmin.api import limits
+from webadmin.api import limits, routes
 from webadmin.api.operations import OPERATIONS
 from webadmin.context import Parts, attach
 from workspaces import apitokens
@@ -265,7 +265,7 @@ def test_a_write_with_a_key_is_done_once(web: Web) -> None:
 
 def test_a_key_is_one_tokens_own(web: Web) -> None:
     workspace = web.workspace_id("alice")
-    for name in ("alice", "alice", "chief"):
+    for name in ("chief", "chief"):
         answer = program(web, name).post(f"/workspaces/{workspace}/start", Idempotency_Key="k")
         assert answer.status_code == 202
         assert "Idempotency-Replayed" not in answer.headers
@@ -329,10 +329,10 @@ def test_two_at_once_with_one_key_are_one(web: Web, monkeypatch: pytest.MonkeyPa
 def test_too_many_requests_wait_and_leave_others_alone(web: Web) -> None:
     attach(web.app, Parts(web.settings, web.store, limits=limits.Limits(lambda: 1000.0)))
     alice, bob = program(web, "alice"), program(web, "bob")
-    path = f"/workspaces/{web.workspace_id('alice')}/start"
-    codes = [alice.post(path).status_code for _ in range(int(limits.WRITE.burst) + 3)]
-    assert codes.count(202) == limits.WRITE.burst
-    response = alice.post(path)
+    path, body = "/me/news/read", {"up_to": 1}
+    codes = [alice.post(path, body).status_code for _ in range(int(limits.WRITE.burst) + 3)]
+    assert codes.count(204) == limits.WRITE.burst
+    response = alice.post(path, body)
     problem(response, 429)
     assert response.headers["Retry-After"] == "1"
     assert alice.get("/me").status_code == 200
@@ -465,7 +465,9 @@ def test_the_document_is_openapi_3_1_and_complete(web: Web) -> None:
     assert len({operation.name for operation in OPERATIONS}) == len(OPERATIONS)
 
 
-def test_the_document_for_people_names_every_operation(web: Web) -> None:
+def test_the_document_for_people_names_every_operation(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    web.app.test_client().get("/api/v1/docs")
+    monkeypatch.setattr(routes, "sections", None)  # made once: it is long
     for browser in (web.browser(), web.browser("alice")):
         page = browser.get("/api/v1/docs")
         assert page.status_code == 200

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.api import program
 from tests.support.web import Browser, Web, web_fixture
-from webadmin.admin import bulk
-from workspaces.model import JobKind
+from webadmin.actions import bulk
+from workspaces.model import JobKind, Role
 
 __all__ = ["web_fixture"]
 
@@ -96,6 +97,21 @@ def test_requests_are_decided_together_with_a_result_for_each(web: Web, chief: B
     assert {web.store.snapshot(number).decided_by for number in (first, second)} == {"chief"}
     again = chief.post("/admin/queue/decide", {"action": "reject", "id": [first], "reason": "too late"})
     assert "is approved already" in again.text
+
+
+@pytest.mark.parametrize("role", [Role.REVIEWER, Role.ADMIN])
+def test_who_decides_in_a_challenge_does_not_approve_what_is_his_own(web: Web, role: Role) -> None:
+    web.store.set_challenge_role("alice", "als", role, actor="test")
+    own, other = web.request("alice"), web.request("bob")
+    web.store.add_member(web.workspace_id("alice"), "chief", actor="test")
+    alice = web.browser("alice")
+    assert alice.post(f"/admin/snapshots/{own}/approve").status_code == 403
+    done = alice.post("/admin/queue/decide", {"action": "approve", "id": [own, other]})
+    assert "of your own workspace" in done.text
+    assert program(web, "alice").post(f"/snapshots/{own}/approve").status_code == 403
+    assert [web.store.snapshot(number).state for number in (own, other)] == ["requested", "approved"]
+    assert web.browser("chief").post(f"/admin/snapshots/{own}/approve").status_code == 302  # may be alone
+    assert web.store.snapshot(own).decided_by == "chief"
 
 
 @pytest.mark.parametrize(

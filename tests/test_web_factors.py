@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.sample import public_key
 from tests.support.web import PASSWORD, Browser, Web, web_fixture  # noqa: F401
 from webadmin.throttle import ACCOUNT, WRONG_CODE
 from workspaces import accounts, recovery, totp
-from workspaces.model import Role
+from workspaces.model import JobKind, Role
 from workspaces.settings import Access
 
 pytestmark = pytest.mark.slow
@@ -149,6 +150,13 @@ DANGEROUS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("chief", "POST", "/admin/users/bob/role", {"role": "admin"}),
     ("chief", "POST", "/admin/users/bob/invite", {}),
     ("chief", "POST", "/admin/users/bob/factors/remove", {}),
+    ("chief", "POST", "/admin/users", {"name": "dora", "challenge": "als", "password": "another long one"}),
+    ("chief", "GET", "/admin/users/import", {}),
+    ("chief", "POST", "/admin/users/import", {"text": "name\ndora\n", "do": "yes"}),
+    ("chief", "POST", "/admin/challenges/als/thaw", {}),
+    ("chief", "POST", "/admin/workspaces/bulk", {"action": "freeze", "id": "1", "do": "yes"}),
+    ("chief", "POST", "/admin/workspaces/bulk", {"action": "thaw", "id": "1"}),
+    ("alice", "POST", "/me/keys", {"key": public_key("alice@phone")[1]}),
     ("alice", "GET", "/account/codes", {}),
     ("alice", "POST", "/account/recovery", {}),
     ("alice", "GET", "/account/passkeys/add", {}),
@@ -168,6 +176,11 @@ def test_what_is_dangerous_is_confirmed_first(web: Web) -> None:
     assert "\n".join(web.store._db().conn.iterdump()) == before
     assert people["alice"].get("/me").status_code == 200  # all else goes on
     assert "Nothing was done yet." in people["chief"].get("/confirm").text
+    assert people["chief"].post("/admin/workspaces/bulk", {"action": "start", "id": "1"}).status_code == 200
+    for kind, leads in ((JobKind.RESET, "/confirm"), (JobKind.START, "/admin/jobs")):
+        job = web.store.add_job(kind, 1, actor="test")
+        web.store.cancel_job(job.id, actor="test")
+        assert people["chief"].post(f"/admin/jobs/{job.id}/retry").location.startswith(leads)
 
 
 def test_confirming_lasts_ten_minutes_and_changes_the_token(web: Web) -> None:
@@ -185,6 +198,21 @@ def test_confirming_lasts_ten_minutes_and_changes_the_token(web: Web) -> None:
     thief.client.set_cookie(cookie.key, cookie.value)
     assert thief.get("/me").status_code == 302
     assert len(web.store.sign_ins("alice")) == 1
+
+
+def test_a_cookie_of_staff_elsewhere_gets_at_nothing_that_lasts(web: Web) -> None:
+    chief, alice = (web.browser(name, REMOTE_ADDR="192.0.2.1") for name in ("chief", "alice"))
+    chief.environ = alice.environ = {"REMOTE_ADDR": "192.0.2.99"}  # within the ten minutes
+    for _ in range(2):
+        for path in ("/account/codes", "/account/passkeys/add", "/admin/users/import"):
+            assert chief.get(path).location.startswith("/login"), path
+        made = chief.post("/account/tokens", {"name": "program", "scope": "admin", "days": "300"})
+        assert made.location.startswith("/login")
+        assert web.store.tokens("chief") == []
+        chief.post("/confirm", {"password": PASSWORD})  # signing in may take more than that
+    chief.sign_in("chief")
+    assert chief.get("/account/codes").status_code == 200
+    assert alice.get("/account/codes").status_code == 200  # a telephone that walks
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example"])

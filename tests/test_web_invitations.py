@@ -75,6 +75,17 @@ def test_accepting_signs_out_whoever_knew_the_password_before(web: Web) -> None:
     assert web.browser().sign_in("alice").status_code == 403
 
 
+def test_an_invitation_is_no_way_around_a_second_factor(web: Web) -> None:
+    web.store.set_totp_secret("alice", "A" * 32, actor="test")
+    web.store.add_passkey("bob", "credential", b"key", 0, "laptop", actor="test")
+    for name in ("alice", "bob"):
+        token, visitor = accounts.invite(web.store, name, actor="chief"), web.browser()
+        assert visitor.post(f"/invite/{token}", NEW).location == "/login"
+        assert "Your password is set." in visitor.get("/login").text
+        assert visitor.get("/me").status_code == 302
+        assert web.store.sign_ins(name) == []
+
+
 @pytest.mark.parametrize("token", ["x", "é", "%00", "..", "x" * 5000, "<script>", "%F0%9F%92%A9"])
 def test_any_token_may_be_tried(web: Web, token: str) -> None:
     response = web.browser().get(f"/invite/{token}")

@@ -100,7 +100,7 @@ def test_several_workspaces_are_summed_up_and_each_has_a_page(web: Web) -> None:
 def test_use_is_told_as_meters_sentences_table_and_json(web: Web) -> None:
     number = running(web)
     alice = web.browser("alice")
-    assert "It did not run in the last day" in alice.get("/me").text
+    assert "Nothing is measured yet" in alice.get("/me").text
     looks(web)
     web.store.set_workspace_disk(number, 3 << 30)
     page = alice.get("/me").text

@@ -67,7 +67,7 @@ def test_a_challenge_is_changed_and_frozen(site: Site) -> None:
 
 def test_the_archive_is_read_again_and_its_job_is_followed(site: Site) -> None:
     page = site.window("chief", "/admin/archive")
-    page.get_by_role("button", name="Read it again").click()
+    page.get_by_role("button", name="Read all of it").click()
     while (job := site.store.claim_job()) is not None and job.kind is not JobKind.VERIFY:
         site.store.finish_job(job.id, "done")
     assert job is not None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from authlib.integrations.base_client import sync_openid
 
 from tests.support.provider import CLIENT, SECRET, Person, provider
 from tests.support.web import Browser, Web, web_fixture  # noqa: F401
@@ -44,6 +49,10 @@ def allow(web: Web, issuer: str, claim: str = "", create: str = "") -> None:
 
 def go(browser: Browser, person: Person, path: str = "/login/oidc", *, refuse: bool = False) -> str:
     """From a link of a page to the path that the provider sends back to."""
+    if found := re.fullmatch("(/account)/provider/link|(/invite/.*)/provider", path):  # these have the browser's key
+        link = re.search(rf'href="({path}\?key=[^"]+)"', browser.get(found[1] or found[2]).text)
+        assert link, path
+        path = unescape(link[1])
     response = browser.get(path)
     assert response.status_code == 302, response.text
     return person.follow(response.location, BACK, refuse=refuse)
@@ -179,7 +188,75 @@ def test_an_invitation_is_accepted_with_the_provider(web: Web) -> None:
     assert late.get(back).status_code == 404
 
 
+def test_an_invitation_does_not_link_an_account_that_has_a_second_factor(web: Web) -> None:
+    token = accounts.invite(web.store, "alice", actor="chief")
+    visitor = web.browser()
+    back = go(visitor, Person(sub="i-3"), f"/invite/{token}/provider")
+    web.store.set_totp_secret("alice", "A" * 32, actor="test")
+    assert "Use my account" not in visitor.get(f"/invite/{token}").text
+    assert visitor.get(back).status_code == 403
+    assert web.store.identities("alice") == []
+    assert web.store.invitation_of("alice")
+
+
+def test_who_has_no_password_sets_one_and_keeps_a_way_in(web: Web, issuer: str) -> None:
+    web.store.add_user("dora", actor="test")
+    subject(web, "dora", issuer, "d-1")
+    dora = web.browser()
+    assert dora.get(go(dora, Person(sub="d-1"))).location == "/"
+    (known,) = web.store.identities("dora")
+    assert dora.post(f"/account/provider/{known.id}/unlink").status_code == 409
+    assert web.store.identities("dora")
+    assert "Current password" not in dora.get("/me").text
+    new = {"new": "a long password", "again": "a long password"}
+    web.store._db().execute("UPDATE sign_ins SET proven_at = proven_at - 601")
+    assert dora.post("/me/password", new).location.startswith("/confirm")
+    assert not web.store.user("dora").has_password
+    assert dora.get(go(dora, Person(sub="d-1"), "/confirm/provider?next=/me")).location == "/me"
+    assert dora.post("/me/password", new).location == "/me#password"
+    assert web.store.sign_ins("dora")[0].via == "oidc"
+    assert dora.post("/me/password", {"new": "another password", "again": "another password"}).status_code == 403
+    assert web.browser().sign_in("dora", "a long password").status_code == 302
+    assert dora.post(f"/account/provider/{known.id}/unlink").status_code == 302
+
+
+def test_a_sign_in_of_long_ago_at_the_provider_confirms_nothing(
+    web: Web, issuer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject(web, "alice", issuer, "u-1")
+    claims = oidc._claims
+    for ago, status in ((3600, 302), (60, 200), (-(10**6), 200)):
+        monkeypatch.setattr(oidc, "_claims", lambda client: {**claims(client), "auth_time": time.time() - ago})  # noqa: B023
+        alice = web.browser()
+        assert alice.get(go(alice, Person(sub="u-1"))).location == "/"
+        assert alice.get("/account/codes").status_code == status, ago
+
+
 # forged answers
+
+
+@pytest.mark.parametrize("key", ["", "?key=", "?key=forged", "?key={other}"])
+def test_another_site_begins_no_linking(web: Web, key: str) -> None:
+    """It could have signed the browser in as somebody else at the provider before."""
+    alice, token = web.browser("alice"), accounts.invite(web.store, "bob", actor="chief")
+    key = key.format(other=web.browser("bob").token())
+    assert alice.get(f"/account/provider/link{key}").status_code == 403
+    assert alice.get(f"/invite/{token}/provider{key}").status_code == 403
+
+
+def test_a_token_for_another_client_is_refused(web: Web, issuer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject(web, "alice", issuer, "u-1")
+    decode = sync_openid.jwt.decode
+
+    def for_another(*args: Any, **options: Any) -> Any:
+        token = decode(*args, **options)
+        token.claims |= {"aud": "another", "azp": CLIENT}
+        return token
+
+    monkeypatch.setattr(sync_openid.jwt, "decode", for_another)
+    visitor = web.browser()
+    assert visitor.get(go(visitor, Person(sub="u-1"))).status_code == 403
+    assert visitor.get("/me").status_code == 302
 
 
 def test_an_answer_is_for_the_browser_that_asked_and_for_once(web: Web, issuer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import threading
 import time
@@ -214,8 +215,13 @@ def test_heads_and_bodies_are_bounded(site: Site) -> None:
                 pass
     assert get(site.port, "/body", "POST", b"x" * 1_000_000) == (200, "1000000")
     chunked = b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with raw(site.port, chunked + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 17) as client:
+    with raw(site.port, chunked + (b"10000\r\n" + b"x" * 65536 + b"\r\n") * 19) as client:
         assert client.recv(12) == b"HTTP/1.1 413"
+    with raw(site.port, b"POST /api/v1/roster HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n") as client:
+        head, _, body = b"".join(iter(lambda: client.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head.lower()
+    found = json.loads(body)
+    assert (found["status"], found["instance"], found["title"]) == (413, "/api/v1/roster", "Too much at once")
     with raw(site.port, b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n") as client:
         assert client.recv(12) == b"HTTP/1.1 400"
     assert get(site.port, "/address")[0] == 200

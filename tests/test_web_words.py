@@ -126,6 +126,7 @@ def test_every_word_of_every_page_can_be_translated(web: Web, monkeypatch: pytes
 def test_what_is_marked_is_what_translators_get() -> None:
     words = {str(m.id[0] if isinstance(m.id, tuple) else m.id) for m in messages.extract() if m.id}
     assert {"Skip to the content", "Too many tries.", "Copied", "May", "committing", "%(num)s day ago"} <= words
+    assert {"with exactly this name", "see what you may see, and change nothing"} <= words
     assert not [word for word in words if "{{" in word or "{%" in word]
 
 

@@ -57,9 +57,23 @@ def step_up(view: View) -> View:
 
     @wraps(view)
     def proven(*args: Any, **values: Any) -> Any:
-        return view(*args, **values) if session.me().is_proven else _confirm()
+        return unproven() or view(*args, **values)
 
+    proven.__dict__["step_up"] = True
     return cast(View, proven)
+
+
+def unproven() -> Any:
+    """The answer for who has not proven lately who he is; None for who has."""
+    return moved() or (None if session.me().is_proven else _confirm())
+
+
+def moved() -> Any:
+    """The answer for staff whose cookie shows up elsewhere; else None.
+
+    It proves nothing there, however young it is: a password alone would confirm it, where signing in may take more.
+    """
+    return _moved() if session.me().rights.is_staff and not session.is_fresh() else None
 
 
 def lacks_factor(account: session.Account) -> bool:
@@ -97,9 +111,7 @@ def guard() -> Any:
         check(right, _challenge())
     if answer := _second_factor():
         return answer
-    if request.method not in ("GET", "HEAD") and not session.is_fresh():
-        return _sign_in(_("Your address or browser has changed. Please sign in again; nothing was done yet."))
-    return None
+    return None if request.method in ("GET", "HEAD") or session.is_fresh() else _moved()
 
 
 require_admin = guard  # the name of before there were rights
@@ -147,6 +159,10 @@ def _sign_in(why: str) -> Any:
     flash(why)
     back = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else came_from()
     return redirect(url_for("auth.login", next=back))
+
+
+def _moved() -> Any:
+    return _sign_in(_("Your address or browser has changed. Please sign in again; nothing was done yet."))
 
 
 def _confirm() -> Any:

@@ -57,6 +57,15 @@ def end_sign_ins() -> Any:
     return redirect(url_for(".page", _anchor="sign-ins"))
 
 
+def check_other_way(*, passkey: int = 0, identity: int = 0) -> None:
+    """Raise Conflict when nothing but that passkey or account at the provider signs the person in to the pages."""
+    me, provider = session.me(), parts().settings.oidc
+    passkeys = any(one.id != passkey for one in store().passkeys(me.name))
+    known = [one for one in store().identities(me.name) if provider is not None and one.issuer == provider.issuer]
+    if not (me.user.has_password or passkeys or any(one.id != identity for one in known)):
+        raise Conflict(_("Nothing else signs you in to these pages."), _("Set a password first, on your own page."))
+
+
 # one-time codes
 
 

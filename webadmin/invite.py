@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, flash, make_response, render_template, request
+from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
 
 from webadmin import auth, oidc
 from webadmin.context import parts, store
@@ -34,9 +34,9 @@ def _found(token: str) -> Invitation:
 
 
 def _page(token: str, invitation: Invitation, error: WorkspacesError | None = None) -> Any:
-    html = render_template(
-        "invite.html", token=token, invitation=invitation, error=error, provider=parts().settings.oidc
-    )
+    protected = store().has_second_factor(invitation.user)
+    provider = None if protected else parts().settings.oidc
+    html = render_template("invite.html", token=token, invitation=invitation, error=error, provider=provider)
     return make_response(html, error.http_status if error else 200)
 
 
@@ -48,7 +48,7 @@ def page(token: str) -> Any:
 
 @bp.post("/<token>")
 def accept(token: str) -> Any:
-    """Set the password, and sign in with it."""
+    """Set the password, and sign in with it: who has a second factor needs that as well."""
     invitation = _found(token)
     password = request.form.get("new", "")
     try:
@@ -57,8 +57,12 @@ def accept(token: str) -> Any:
         user = accounts.accept_invitation(store(), token, password)
     except InvalidInput as error:
         return _page(token, invitation, error)
+    protected = store().has_second_factor(user.name)
+    answer = redirect(url_for("auth.login")) if protected else auth.enter(user, "invitation")
     flash(_("Your password is set. It is for these pages, and for ssh without a key."))
-    return auth.enter(user, "invitation")
+    if protected:
+        flash(_("Sign in with it and your second factor."))
+    return answer
 
 
 @bp.get("/<token>/provider")

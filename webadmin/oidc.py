@@ -22,13 +22,14 @@ from authlib.integrations.base_client import OAuthError
 from authlib.integrations.flask_client import FlaskIntegration, FlaskOAuth2App
 from flask import Blueprint, current_app, flash, redirect, request, url_for
 from flask import session as cookie
+from flask_wtf.csrf import validate_csrf
 from joserfc.errors import JoseError
 
-from webadmin import access, auth, session
+from webadmin import access, account, auth, session
 from webadmin.context import parts, store
 from webadmin.i18n import _
 from webadmin.security import safe_next
-from workspaces import accounts
+from workspaces import accounts, recovery
 from workspaces.errors import Conflict, HostError, InvalidInput, NotFound, Refused, SettingsError
 from workspaces.model import User
 from workspaces.names import printable
@@ -96,6 +97,18 @@ def _client() -> FlaskOAuth2App:
     return client
 
 
+def _check_link() -> None:
+    """Raise Refused unless a page of this site has the link, which names this browser's CSRF token as `key`.
+
+    Any site can have a browser follow an address, and have it signed in as somebody else at the provider before.
+    """
+    settings()
+    try:
+        validate_csrf(request.args.get("key"))
+    except ValueError:
+        raise Refused(_("That was not asked for by a page of this site."), _("Go back to it and try again.")) from None
+
+
 def _ask(purpose: str, subject: str = "", **options: Any) -> Any:
     """To the provider, and back for `purpose`."""
     client = _client()
@@ -123,6 +136,7 @@ def sign_in() -> Any:
 @access.step_up
 def link() -> Any:
     """Link what one is at the provider to the account."""
+    _check_link()
     return _ask("link", str(session.me().user.id))
 
 
@@ -133,7 +147,9 @@ def confirm_with() -> Any:
 
 
 def ask_for_invitation(token: str) -> Any:
-    """Accept an invitation by linking what one is at the provider."""
+    """Accept an invitation by linking what one is at the provider. Refused, also for who has a second factor."""
+    _check_link()
+    _check_invited(token)
     return _ask("invitation", token)
 
 
@@ -141,6 +157,7 @@ def ask_for_invitation(token: str) -> Any:
 @access.step_up
 def unlink(identity_id: int) -> Any:
     me = session.me()
+    account.check_other_way(identity=identity_id)
     store().unlink_identity(me.name, identity_id, actor=me.name)
     flash(_("It does not sign you in any more."))
     return redirect(url_for("account.page", _anchor="provider"))
@@ -157,7 +174,11 @@ def _claims(client: FlaskOAuth2App) -> dict[str, Any]:
         if not request.args.get("code") or not request.args.get("state"):
             raise ValueError("no code or state")
         token = client.authorize_access_token(
-            claims_options={"iss": {"essential": True, "values": [issuer]}}, leeway=CLOCKS
+            claims_options={
+                "iss": {"essential": True, "values": [issuer]},
+                "aud": {"essential": True, "values": [settings().client_id]},
+            },
+            leeway=CLOCKS,
         )
         claims = token["userinfo"]
         if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= SUBJECT_MAX:
@@ -207,10 +228,16 @@ def _signed_in(_subject: str, claims: dict[str, Any]) -> Any:
             _("No account here belongs to that sign-in."), _("Sign in as before and link it, or ask an administrator.")
         )
     store().touch_identity(settings().issuer, claims["sub"])
-    session.begin(user, "oidc")
+    _begin(user, claims)
+    return None
+
+
+def _begin(user: User, claims: dict[str, Any]) -> None:
+    """Sign in who may have proven who he is long ago: providers do not ask each time, and some say when they did."""
+    now, at = time.time(), claims.get("auth_time")
+    session.begin(user, "oidc", min(now, at) if isinstance(at, int | float) else now)
     said = {"via": "web", "by": "oidc", "address": request.remote_addr or "?"}
     store().add_event(user.name, "login.accepted", data=said)
-    return None
 
 
 def _linked(subject: str, claims: dict[str, Any]) -> Any:
@@ -228,17 +255,24 @@ def _confirmed(subject: str, claims: dict[str, Any]) -> Any:
     if me is None or str(me.user.id) != subject or user is None or user.id != me.user.id:
         raise Refused(_("That is another account's sign-in."), _("Nothing was done yet."))
     if not isinstance(at, int | float) or not -CLOCKS <= time.time() - at <= ASKED_SECONDS:
-        raise Refused(_("The provider did not ask you again."), _("Confirm in another way."))
+        raise Refused(_("The provider did not ask you again."), _("Confirm in another way, or sign out and in again."))
     session.prove()
     return None
 
 
 def _accepted(token: str, claims: dict[str, Any]) -> Any:
-    user = accounts.accept_with_identity(store(), token, settings().issuer, claims["sub"], _shown(claims))
-    session.begin(user, "oidc")
-    said = {"via": "web", "by": "oidc", "address": request.remote_addr or "?"}
-    store().add_event(user.name, "login.accepted", data=said)
+    _check_invited(token)
+    _begin(accounts.accept_with_identity(store(), token, settings().issuer, claims["sub"], _shown(claims)), claims)
     return None
+
+
+def _check_invited(token: str) -> None:
+    """Raise Refused for who has a second factor: whoever has the address would get around it, for good."""
+    found = store().find_invitation(recovery.digest(token))
+    if found is not None and store().has_second_factor(found.user):
+        raise Refused(
+            _("This account has a second factor."), _("Set a password, sign in, and link it on your account's page.")
+        )
 
 
 _DONE = {"sign_in": _signed_in, "link": _linked, "confirm": _confirmed, "invitation": _accepted}

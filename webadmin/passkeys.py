@@ -285,6 +285,7 @@ def name(passkey_id: int) -> Any:
 def remove(passkey_id: int) -> Any:
     """Say what goes (GET), and let it go (POST): other browsers are signed out with it."""
     me, passkey = session.me(), _own(passkey_id)
+    account.check_other_way(passkey=passkey.id)
     if request.method == "GET":
         return render_template("account/remove.html", passkey=passkey)
     store().remove_passkey(me.name, passkey.id, actor=me.name)

@@ -93,11 +93,13 @@ def is_fresh() -> bool:
     return network(found.sign_in.address) == network(_address()) and found.sign_in.browser == _browser()
 
 
-def begin(user: User, via: str = "password") -> None:
-    """Start a session for `user`, with nothing kept of the one before."""
+def begin(user: User, via: str = "password", proven_at: float | None = None) -> None:
+    """Start a session for `user`, with nothing kept of the one before; who he is was proven now, or at `proven_at`."""
     end()
     token = secrets.token_urlsafe(32)
-    store().begin_sign_in(user.name, _digest(token), via=via, address=_address(), browser=_browser())
+    store().begin_sign_in(
+        user.name, _digest(token), via=via, address=_address(), browser=_browser(), proven_at=proven_at
+    )
     session.permanent = True
     session[TOKEN] = token
 
@@ -146,10 +148,15 @@ def _load() -> Account | None:
     now = time.time()
     if user.disabled or over(sign_in, rights, now):
         return None
-    if now - sign_in.seen_at > TOUCH_SECONDS and FRAGMENT not in request.headers and not again:
+    if now - sign_in.seen_at > TOUCH_SECONDS and not _by_itself() and not again:
         with suppress(StoreError):  # no reason to keep anybody from a page; the next request notes it
             store().touch_sign_in(sign_in.id)
     return Account(user, rights, sign_in)
+
+
+def _by_itself() -> bool:
+    """Whether a page asks, and no person; a browser's own event stream comes back by itself as well."""
+    return FRAGMENT in request.headers or "text/event-stream" in request.headers.get("Accept", "")
 
 
 def _digest(token: str) -> str:

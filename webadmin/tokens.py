@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 
 from webadmin import access, session
+from webadmin.actions import people
 from webadmin.context import store
 from webadmin.i18n import _
 from workspaces import apitokens
@@ -51,6 +52,6 @@ def add() -> Any:
 
 @bp.post("/<int:token_id>/remove")
 def remove(token_id: int) -> Any:
-    store().remove_token(token_id, actor=session.me().name, user=session.me().name)
+    people.remove_token(store(), session.me().name, token_id, actor=session.me().name)
     flash(_("The token is removed. It works no more."))
     return redirect(url_for(".page"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import time
 from collections.abc import Iterable
+
+from cryptography.fernet import Fernet, InvalidToken
 
 from workspaces.errors import InvalidInput
 from workspaces.model import Token
@@ -33,3 +36,21 @@ def make(
 def digest(secret: str) -> str:
     """What is kept of it. The secret has 256 random bits, so one round of a plain hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def seal(secret: str, text: str) -> str:
+    """`text` so that only who shows the token's secret can have it back: an answer may hold secrets of its own."""
+    return _sealer(secret).encrypt(text.encode()).decode()
+
+
+def unseal(secret: str, sealed: str) -> str | None:
+    """What was sealed with this secret; None for anything else."""
+    try:
+        return _sealer(secret).decrypt(sealed.encode()).decode()
+    except InvalidToken:
+        return None
+
+
+def _sealer(secret: str) -> Fernet:
+    """By another hash than the one that is kept."""
+    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"answers\0" + secret.encode()).digest()))

@@ -25,8 +25,11 @@ class Scope(StrEnum):
     READ = "read"
     SNAPSHOTS = "snapshots"
     WORKSPACES = "workspaces"
+    ACCOUNT = "account"
+    TELL = "tell"
     USERS = "users"
     CHALLENGES = "challenges"
+    ARCHIVE = "archive"
     METRICS = "metrics"
     ADMIN = "admin"
 
@@ -43,8 +46,11 @@ SCOPES: Mapping[Scope, Meaning] = {
     Scope.READ: Meaning("see what you may see, and change nothing"),
     Scope.SNAPSHOTS: Meaning("request and withdraw snapshots; decide on them where you may"),
     Scope.WORKSPACES: Meaning("start, stop, reset and restore workspaces; their jobs, members and sessions"),
-    Scope.USERS: Meaning("add, disable and invite people, give roles", Right.USERS),
+    Scope.ACCOUNT: Meaning("your ssh keys, sign-ins and tokens: who has it can let himself in as you"),
+    Scope.TELL: Meaning("send messages, make and end announcements", Right.TELL),
+    Scope.USERS: Meaning("add, disable and invite participants", Right.USERS),
     Scope.CHALLENGES: Meaning("add, change, freeze and thaw challenges", Right.CHALLENGE),
+    Scope.ARCHIVE: Meaning("count, check, prune and clear the archive; look at base images", Right.ARCHIVE),
     Scope.METRICS: Meaning("read the figures of this host at /metrics", Right.HOST),
     Scope.ADMIN: Meaning("all of these", Right.HOST),
 }

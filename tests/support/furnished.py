@@ -39,7 +39,7 @@ def furnish(store: Store, looks: int = 6) -> None:
 def _use(store: Store, looks: int) -> None:
     spaces = store.workspaces()
     for number, space in enumerate(spaces):
-        if space.state is not WorkspaceState.ABSENT:
+        if space.state is not WorkspaceState.ABSENT and space.disk_bytes is None:
             store.set_workspace_disk(space.id, (number * 733 % 2900 + 40) << 20)
     now = time.time()
     for look in range(looks):

@@ -17,6 +17,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
 from webadmin.i18n import DOMAIN, LOCALE
+from workspaces.queries import FIELDS
+from workspaces.scopes import SCOPES
 
 WEBADMIN = LOCALE.parent
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
@@ -36,7 +38,18 @@ def extract(webadmin: Path = WEBADMIN) -> Catalog:
         directory_filter=lambda path: Path(path).name not in ("assets", "static", "locale"),
     ):
         found.add(message, None, [(f"webadmin/{file}", line)], auto_comments=comments, context=context)
+    for where, texts in _elsewhere().items():
+        for text in texts:
+            found.add(text, None, [(where, 0)])
     return found
+
+
+def _elsewhere() -> dict[str, list[str]]:
+    """Sentences that pages show and that a layer below has, which marks nothing: by the file that they are in."""
+    return {
+        "workspaces/queries.py": [known.help for fields in FIELDS.values() for known in fields.values()],
+        "workspaces/scopes.py": [meaning.text for meaning in SCOPES.values()],
+    }
 
 
 def write(place: Path = LOCALE) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +13,8 @@ from workspaces.model import Announcement, Severity
 from workspaces.names import check_message, printable
 from workspaces.store import Store
 from workspaces.store.announcements import line
+
+SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,27 @@ class Draft:
         )
 
 
+def told(store: Store, scope: Collection[str] | None, *, ended: bool) -> list[Announcement]:
+    """Those to all and those of the challenges in `scope` (None: of every one), the latest first."""
+    found = store.announcements(ended=ended, limit=SHOWN)
+    return [one for one in found if one.challenge is None or scope is None or one.challenge in scope]
+
+
+def text(typed: str) -> str:
+    """What was typed, as it is announced. Raises InvalidInput."""
+    return check_message(typed.replace("\r\n", "\n"), "announcement")
+
+
 def draft(form: Mapping[str, str]) -> Draft:
     """What the form says: text, severity, challenge (empty: all), from and until (`2026-05-01T18:00`, UTC).
 
     InvalidInput for what cannot be announced.
     """
-    text = check_message(form.get("text", "").replace("\r\n", "\n"), "announcement")
+    said = text(form.get("text", ""))
     severity = form.get("severity", Severity.INFO)
     if severity not in list(Severity):
         raise InvalidInput(_("Say how urgent it is."))
-    return Draft(text, Severity(severity), form.get("challenge") or None, _moment(form, "from"), _moment(form, "until"))
+    return Draft(said, Severity(severity), form.get("challenge") or None, _moment(form, "from"), _moment(form, "until"))
 
 
 def _moment(form: Mapping[str, str], name: str) -> float | None:

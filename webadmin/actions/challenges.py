@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -92,7 +92,8 @@ def read(typed: Mapping[str, str], forwards: Sequence[str], before: Challenge | 
             form.values[key] = EMPTY[name] if empty else parse(_text(typed, name))
     if host and "mounts" in typed:
         with _Field(form, "mounts"):
-            form.values["mounts"] = _mounts(typed["mounts"], before.mounts if before else ())
+            lines = [line.strip() for line in typed["mounts"].splitlines() if line.strip()]
+            form.values["mounts"] = read_mounts(lines, before.mounts if before else ())
     if "forwards" in typed:
         with _Field(form, "forwarding"):
             form.values["forwarding"] = tuple(kind for kind in Forwarding if kind.value in forwards)
@@ -101,6 +102,12 @@ def read(typed: Mapping[str, str], forwards: Sequence[str], before: Challenge | 
     if before is not None:
         form.values = {name: value for name, value in form.values.items() if value != _now(before, name)}
     return form
+
+
+def read_mounts(lines: Iterable[str], known: Sequence[Mount]) -> tuple[Mount, ...]:
+    """What lines such as `/data/als:/data` say; of those that are `known`, the directory is not looked for."""
+    there = {f"{mount.source}:{mount.target}": mount for mount in known}
+    return tuple(there.get(line) or parse_mount(line) for line in lines)
 
 
 def change(store: Store, slug: str, values: Mapping[str, Any], *, apply_limits: bool, actor: str) -> int:
@@ -138,12 +145,6 @@ def preview(store: Store, challenge: Challenge) -> Preview:
     )
 
 
-def is_image(name: str, refs: Sequence[str]) -> bool:
-    """Whether an image with these references is the one that `name` means to the engine."""
-    last = name.rpartition("/")[2]
-    return (name if ":" in last else f"{name}:latest") in refs
-
-
 def freeze_mode(text: str) -> FreezeMode:
     """Raises InvalidInput."""
     try:
@@ -170,12 +171,6 @@ class _Field:
 
 def _text(typed: Mapping[str, str], name: str) -> str:
     return typed.get(name, "").strip()
-
-
-def _mounts(text: str, known: Sequence[Mount]) -> tuple[Mount, ...]:
-    there = {f"{mount.source}:{mount.target}": mount for mount in known}
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return tuple(there.get(line) or parse_mount(line) for line in lines)
 
 
 def _now(challenge: Challenge, name: str) -> Any:

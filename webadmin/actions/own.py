@@ -25,7 +25,14 @@ RATE = Rate(8, 90)  # for one person; a start or stop keeps the engine busy for 
 
 
 class TooOften(Refused):
+    """`wait` is in seconds."""
+
     http_status = 429
+
+    def __init__(self, wait: float) -> None:
+        said = _("Try again in %(time)s; nothing was done.", time=span(wait + 1))
+        super().__init__(_("That was too often for now."), said)
+        self.wait = wait
 
 
 class Acts:
@@ -42,9 +49,7 @@ class Acts:
             if wait <= 0:
                 self._buckets.take(name)
         if wait > 0:
-            raise TooOften(
-                _("That was too often for now."), _("Try again in %(time)s; nothing was done.", time=span(wait + 1))
-            )
+            raise TooOften(wait)
 
 
 def check(kind: JobKind, workspace: Workspace, challenge: Challenge, jobs: Iterable[Job]) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from webadmin.i18n import _
 from workspaces.challengeforms import own_limits
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Job, JobKind, JobState, OwnLimits, Report, Snapshot, SnapshotState, Workspace
-from workspaces.store import Store, check_kept
+from workspaces.model import Job, JobKind, JobState, OwnLimits, Report, Snapshot, Workspace
+from workspaces.store import Store
 
-VERSION_STATES = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
 MOVING = (JobState.QUEUED, JobState.RUNNING)
 
 
@@ -78,13 +77,6 @@ def comparison(store: Store, old: Snapshot, new: Snapshot) -> tuple[Report | Non
     told = {"old": str(old.id), "new": str(new.id)}
     job = next((j for j in jobs if j.kind is JobKind.DIFF and dict(j.arguments) == told), None)
     return store.latest_report(JobKind.DIFF, f"{old.id}:{new.id}"), job
-
-
-def check_downloadable(version: Snapshot) -> None:
-    """Raises Conflict for what the archive does not have, NotFound for what was pruned."""
-    if version.state is not SnapshotState.ARCHIVED or version.manifest_digest is None:
-        raise Conflict(_("Only an archived version can be downloaded."), _("Try again when it is archived."))
-    check_kept(version)
 
 
 def _once(store: Store, kind: JobKind, workspace_id: int, told: Mapping[str, str]) -> Job | None:

@@ -16,8 +16,6 @@ from workspaces.errors import InvalidInput, NotFound, WorkspacesError
 from workspaces.model import Announcement
 from workspaces.rights import Right
 
-SHOWN = 200
-
 
 def _may_tell(challenge: str | None) -> bool:
     """To all is for administrators of the host."""
@@ -33,13 +31,13 @@ def _check(challenge: str | None) -> None:
 
 def _page(draft: announcing.Draft | None = None, error: WorkspacesError | None = None) -> Any:
     scope = access.scope(Right.TELL)
-    found = store().announcements(ended=request.args.get("show") == "all", limit=SHOWN)
+    every = request.args.get("show") == "all"
     html = render_template(
         "admin/announcements.html",
-        items=[one for one in found if one.challenge is None or scope is None or one.challenge in scope],
+        items=announcing.told(store(), scope, ended=every),
         challenges=[c.slug for c in store().challenges() if scope is None or c.slug in scope],
         may_tell=_may_tell,
-        every=request.args.get("show") == "all",
+        every=every,
         now=time.time(),
         draft=draft,
         error=error,

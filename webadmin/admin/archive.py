@@ -7,28 +7,26 @@ from typing import Any
 from flask import flash, make_response, redirect, render_template, request, url_for
 
 from webadmin import access, danger
+from webadmin.actions import archive as actions
 from webadmin.admin import findings
 from webadmin.admin.base import MOVING, actor, bp
 from webadmin.context import store
 from webadmin.i18n import N_, _
 from webadmin.live import fragment
-from workspaces import snapshots
-from workspaces.errors import Conflict, InvalidInput, NotFound
+from workspaces.errors import InvalidInput
 from workspaces.model import Job, JobKind, Snapshot
 from workspaces.rights import Right
 
-KINDS = {"usage": JobKind.USAGE, "verify": JobKind.VERIFY, "gc": JobKind.GC}
 SAID = {
     "usage": N_("What the archive holds is being counted."),
     "verify": N_("The archive is being read again. That may take hours; this page shows how far it is."),
     "gc": N_("What no version refers to is being looked for. Nothing is deleted."),
 }
-NAME = "archive"  # what is typed to delete from it
 PREVIEWED = 200
 
 
 def _archive() -> dict[str, Any]:
-    jobs: dict[str, Job | None] = {name: store().latest_job(kind) for name, kind in KINDS.items()}
+    jobs: dict[str, Job | None] = {name: store().latest_job(kind) for name, kind in actions.KINDS.items()}
     return {
         "usage": findings.latest(JobKind.USAGE),
         "verified": findings.latest(JobKind.VERIFY),
@@ -56,7 +54,7 @@ def live_archive() -> Any:
 @access.require(Right.ARCHIVE)
 def look_at_archive(kind: str) -> Any:
     """Count, read again, or look for what nothing refers to. None of it changes the archive."""
-    store().add_job(KINDS[kind], actor=actor())
+    actions.look(store(), kind, actor=actor())
     flash(_(SAID[kind]))
     return redirect(url_for(".archive"))
 
@@ -66,21 +64,23 @@ def look_at_archive(kind: str) -> Any:
 @access.step_up
 def collect(error: InvalidInput | None = None) -> Any:
     """Say what would be deleted, as it was found last (GET); have the worker delete it (POST)."""
-    found = findings.latest(JobKind.GC)
-    if found is None or found.document["deleted"]:
-        raise Conflict(
-            _("It is not known what would be deleted."), _("Look for what nothing refers to first; then delete it.")
-        )
+    actions.check_collectable(store())
     if request.method == "POST":
         try:
-            danger.check(NAME)
+            danger.check(actions.NAME)
         except InvalidInput as wrong:
             error = wrong
         else:
-            store().add_job(JobKind.GC, actor=actor(), arguments={"delete": "yes"})
+            actions.collect(store(), actor=actor())
             flash(_("What no version refers to is being deleted."))
             return redirect(url_for(".archive"))
-    html = render_template("admin/collect.html", found=found, name=NAME, typed=danger.typed(), error=error)
+    html = render_template(
+        "admin/collect.html",
+        found=findings.latest(JobKind.GC),
+        name=actions.NAME,
+        typed=danger.typed(),
+        error=error,
+    )
     return make_response(html, error.http_status if error else 200)
 
 
@@ -90,17 +90,14 @@ def collect(error: InvalidInput | None = None) -> Any:
 def prune() -> Any:
     """Say which versions the rules of a challenge do not keep (GET); have the worker remove them (POST)."""
     slug = request.values.get("challenge", "")
-    challenge = store().challenge(slug)
-    if challenge.keep_last is None:
-        raise NotFound(_("The rules of %(challenge)s keep every version.", challenge=slug))
-    due = snapshots.due(store(), slug)
+    due = actions.due(store(), slug)
     if request.method == "GET":
         return _prune(slug, due)
     try:
         danger.check(slug)
     except InvalidInput as error:
         return _prune(slug, due, error)
-    store().add_job(JobKind.PRUNE, actor=actor(), arguments={"challenge": slug})
+    actions.prune(store(), slug, actor=actor())
     flash(_("The versions that the rules of %(challenge)s do not keep are being removed.", challenge=slug))
     return redirect(url_for(".archive"))
 

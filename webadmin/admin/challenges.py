@@ -9,6 +9,7 @@ from flask import flash, make_response, redirect, render_template, request, url_
 
 from webadmin import access
 from webadmin.actions import challenges as actions
+from webadmin.actions.images import is_image
 from webadmin.admin.base import actor, bp
 from webadmin.context import store
 from webadmin.i18n import _, ngettext
@@ -57,7 +58,7 @@ def _one(slug: str) -> dict[str, Any]:
         "counts": store().challenge_counts().get(slug, ChallengeCounts()),
         "state_word": state_of(challenge),
         "freezes": store().freezes(slug)[:FREEZES],
-        "image_known": any(actions.is_image(challenge.image, image.refs) for image in store().base_images()),
+        "image_known": any(is_image(challenge.image, image.refs) for image in store().base_images()),
         "images_noted": bool(store().base_images()),
     }
 

@@ -79,6 +79,7 @@ def live_frozen(slug: str, freeze_id: int) -> Any:
 
 @bp.post("/challenges/<slug>/thaw")
 @access.require(Right.CHALLENGE)
+@access.step_up
 def thaw(slug: str) -> Any:
     """Let people work again; versions stay."""
     count = store().thaw(slug, actor=actor())

@@ -7,7 +7,7 @@ from typing import Any
 from flask import flash, redirect, render_template, request, url_for
 
 from webadmin import access
-from webadmin.actions.challenges import is_image
+from webadmin.actions import images as actions
 from webadmin.admin.base import MOVING, actor, bp
 from webadmin.context import store
 from webadmin.i18n import _
@@ -18,10 +18,7 @@ from workspaces.rights import Right
 
 def _list() -> dict[str, Any]:
     challenges, counts = store().challenges(), store().challenge_counts()
-    rows = [
-        (image, [(c, counts[c.slug].workspaces) for c in challenges if is_image(c.image, image.refs)])
-        for image in store().base_images()
-    ]
+    rows = [(image, [(c, counts[c.slug].workspaces) for c in users]) for image, users in actions.used(store())]
     known = {c.slug for _image, users in rows for c, _count in users}
     job = store().latest_job(JobKind.IMAGES)
     return {
@@ -49,7 +46,6 @@ def live_images() -> Any:
 def look_at_images() -> Any:
     """Have the worker note the images now; with `image` (an id), look into that one."""
     wanted = request.form.get("image", "")
-    arguments = {"image": store().base_image(wanted).id} if wanted else {}
-    store().add_job(JobKind.IMAGES, actor=actor(), arguments=arguments)
+    actions.look(store(), wanted, actor=actor())
     flash(_("The image is being looked into.") if wanted else _("The images are being looked at."))
     return redirect(url_for(".images"))

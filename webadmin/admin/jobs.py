@@ -13,11 +13,13 @@ from webadmin.context import parts, store
 from webadmin.i18n import _, ngettext
 from webadmin.live import fragment
 from workspaces import heartbeat
-from workspaces.model import JobState
+from workspaces.jobkinds import DELETING
+from workspaces.model import JobKind, JobState
 from workspaces.queries import Listed
 from workspaces.rights import Right
 
 NAMED = 20  # jobs that a message names
+LOSING = (*DELETING, JobKind.PRUNE, JobKind.GC)
 
 
 def _list() -> dict[str, Any]:
@@ -47,12 +49,14 @@ def live_jobs() -> Any:
 
 
 def _job(job_id: int) -> dict[str, Any]:
+    """What nobody asked to be looked into (LOOK) is shown to those who may have it looked into."""
     job = store().job(job_id)
     waits = job.state in (JobState.QUEUED, JobState.RUNNING)
+    private = job.kind is JobKind.LOOK and not access.may(Right.WORKSPACES, store().challenge_of("job", job_id) or "")
     return {
         "job": job,
         "lines": store().job_log(job_id),
-        "found": findings.of_job(job),
+        "found": None if private else findings.of_job(job),
         "trouble": heartbeat.trouble(parts().settings.locks) if waits else None,
     }
 
@@ -72,6 +76,9 @@ def live_job(job_id: int) -> Any:
 @bp.post("/jobs/<int:job_id>/retry")
 @access.require(Right.WORKSPACES)
 def retry_job(job_id: int) -> Any:
+    """What loses something is confirmed as when it was asked for first."""
+    if store().job(job_id).kind in LOSING and (answer := access.unproven()):
+        return answer
     store().retry_job(job_id, actor=actor())
     flash(_("Job %(id)s is queued again.", id=job_id))
     return back(url_for(".jobs"))

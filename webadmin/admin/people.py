@@ -7,6 +7,7 @@ from typing import Any
 from flask import flash, make_response, redirect, render_template, request, url_for
 
 from webadmin import access, listing
+from webadmin.actions import people
 from webadmin.admin import signing
 from webadmin.admin.base import actor, bp
 from webadmin.context import store
@@ -40,6 +41,7 @@ def users() -> Any:
 
 @bp.post("/users")
 @access.require(Right.USERS)
+@access.step_up
 def add_user() -> Any:
     """Add a participant with a workspace in a challenge, and a password, a key, or both."""
     form = request.form
@@ -100,12 +102,9 @@ def set_password(name: str) -> Any:
 @access.require(Right.USERS)
 @access.step_up
 def set_disabled(name: str, action: str) -> Any:
-    found = store().user(name)
-    if action == "disable" and found.name == actor():
-        raise Conflict(_("You cannot disable your own account."), _("Another administrator can."))
-    store().set_disabled(found.name, action == "disable", actor=actor())
+    people.set_disabled(store(), name, action == "disable", actor=actor())
     if action == "disable":
-        flash(_("%(name)s is disabled; new logins are refused.", name=found.name))
+        flash(_("%(name)s is disabled; new logins are refused.", name=name))
     else:
-        flash(_("%(name)s is enabled again.", name=found.name))
-    return redirect(url_for(".user", name=found.name))
+        flash(_("%(name)s is enabled again.", name=name))
+    return redirect(url_for(".user", name=name))

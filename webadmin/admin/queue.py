@@ -8,21 +8,20 @@ from typing import Any
 from flask import flash, make_response, redirect, render_template, request, url_for
 
 from webadmin import access, danger, listing
+from webadmin.actions import versions as actions
 from webadmin.admin.base import actor, back, bp
 from webadmin.context import parts, store
 from webadmin.i18n import _
 from webadmin.live import fragment
-from workspaces.errors import Conflict, InvalidInput, WorkspacesError
+from workspaces.errors import InvalidInput, WorkspacesError
 from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState, Workspace
 from workspaces.rights import Right
 from workspaces.snapshots.tree import Row, fold
-from workspaces.store import check_kept
 
 ALL_ROWS, ALL_EACH, OPEN = 1500, 40, 6  # of that on the request's page, and how many directories are open at first
 WAITING, RECENT = 20, 8
 MOVING = (SnapshotState.APPROVED, SnapshotState.COMMITTING)
 DECIDED = (*MOVING, SnapshotState.COMMITTED, SnapshotState.ARCHIVED, SnapshotState.REJECTED, SnapshotState.FAILED)
-RESTORABLE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Request:
 
     @property
     def restorable(self) -> bool:
-        return self.snapshot.state in RESTORABLE and self.snapshot.pruned_at is None
+        return self.snapshot.state in actions.RESTORABLE and self.snapshot.pruned_at is None
 
 
 def _request(snapshot: Snapshot) -> Request:
@@ -118,7 +117,7 @@ def live_snapshot(snapshot_id: int) -> Any:
 @bp.post("/snapshots/<int:snapshot_id>/approve")
 @access.require(Right.DECIDE)
 def approve(snapshot_id: int) -> Any:
-    store().approve_snapshot(snapshot_id, actor=actor())
+    actions.approve(store(), snapshot_id, actor=actor())
     flash(_("Approved. The worker commits it now."))
     return back(url_for(".queue"))
 
@@ -126,13 +125,8 @@ def approve(snapshot_id: int) -> Any:
 @bp.post("/snapshots/<int:snapshot_id>/reject")
 @access.require(Right.DECIDE)
 def reject(snapshot_id: int) -> Any:
-    reason = request.form.get("reason", "").replace("\r\n", "\n").strip()
     try:
-        if not reason:
-            raise InvalidInput(
-                _("A rejection needs a reason."), _("Say what should be different; the participant reads it.")
-            )
-        store().reject_snapshot(snapshot_id, reason, actor=actor())
+        actions.reject(store(), snapshot_id, request.form.get("reason", ""), actor=actor())
     except InvalidInput as error:
         return _page(snapshot_id, error)
     flash(_("Rejected. The participant sees your reason."))
@@ -144,9 +138,7 @@ def reject(snapshot_id: int) -> Any:
 def inspect(snapshot_id: int) -> Any:
     """List again what the snapshot would capture now."""
     found = store().snapshot(snapshot_id)
-    if found.state is not SnapshotState.REQUESTED:
-        raise Conflict(_("This request is decided already."))
-    store().add_job(JobKind.INSPECT, found.workspace_id, actor=actor(), snapshot_id=found.id)
+    actions.inspect(store(), found, actor=actor())
     return back(url_for(".snapshot", snapshot_id=found.id))
 
 
@@ -164,9 +156,7 @@ def retry(snapshot_id: int) -> Any:
 def restore(snapshot_id: int) -> Any:
     """Say what restoring this version loses (GET); have the worker do it (POST)."""
     version = store().snapshot(snapshot_id)
-    if version.state not in RESTORABLE:
-        raise Conflict(_("Only a committed version can be restored."))
-    check_kept(version)
+    actions.check_restorable(version)
     workspace = store().workspace(version.workspace_id)
     if request.method == "GET":
         return _restore(version, workspace)
@@ -175,8 +165,7 @@ def restore(snapshot_id: int) -> Any:
         danger.check(workspace.ref)
     except InvalidInput as error:
         return _restore(version, workspace, error, discard), error.http_status
-    arguments = {"discard": "yes"} if discard else {}
-    store().add_job(JobKind.RESTORE, workspace.id, actor=actor(), snapshot_id=version.id, arguments=arguments)
+    actions.restore(store(), version, workspace.id, discard=discard, actor=actor())
     flash(_("%(workspace)s is being restored to v%(version)s.", workspace=workspace.ref, version=version.version))
     return redirect(url_for(".workspace", workspace_id=workspace.id))
 

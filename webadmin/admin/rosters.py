@@ -1,5 +1,7 @@
 """Lists of people: a CSV file is checked and shown first, and carried out when the same list is sent again.
 
+They give keys and addresses to accounts that exist, administrators' too, so who sends one confirms that it is he.
+
 file or text ─► roster.parse, plan ─► page: what each row does, what is wrong with which line
                                         └► the text again, with "do it" ─► roster.enrol ─► list of users
 """
@@ -31,12 +33,14 @@ def _take_lists(endpoint: str | None, _values: object) -> None:
 
 @bp.get("/users/import")
 @access.require(Right.USERS)
+@access.step_up
 def import_users() -> Any:
     return _page()
 
 
 @bp.post("/users/import")
 @access.require(Right.USERS)
+@access.step_up
 def check_users() -> Any:
     """Show what a list would do, or with `do` carry it out."""
     file = request.files.get("file")

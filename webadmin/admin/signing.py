@@ -7,11 +7,11 @@ from typing import Any
 from flask import flash, redirect, render_template, request, url_for
 
 from webadmin import access
+from webadmin.actions import people
 from webadmin.admin.base import actor, bp
-from webadmin.context import parts, store
+from webadmin.context import store
 from webadmin.i18n import _, ngettext
-from workspaces import accounts
-from workspaces.errors import Conflict, InvalidInput
+from workspaces.errors import InvalidInput
 from workspaces.model import Role
 from workspaces.rights import Right
 
@@ -37,11 +37,8 @@ def _back(name: str) -> Any:
 @access.step_up
 def invite(name: str) -> Any:
     """Make an address with which the user sets a password, and show it, once."""
-    found = store().user(name)
-    token = accounts.invite(store(), found.name, actor=actor())
-    base = parts().settings.web_url or request.host_url.rstrip("/")
-    address = f"{base}{url_for('invite.page', token=token)}"
-    return render_template("admin/invited.html", user=found, address=address, invitation=store().invitation_of(name))
+    address, made = people.invite(store(), name, actor=actor())
+    return render_template("admin/invited.html", user=store().user(name), address=address, invitation=made)
 
 
 @bp.post("/users/<name>/invite/withdraw")
@@ -57,18 +54,12 @@ def withdraw_invitation(name: str) -> Any:
 @access.step_up
 def set_role(name: str) -> Any:
     """For the whole host, or in the challenge that the form names."""
-    found, challenge = store().user(name), request.form.get("challenge", "")
     try:
         role = Role(request.form.get("role", ""))
     except ValueError:
         raise InvalidInput(_("There is no such role.")) from None
-    if challenge:
-        store().set_challenge_role(found.name, challenge, role, actor=actor())
-    elif found.name == actor():
-        raise Conflict(_("You cannot change your own role."), _("Another administrator can."))
-    else:
-        store().set_role(found.name, role, actor=actor())
-    flash(_("%(name)s has another role.", name=found.name))
+    people.give_role(store(), name, role, challenge=request.form.get("challenge", ""), actor=actor())
+    flash(_("%(name)s has another role.", name=name))
     return _back(name)
 
 

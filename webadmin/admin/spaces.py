@@ -7,7 +7,7 @@ from typing import Any
 from flask import render_template
 
 from webadmin import access, listing
-from webadmin.admin import bulk
+from webadmin.actions.bulk import ACTIONS
 from webadmin.admin.base import bp
 from webadmin.context import store
 from webadmin.live import fragment
@@ -23,7 +23,7 @@ def _list() -> dict[str, Any]:
         "page": asked.page,
         "workspaces": [line.workspace for line in lines],
         "syntax": listing.syntax(Listed.WORKSPACES),
-        "actions": {name: action for name, action in bulk.ACTIONS.items() if access.may(action.right)},
+        "actions": {name: action for name, action in ACTIONS.items() if access.may(action.right)},
         "jobs": {line.workspace.id: line.job for line in lines if line.job},
     }
 

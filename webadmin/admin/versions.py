@@ -8,6 +8,7 @@ from flask import flash, redirect, render_template, request, url_for
 
 from webadmin import access, downloads, listing
 from webadmin.actions import spaces as actions
+from webadmin.actions.versions import check_downloadable
 from webadmin.admin import findings
 from webadmin.admin.base import MOVING, actor, back, bp
 from webadmin.context import store
@@ -15,6 +16,7 @@ from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces.errors import InvalidInput
 from workspaces.model import JobKind, Workspace
+from workspaces.queries import Listed
 from workspaces.rights import Right
 
 SIZE, CHOICES = 20, 200  # versions on a page, and to choose two from
@@ -36,7 +38,7 @@ def _versions(workspace_id: int) -> dict[str, Any]:
 @bp.get("/workspaces/<int:workspace_id>/versions")
 @access.require(Right.SEE)
 def versions(workspace_id: int) -> Any:
-    return render_template("admin/versions.html", **_versions(workspace_id))
+    return render_template("admin/versions.html", syntax=listing.syntax(Listed.SNAPSHOTS), **_versions(workspace_id))
 
 
 @bp.get("/workspaces/<int:workspace_id>/versions/live")
@@ -141,5 +143,5 @@ def pin(snapshot_id: int) -> Any:
 def download(snapshot_id: int) -> Any:
     """A version as a tar for `docker load`, from the archive."""
     found = store().snapshot(snapshot_id)
-    actions.check_downloadable(found)
+    check_downloadable(found)
     return downloads.answer(actor(), found)

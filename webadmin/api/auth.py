@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flask import request
 
@@ -29,6 +29,7 @@ class Caller:
     rights: Rights
     token: Token
     store: Store
+    secret: str = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -132,7 +133,7 @@ def caller(scope: Scope | None, *, counted: bool = True) -> Caller:
     if time.time() - (token.last_used_at or 0) > TOUCH_SECONDS:
         with suppress(StoreError):  # no reason to refuse the request
             store().touch_token(token.id, address)
-    who = Caller(user, rights, token, store())
+    who = Caller(user, rights, token, store(), secret)
     if scope is not None and not who.covers(scope):
         raise Problem(
             403,

@@ -16,6 +16,7 @@ from webadmin.api.operations import Operation
 from webadmin.api.problems import Problem
 from webadmin.context import parts, store
 from webadmin.serving.handover import AGAIN
+from workspaces import apitokens
 from workspaces.errors import Conflict, WorkspacesError
 from workspaces.store.tokens import Answered
 
@@ -43,7 +44,7 @@ def _view(operation: Operation) -> Callable[..., Response]:
                 values["query"] = query
             if not operation.writes:
                 return _read(operation, caller, values)
-            body, data = inputs.body(operation.body)
+            body, data = inputs.body(operation.body, operation.body_max)
             if body is not None:
                 values["body"] = body
             return _write(operation, caller, values, data)
@@ -97,13 +98,17 @@ def _once(operation: Operation, caller: Caller, values: dict[str, Any], key: str
     if known is not None:
         if known.request != digest:
             raise Problem(422, "This Idempotency-Key was used for another request.", "Take a new one for each.")
-        response = _answer(known.status, known.body)
+        text = apitokens.unseal(caller.secret, known.body)
+        if text is None:
+            raise Problem(409, "This was done, and its answer is not kept any more.", "Look at what there is now.")
+        response = _answer(known.status, text)
         response.headers[REPLAYED] = "true"
         return response
     with store().transaction():
         text = _done(operation, caller, values)
         try:
-            store().keep_answer(caller.token.id, key, Answered(digest, operation.status, text))
+            sealed = apitokens.seal(caller.secret, text)
+            store().keep_answer(caller.token.id, key, Answered(digest, operation.status, sealed))
         except Conflict:  # another process was faster: what was done here is undone
             raise _busy() from None
     return _answer(operation.status, text)

@@ -1,7 +1,7 @@
-"""Operations on challenges, and the figures of the archive.
+"""Operations on challenges.
 
-What of a challenge concerns the host (its image, mounts, network, the account inside) takes the right CHALLENGES; its
-limits, dates and rules take CHALLENGE, which may hold in that challenge alone.
+What of a challenge concerns the host (its image, mounts, network) takes the right CHALLENGES; its limits, dates and
+rules take CHALLENGE, which may hold in that challenge alone.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
+from webadmin.actions import challenges as actions
 from webadmin.api import paging
 from webadmin.api.auth import NOTHING, Caller
-from webadmin.api.inputs import Input
-from webadmin.api.models import Archive, Challenge, Freeze, Part
-from webadmin.api.operations import Name, get, patch, post
+from webadmin.api.challengemodels import Challenge, Freeze
+from webadmin.api.inputs import Cores, Input, Memory, Processes
+from webadmin.api.models import Out, Part
+from webadmin.api.operations import Id, Name, get, patch, post
 from webadmin.api.workspaces import confirm
 from workspaces import model
 from workspaces.errors import InvalidInput, NotFound
-from workspaces.model import Forwarding, FreezeMode, Network, Sbom
+from workspaces.model import Forwarding, FreezeMode, Network, Recorded, Sbom
 from workspaces.rights import Right
 from workspaces.scopes import Scope
 
-OF_HOST = frozenset({"image", "network", "mounts", "login_user"})
 Short = Annotated[str, StringConstraints(max_length=255)]
 Path = Annotated[str, StringConstraints(max_length=4096)]
 Seconds = Annotated[float, Field(ge=60, le=1e9)]
@@ -39,9 +40,9 @@ class Changes(Input):
     """What is left out stays as it is."""
 
     image: Short | None = None
-    cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
-    memory: Annotated[int, Field(ge=6 << 20, lt=1 << 60)] | None = None
-    pids: Annotated[int, Field(ge=1, le=1 << 22)] | None = None
+    cpus: Cores | None = None
+    memory: Memory | None = None
+    pids: Processes | None = None
     network: Network | None = None
     mounts: Annotated[list[Mount], Field(max_length=50)] | None = None
     login_user: Annotated[str, StringConstraints(max_length=32)] | None = None
@@ -62,6 +63,13 @@ class Changes(Input):
     """What becomes of it at its closing time; null: nothing."""
     downloads: bool | None = None
     sbom: Sbom | None = None
+    record: Recorded | None = None
+    """terminals: what they show is recorded, which people are told."""
+
+
+class Change(Changes):
+    apply: bool = False
+    """Give the limits to containers that exist, too, at once."""
 
 
 class NewChallenge(Changes):
@@ -75,6 +83,25 @@ class FreezeBody(Input):
     """The challenge's name, to say that this one is meant."""
     mode: FreezeMode = FreezeMode.COMMIT
     """commit: take a version of each. stop: and stop them. read-only: and let people read, not change, them."""
+
+
+class Thawed(Challenge):
+    """The challenge, and what the worker does now."""
+
+    made_writable: int
+    """Workspaces that it makes writable again."""
+
+
+class Figures(Out):
+    """What there is of a challenge now, and so what freezing it would meet."""
+
+    workspaces: int
+    running: int
+    on: int
+    """Workspaces with somebody on."""
+    requests: int
+    """That wait for a decision."""
+    versions: int
 
 
 NULLABLE = frozenset({"opens_at", "closes_at", "idle_seconds", "session_seconds", "keep_last", "at_close"})
@@ -98,23 +125,37 @@ def show_challenge(caller: Caller, slug: Name) -> Challenge:
 def add_challenge(caller: Caller, body: NewChallenge) -> Challenge:
     """Add a challenge."""
     caller.check(Right.CHALLENGES)
-    given = {name: value for name, value in _given(body, model.Limits()).items() if name != "slug"}
+    given = {name: value for name, value in _given(body, None).items() if name != "slug"}
     return Challenge.model_validate(caller.store.add_challenge(body.slug, **given, actor=caller.name))
 
 
 @patch("/challenges/{slug}", Scope.CHALLENGES)
-def set_challenge(caller: Caller, slug: Name, body: Changes) -> Challenge:
+def set_challenge(caller: Caller, slug: Name, body: Change) -> Challenge:
     """Change a challenge.
 
-    Containers that exist keep what they were made with until they are reset.
+    Containers that exist keep what they were made with until they are reset; with `apply` they get the limits now.
     """
     found = _challenge(caller, slug, Right.CHALLENGE)
-    given = _given(body, found.limits)
-    if given.keys() & OF_HOST:
+    given = _given(body, found)
+    if given.keys() & set(actions.OF_HOST):
         caller.check(Right.CHALLENGES)
-    if not given:
-        return Challenge.model_validate(found)
-    return Challenge.model_validate(caller.store.set_challenge(slug, actor=caller.name, **given))
+    if given or body.apply:
+        actions.change(caller.store, slug, given, apply_limits=body.apply, actor=caller.name)
+    return Challenge.model_validate(caller.store.challenge(slug))
+
+
+@get("/challenges/{slug}/figures")
+def show_figures(caller: Caller, slug: Name) -> Figures:
+    """Show what there is of a challenge now, and so what freezing it would meet."""
+    found = actions.preview(caller.store, _challenge(caller, slug, Right.SEE))
+    counts = caller.store.challenge_counts().get(slug, model.ChallengeCounts())
+    return Figures(
+        workspaces=found.workspaces,
+        running=found.running,
+        on=found.on,
+        requests=found.requests,
+        versions=counts.versions,
+    )
 
 
 @post("/challenges/{slug}/freeze", Scope.CHALLENGES, 202)
@@ -129,11 +170,11 @@ def freeze_challenge(caller: Caller, slug: Name, body: FreezeBody) -> Freeze:
 
 
 @post("/challenges/{slug}/thaw", Scope.CHALLENGES)
-def thaw_challenge(caller: Caller, slug: Name) -> Challenge:
+def thaw_challenge(caller: Caller, slug: Name) -> Thawed:
     """Let people work again in a challenge that is frozen. Versions stay."""
     _challenge(caller, slug, Right.CHALLENGE)
-    caller.store.thaw(slug, actor=caller.name)
-    return Challenge.model_validate(caller.store.challenge(slug))
+    count = caller.store.thaw(slug, actor=caller.name)
+    return Thawed(**Challenge.model_validate(caller.store.challenge(slug)).model_dump(), made_writable=count)
 
 
 @get("/challenges/{slug}/freezes")
@@ -143,11 +184,14 @@ def list_freezes(caller: Caller, slug: Name) -> Part[Freeze]:
     return paging.part([_freeze(caller, one) for one in caller.store.freezes(slug)[:10]])
 
 
-@get("/archive")
-def show_archive(caller: Caller) -> Archive:
-    """Show how much the archive holds."""
-    caller.check(Right.ARCHIVE)
-    return Archive.model_validate(caller.store.archived())
+@get("/challenges/{slug}/freezes/{freeze_id}")
+def show_freeze(caller: Caller, slug: Name, freeze_id: Id) -> Freeze:
+    """Show one freezing of a challenge, with how far each workspace is."""
+    _challenge(caller, slug, Right.SEE)
+    found = caller.store.freeze(freeze_id)
+    if found.challenge != slug:
+        raise NotFound(NOTHING)
+    return _freeze(caller, found)
 
 
 def _challenge(caller: Caller, slug: str, right: Right) -> model.Challenge:
@@ -157,9 +201,9 @@ def _challenge(caller: Caller, slug: str, right: Right) -> model.Challenge:
     return caller.store.challenge(slug)
 
 
-def _given(body: Changes, limits: model.Limits) -> dict[str, Any]:
+def _given(body: Changes, before: model.Challenge | None) -> dict[str, Any]:
     """What the body says, by the store's names. Raises InvalidInput for a null where there must be something."""
-    given = {name: getattr(body, name) for name in body.model_fields_set}
+    given = {name: getattr(body, name) for name in body.model_fields_set if name != "apply"}
     for name, value in given.items():
         if value is None and name not in NULLABLE:
             raise InvalidInput(f"{name} cannot be null.", "Leave it out to keep it as it is.")
@@ -167,9 +211,11 @@ def _given(body: Changes, limits: model.Limits) -> dict[str, Any]:
         if given.get(name) is not None:
             given[name] = given[name].timestamp()
     if "mounts" in given:
-        given["mounts"] = tuple(model.Mount(mount.source, mount.target) for mount in given["mounts"])
+        lines = [f"{mount.source}:{mount.target}" for mount in given["mounts"]]
+        given["mounts"] = actions.read_mounts(lines, before.mounts if before else ())
     own = {name: given.pop(name) for name in ("cpus", "memory", "pids") if name in given}
     if own:
+        limits = before.limits if before else model.Limits()
         given["limits"] = model.Limits(
             own.get("cpus", limits.cpus), own.get("memory", limits.memory), own.get("pids", limits.pids)
         )

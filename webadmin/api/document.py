@@ -32,6 +32,7 @@ TAGS: Mapping[str, str] = {
     "challenges": "Contests on this host",
     "announcements": "What everybody is told",
     "archive": "Where versions are kept",
+    "images": "What containers are made from",
     "audit": "Who did what",
 }
 ERRORS: Mapping[int, str] = {
@@ -165,7 +166,7 @@ def _responses(operation: Operation, defined: Mapping[Any, Any]) -> dict[str, An
     if _is_model(operation):
         done["content"] = {"application/json": {"schema": defined[operation.answer, "serialization"]}}
     elif operation.answer is not None:
-        done["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        done["content"] = {operation.media: {"schema": {"type": "string"}}}
     if not operation.writes and _is_model(operation):
         is_list = "next" in (operation.answer.model_fields if operation.answer else {})
         done["headers"] = {**_ETAG, **(_LINK if is_list else {})}
@@ -188,6 +189,6 @@ def _statuses(operation: Operation) -> list[int]:
         found.append(404)
     if operation.writes:
         found += [400, 409, 413, *([415] if operation.body is not None else [])]
-    elif _is_model(operation):
-        found.append(304)
+    else:
+        found.append(304 if _is_model(operation) else 409)
     return found

@@ -39,6 +39,7 @@ from workspaces.model import JobState
 from workspaces.store import Store
 
 LOOK_SECONDS = 0.5
+EVENTS = "text/event-stream"
 BEAT_SECONDS = 15.0  # of silence, after which something is sent: it shows who is gone
 ASK_SECONDS = 20.0  # between two questions whether the token may go on
 WATCHED_MAX = 16
@@ -106,7 +107,7 @@ class _Watch:
 
 
 @get("/events")
-def follow_events(caller: Caller, query: EventsQuery) -> Response:
+def follow_events(caller: Caller, query: EventsQuery) -> Annotated[Response, EVENTS]:
     """Follow jobs and workspaces as server-sent events.
 
     `job` and `workspace` events have the thing as it is now; `log` a line of a job's log, with an id to go on after

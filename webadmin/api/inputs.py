@@ -15,6 +15,10 @@ BODY_MAX = 64 << 10  # bytes
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, StringConstraints(max_length=4000)]
+# limits, within the bounds that forms and commands have
+Cores = Annotated[float, Field(ge=0.01, le=1024)]
+Memory = Annotated[int, Field(ge=6 << 20, lt=1 << 60)]
+Processes = Annotated[int, Field(ge=32, le=1 << 22)]
 
 
 class Input(BaseModel):
@@ -64,10 +68,14 @@ def path(types: dict[str, type[BaseModel]], values: dict[str, Any]) -> None:
             raise Problem(404, "There is nothing at this address, or it is not yours to see.") from None
 
 
-def body(model: type[Model] | None) -> tuple[Model | None, bytes]:
-    """The request's body and its bytes. Raises Problem: 413, 415, 400 for what is no JSON, 422 for a broken rule."""
-    if request.content_length is not None and request.content_length > BODY_MAX:
-        raise Problem(413, "What was sent is larger than this address takes.", f"At most {BODY_MAX} bytes.")
+def body(model: type[Model] | None, most: int = BODY_MAX) -> tuple[Model | None, bytes]:
+    """The request's body, of `most` bytes, and its bytes.
+
+    Raises Problem: 413, 415, 400 for what is no JSON, 422 for a broken rule.
+    """
+    if request.content_length is not None and request.content_length > most:
+        raise Problem(413, "What was sent is larger than this address takes.", f"At most {most} bytes.")
+    request.max_content_length = most
     data = request.get_data(cache=False)
     if model is None:
         if data.strip() not in (b"", b"{}"):

@@ -1,20 +1,27 @@
-"""Operations on jobs, sessions and the record of who did what."""
+"""Operations on jobs, the record of who did what, and the figures of the overview."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from webadmin.actions import health, overview
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed
-from webadmin.api.models import Event, Job, LogLine, Part, Session
+from webadmin.api.models import Archive, ChangeReport, Event, HostUsage, Job, LogLine, Moment, Out, Part
 from webadmin.api.operations import Id, get, post, put
+from webadmin.context import parts
+from workspaces.errors import NotFound
 from workspaces.jobkinds import PRIORITY_MAX
-from workspaces.queries import quoted
+from workspaces.model import JobKind
 from workspaces.rights import Right
 from workspaces.scopes import Scope
+from workspaces.store import found_changes
+
+CHANGES = (JobKind.LOOK, JobKind.DIFF)
 
 
 class LogQuery(Input):
@@ -25,6 +32,75 @@ class LogQuery(Input):
 class Priority(Input):
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MAX)]
     """Higher first."""
+
+
+class Found(Out):
+    """What a job found: `changes` for those that list some, else `document`."""
+
+    kind: JobKind
+    at: Moment
+    changes: ChangeReport | None
+    document: dict[str, Any]
+
+
+class LeftJob(Out):
+    """A failed job that is for a person to decide."""
+
+    job: Job
+    why: str
+
+
+class Retried(Out):
+    """What became of the failed jobs."""
+
+    retried: list[Job]
+    left: list[LeftJob]
+
+
+class Health(Out):
+    """What does not answer, and the archive."""
+
+    waiting: dict[str, int]
+    """How many jobs wait for what does not answer, by its name: engine, archive, registry."""
+    damaged: int
+    """Blobs that were missing or damaged when the archive was read last."""
+    archived: Archive
+
+
+class Overview(Out):
+    """What runs, what waits and what went wrong, of the challenges that you may see."""
+
+    workspaces: int
+    running: int
+    idle: int
+    """Running, without a login for a week."""
+    failed: int
+    waiting: int
+    """Requests that wait for your decision."""
+    waits_since: Moment | None
+    """Since when the oldest of them does."""
+    moving: int
+    """Jobs that wait or run."""
+    on_count: int
+    """Sessions that go on."""
+    failures: list[Job]
+    """The latest of a day."""
+    trouble: str | None
+    """What is wrong with the worker."""
+    host: HostUsage | None
+    """Null for who has not the right to see the host."""
+    health: Health | None
+    """Likewise."""
+
+
+@get("/overview", tag="jobs")
+def show_overview(caller: Caller) -> Overview:
+    """Show what runs, what waits, what went wrong, and how the host is."""
+    caller.check(Right.SEE)
+    found = overview.look(caller.store, caller.rights, parts().settings.locks)
+    made: dict[str, object] = {"failures": [Job.of(job) for job in found.failures]}
+    made["health"] = health.look(caller.store) if caller.may(Right.HOST) else None
+    return Overview.model_validate({name: getattr(found, name, None) for name in Overview.model_fields} | made)
 
 
 @get("/jobs")
@@ -46,6 +122,37 @@ def show_job(caller: Caller, job_id: Id) -> Job:
 def show_job_log(caller: Caller, job_id: Id, query: LogQuery) -> Part[LogLine]:
     """List what a job did, in order."""
     return paging.of(LogLine, caller.store.job_log(caller.job(job_id).id, query.after))
+
+
+@get("/jobs/{job_id}/found")
+def show_found(caller: Caller, job_id: Id) -> Found:
+    """Show what a job found.
+
+    404 for one that finds nothing, or has not yet.
+    """
+    job = caller.job(job_id, own=False)
+    if job.kind is JobKind.LOOK:  # no request was made of it
+        caller.job(job_id, Right.WORKSPACES, own=False)
+    report = caller.store.report_of(job.id)
+    if report is None:
+        raise NotFound("This job has found nothing.", "Those that list, compare, count or read something do.")
+    lists = report.kind in CHANGES
+    return Found(
+        kind=report.kind,
+        at=report.at,  # type: ignore[arg-type]
+        changes=ChangeReport.model_validate(found_changes(report)) if lists else None,
+        document={} if lists else json.loads(report.document),
+    )
+
+
+@post("/jobs/retry-failed", Scope.WORKSPACES)
+def retry_failed_jobs(caller: Caller) -> Retried:
+    """Queue all jobs again that failed, but those that would stop, replace or delete something."""
+    caller.check(Right.HOST)
+    retried, left = caller.store.retry_failed(actor=caller.name)
+    return Retried(
+        retried=[Job.of(job) for job in retried], left=[LeftJob(job=Job.of(job), why=why) for job, why in left]
+    )
 
 
 @post("/jobs/{job_id}/retry", Scope.WORKSPACES, 202)
@@ -70,33 +177,6 @@ def set_job_priority(caller: Caller, job_id: Id, body: Priority) -> Job:
     """Let a job that waits go before or after others."""
     found = caller.job(job_id, Right.WORKSPACES, own=False)
     return Job.of(caller.store.set_job_priority(found.id, body.priority, actor=caller.name))
-
-
-@get("/sessions")
-def list_sessions(caller: Caller, query: Listed) -> Part[Session]:
-    """List SSH sessions, the latest first; `q=on:yes` for those that go on.
-
-    Those of the challenges that you may see; for a participant his own.
-    """
-    q = query.q
-    if not caller.rights.is_staff:
-        q = f"user:{quoted(caller.name)} {q}"
-    within = caller.rights.scope(Right.SEE) if caller.rights.is_staff else None
-    walked = caller.store.walk_sessions(q.strip(), after=query.after, size=query.limit, newest=True, within=within)
-    return paging.of(Session, walked.items, walked.next)
-
-
-@get("/sessions/{session_id}")
-def show_session(caller: Caller, session_id: Id) -> Session:
-    """Show a session."""
-    return Session.model_validate(caller.session(session_id))
-
-
-@post("/sessions/{session_id}/end", Scope.WORKSPACES)
-def end_session(caller: Caller, session_id: Id) -> Session:
-    """End an open session; its processes are hung up within two seconds."""
-    found = caller.session(session_id, Right.WATCH)
-    return Session.model_validate(caller.store.kill_session(found.id, actor=caller.name))
 
 
 @get("/audit")

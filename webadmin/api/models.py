@@ -11,14 +11,9 @@ from workspaces import model
 from workspaces.jobtext import condition
 from workspaces.model import (
     DeliveryState,
-    Forwarding,
-    FreezeMode,
-    FrozenState,
     JobKind,
     JobState,
-    Network,
     Role,
-    Sbom,
     SnapshotState,
     WorkspaceState,
 )
@@ -65,6 +60,14 @@ class Part(Out, Generic[T]):
         return f"{params[0].__name__}List"
 
 
+class OwnLimits(Out):
+    """What one workspace may use in place of what its challenge says; null: what the challenge says."""
+
+    cpus: float | None
+    memory: int | None
+    pids: int | None
+
+
 class Workspace(Out):
     """One persistent container in a challenge."""
 
@@ -87,6 +90,7 @@ class Workspace(Out):
     """That its container has written, at `disk_at`."""
     disk_at: Moment | None
     read_only: bool
+    own_limits: OwnLimits
 
 
 class Command(Out):
@@ -261,84 +265,12 @@ class User(Out):
     email: str | None
 
 
-class UserDetail(User):
-    """The same with what belongs to the account."""
-
-    challenges: dict[str, Role]
-    """Roles in single challenges."""
-    workspaces: list[str]
-    keys: list[Key]
-
-
 class UserLine(User):
     """An account as the list shows it."""
 
     workspaces: list[str]
     keys: int
     last_login_at: Moment | None
-
-
-class Limits(Out):
-    cpus: float
-    memory: int
-    pids: int
-
-
-class Mount(Out):
-    source: str
-    target: str
-
-
-class Challenge(Out):
-    """A contest on this host."""
-
-    id: int
-    slug: str
-    image: str
-    limits: Limits
-    network: Network
-    mounts: list[Mount]
-    login_user: str
-    opens_at: Moment | None
-    closes_at: Moment | None
-    created_at: Moment
-    forwarding: list[Forwarding]
-    idle_seconds: float | None
-    session_seconds: float | None
-    keep_last: int | None
-    keep_submitted: bool
-    auto_approve: int
-    at_close: FreezeMode | None
-    downloads: bool
-    frozen: FreezeMode | None
-    sbom: Sbom
-
-
-class Frozen(Out):
-    """What became of one workspace when its challenge was frozen."""
-
-    workspace_id: int
-    workspace: str
-    state: FrozenState
-    snapshot_id: int | None
-    version: int | None
-    job_id: int
-    detail: str
-    done_at: Moment | None
-
-
-class Freeze(Out):
-    """One freezing of a challenge."""
-
-    id: int
-    challenge: str
-    mode: FreezeMode
-    requested_by: str
-    closes_at: Moment | None
-    began_at: Moment
-    ended_at: Moment | None
-    thawed_at: Moment | None
-    workspaces: list[Frozen]
 
 
 class Event(Out):
@@ -388,6 +320,22 @@ class Me(Out):
     """That the account has everywhere."""
     challenges: dict[str, Role]
     """Its roles in single challenges."""
+
+
+class HostUsage(Out):
+    """What the host used for `seconds` from `at` on: means, and the most of them, in cores and bytes."""
+
+    at: Moment
+    seconds: int
+    cpus: float
+    cpus_most: float
+    cores: int
+    memory: int
+    memory_most: int
+    memory_total: int
+    disk: int
+    disk_total: int
+    load: float
 
 
 class Archive(Out):

@@ -23,6 +23,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field
 
+from webadmin.api.inputs import BODY_MAX
 from workspaces.names import NAME_MAX
 from workspaces.scopes import Scope
 
@@ -42,6 +43,7 @@ class Operation:
     scope: Scope | None  # None: any token will do
     status: int
     tag: str
+    body_max: int  # bytes
 
     @property
     def name(self) -> str:
@@ -73,7 +75,13 @@ class Operation:
     def answer(self) -> type[BaseModel] | None:
         """The model that is returned; None for an answer without a body."""
         found = self.hints["return"]
+        found = typing.get_args(found)[0] if typing.get_origin(found) is Annotated else found
         return None if found is type(None) else found
+
+    @property
+    def media(self) -> str:
+        """The media type of an answer that is no model: what its type is annotated with."""
+        return str(typing.get_args(self.hints["return"])[1])
 
     @property
     def rule(self) -> str:
@@ -101,12 +109,12 @@ def _doc(function: Callable[..., Any]) -> tuple[str, str]:
 
 
 def operation(
-    method: str, path: str, scope: Scope | None, status: int = 200, tag: str = ""
+    method: str, path: str, scope: Scope | None, status: int = 200, tag: str = "", body_max: int = BODY_MAX
 ) -> Callable[[Function], Function]:
     """Enter a function into the table. `tag` is the heading it stands under: else the first part of its address."""
 
     def enter(function: Function) -> Function:
-        OPERATIONS.append(Operation(method, path, function, scope, status, tag or path.split("/")[1]))
+        OPERATIONS.append(Operation(method, path, function, scope, status, tag or path.split("/")[1], body_max))
         return function
 
     return enter
@@ -116,8 +124,10 @@ def get(path: str, scope: Scope | None = Scope.READ, tag: str = "") -> Callable[
     return operation("GET", path, scope, 200, tag)
 
 
-def post(path: str, scope: Scope, status: int = 200, tag: str = "") -> Callable[[Function], Function]:
-    return operation("POST", path, scope, status, tag)
+def post(
+    path: str, scope: Scope, status: int = 200, tag: str = "", body_max: int = BODY_MAX
+) -> Callable[[Function], Function]:
+    return operation("POST", path, scope, status, tag, body_max)
 
 
 def put(path: str, scope: Scope, tag: str = "") -> Callable[[Function], Function]:

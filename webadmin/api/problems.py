@@ -60,6 +60,21 @@ def wanted() -> bool:
     return request.path.startswith(PREFIX)
 
 
+def said(status: int, detail: str, hint: str, path: str, base: str = "", **more: object) -> str:
+    """A problem as JSON; `base` is the address of the site below its host."""
+    kind, title = KINDS.get(status, ("other", HTTPStatus(status).phrase))
+    found: dict[str, object] = {
+        "type": f"{base}/api/v1/docs#problem-{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": f"{base}{path}",
+        **({"hint": hint} if hint else {}),
+        **more,
+    }
+    return json.dumps(found, ensure_ascii=True)
+
+
 def answer(
     status: int,
     detail: str,
@@ -67,19 +82,9 @@ def answer(
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    kind, title = KINDS.get(status, ("other", HTTPStatus(status).phrase))
-    said: dict[str, object] = {
-        "type": f"{request.script_root}/api/v1/docs#problem-{kind}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": f"{request.script_root}{request.path}",
-    }
-    if hint:
-        said["hint"] = hint
-    if errors:
-        said["errors"] = list(errors)
-    response = Response(json.dumps(said, ensure_ascii=True), status, mimetype=TYPE)
+    more = {"errors": list(errors)} if errors else {}
+    text = said(status, detail, hint, request.path, request.script_root, **more)
+    response = Response(text, status, mimetype=TYPE)
     response.headers.update(headers or {})
     return response
 
@@ -90,5 +95,6 @@ def of(error: WorkspacesError) -> Response:
         return answer(error.http_status, error.message, error.hint, error.errors, error.headers)
     if isinstance(error, InvalidInput):
         return answer(422, error.message, error.hint)
-    headers = {"Retry-After": "2"} if error.http_status == 503 else {}
+    wait = getattr(error, "wait", 1 if error.http_status == 503 else None)
+    headers = {} if wait is None else {"Retry-After": str(int(wait) + 1)}
     return answer(error.http_status, error.message, error.hint, headers=headers)

@@ -7,8 +7,24 @@ from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, render_template, request
+from markupsafe import Markup
 
-from webadmin.api import challenges, events, jobs, me, snapshots, users, workspaces
+from webadmin import i18n
+from webadmin.api import (
+    announcements,
+    archive,
+    bulk,
+    challenges,
+    changes,
+    events,
+    jobs,
+    me,
+    rosters,
+    sessions,
+    snapshots,
+    users,
+    workspaces,
+)
 from webadmin.api.calling import add_route
 from webadmin.api.document import document
 from webadmin.api.operations import OPERATIONS
@@ -16,7 +32,9 @@ from webadmin.api.problems import KINDS
 from webadmin.api.reading import schemas, sections
 from workspaces.scopes import SCOPES
 
-MODULES = (me, workspaces, snapshots, jobs, events, users, challenges)  # imported: each enters its operations
+# Imported: each enters its operations.
+PEOPLE = (users, rosters, announcements)
+MODULES = (me, workspaces, bulk, changes, snapshots, jobs, sessions, events, *PEOPLE, challenges, archive)
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -36,19 +54,25 @@ def openapi() -> Response:
 @bp.get("/docs")
 def docs() -> Any:
     """The document for people."""
-    return render_template("api/docs.html", **_read(_server()), scopes=SCOPES, kinds=KINDS)
+    found = document(_server())
+    return render_template(
+        "api/docs.html", document=found, tags=found["tags"], parts=_parts(_server(), i18n.language())
+    )
 
 
-@lru_cache(2)
+@lru_cache(4)
 def _text(server: str) -> str:
     return json.dumps(document(server), ensure_ascii=False)
 
 
-@lru_cache(2)
-def _read(server: str) -> dict[str, Any]:
-    """The document as the page shows it; it is the code's, so it stays the same."""
+@lru_cache(8)
+def _parts(server: str, _language: str) -> Markup:
+    """All but the page around it: long, and the same for everybody who reads that language."""
     found = document(server)
-    return {"document": found, "sections": sections(found), "schemas": schemas(found)}
+    html = render_template(
+        "api/_parts.html", sections=sections(found), schemas=schemas(found), scopes=SCOPES, kinds=KINDS
+    )
+    return Markup(html)  # noqa: S704 -- of a template
 
 
 def _server() -> str:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from flask import Response
 from pydantic import StringConstraints
 
+from webadmin import downloads
+from webadmin.actions import versions as actions
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed
 from webadmin.api.models import ChangeReport, Job, Part, Snapshot
 from webadmin.api.operations import Id, delete, get, post, put
 from webadmin.api.workspaces import confirm
-from workspaces.errors import Conflict, NotFound
-from workspaces.model import JobKind, SnapshotState
+from workspaces.errors import NotFound
 from workspaces.queries import quoted
 from workspaces.rights import Right
 from workspaces.scopes import Scope
-from workspaces.store import check_kept
-
-RESTORABLE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
 
 
 class Reason(Input):
@@ -82,14 +81,14 @@ def approve_snapshot(caller: Caller, snapshot_id: Id) -> Job:
     The job that is answered commits it; another one archives it then.
     """
     found = caller.snapshot(snapshot_id, Right.DECIDE, own=False)
-    return Job.of(caller.store.approve_snapshot(found.id, actor=caller.name))
+    return Job.of(actions.approve(caller.store, found.id, actor=caller.name))
 
 
 @post("/snapshots/{snapshot_id}/reject", Scope.SNAPSHOTS)
 def reject_snapshot(caller: Caller, snapshot_id: Id, body: Reason) -> Snapshot:
     """Reject a request with a reason."""
     found = caller.snapshot(snapshot_id, Right.DECIDE, own=False)
-    caller.store.reject_snapshot(found.id, body.reason.replace("\r\n", "\n").strip(), actor=caller.name)
+    actions.reject(caller.store, found.id, body.reason, actor=caller.name)
     return Snapshot.model_validate(caller.store.snapshot(found.id))
 
 
@@ -112,9 +111,7 @@ def retry_snapshot(caller: Caller, snapshot_id: Id) -> Job:
 def inspect_snapshot(caller: Caller, snapshot_id: Id) -> Job:
     """List again what an undecided snapshot would capture now."""
     found = caller.snapshot(snapshot_id, Right.DECIDE, own=False)
-    if found.state is not SnapshotState.REQUESTED:
-        raise Conflict("This request is decided already.")
-    return Job.of(caller.store.add_job(JobKind.INSPECT, found.workspace_id, actor=caller.name, snapshot_id=found.id))
+    return Job.of(actions.inspect(caller.store, found, actor=caller.name))
 
 
 @put("/snapshots/{snapshot_id}/pin", Scope.SNAPSHOTS)
@@ -138,12 +135,20 @@ def restore_snapshot(caller: Caller, snapshot_id: Id, body: Restore) -> Job:
     What is in it now is kept as a version first, if it changed, unless it is to be discarded. Its sessions end.
     """
     version = caller.snapshot(snapshot_id, Right.WORKSPACES, own=False)
-    if version.state not in RESTORABLE:
-        raise Conflict("Only a committed version can be restored.")
-    check_kept(version)
+    actions.check_restorable(version)
     target = caller.workspace(body.into or version.workspace_id, Right.WORKSPACES, own=False)
     confirm(body.confirm, target.ref)
-    arguments = {"discard": "yes"} if body.discard else {}
-    return Job.of(
-        caller.store.add_job(JobKind.RESTORE, target.id, actor=caller.name, snapshot_id=version.id, arguments=arguments)
-    )
+    return Job.of(actions.restore(caller.store, version, target.id, discard=body.discard, actor=caller.name))
+
+
+@get("/snapshots/{snapshot_id}/download")
+def download_version(caller: Caller, snapshot_id: Id) -> Annotated[Response, "application/x-tar"]:
+    """Download an archived version as a tar, as `docker load` reads it.
+
+    Members of its workspace may where the challenge hands versions out to them. One at a time for each person.
+    """
+    found = caller.snapshot(snapshot_id, Right.WORKSPACES)
+    if not caller.may(Right.WORKSPACES, found.workspace.partition("/")[0]):
+        actions.check_open_to_members(caller.store, found)
+    actions.check_downloadable(found)
+    return downloads.answer(caller.name, found)

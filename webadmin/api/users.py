@@ -1,4 +1,8 @@
-"""Operations on accounts. Passwords do not pass through the API: people set their own, by an invitation."""
+"""Operations on accounts, their roles, and how people sign in.
+
+Passwords do not pass through the API: people set their own, by an invitation. A token gives roles, and changes an
+account that has one anywhere, only with the scope admin: else it could let its bearer in as somebody who may do more.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,15 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
+from webadmin.actions import people
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed
-from webadmin.api.models import Part, User, UserDetail, UserLine
-from webadmin.api.operations import Name, delete, get, post, put
-from workspaces import accounts
-from workspaces.errors import Conflict, Refused
+from webadmin.api.models import Key, Part, User, UserLine
+from webadmin.api.operations import Id, Name, delete, get, post, put
+from webadmin.api.peoplemodels import Ended, Identity, Invitation, Invited, SignIn, UserDetail
+from workspaces import accounts, model
+from workspaces.errors import Refused
 from workspaces.model import Role
 from workspaces.rights import Right
 from workspaces.scopes import Scope
@@ -80,19 +86,18 @@ def add_user(caller: Caller, body: NewUser) -> UserDetail:
 @post("/users/{name}/disable", Scope.USERS)
 def disable_user(caller: Caller, name: Name) -> UserDetail:
     """Refuse an account's logins; what it has stays."""
-    caller.check(Right.USERS)
-    if name == caller.name:
-        raise Conflict("You cannot disable your own account.", "Another administrator can.")
-    caller.store.set_disabled(name, True, actor=caller.name)
+    people.set_disabled(caller.store, _account(caller, name), True, actor=caller.name)
     return _detail(caller, name)
 
 
 @post("/users/{name}/enable", Scope.USERS)
 def enable_user(caller: Caller, name: Name) -> UserDetail:
     """Allow an account's logins again."""
-    caller.check(Right.USERS)
-    caller.store.set_disabled(name, False, actor=caller.name)
+    people.set_disabled(caller.store, _account(caller, name), False, actor=caller.name)
     return _detail(caller, name)
+
+
+# roles
 
 
 @put("/users/{name}/role", Scope.USERS)
@@ -100,9 +105,7 @@ def set_role(caller: Caller, name: Name, body: NewRole) -> UserDetail:
     """Give an account a role on the whole host."""
     caller.check(Right.USERS)
     _may_give(caller, body.role)
-    if name == caller.name:
-        raise Conflict("You cannot change your own role.", "Another administrator can.")
-    caller.store.set_role(name, body.role, actor=caller.name)
+    people.give_role(caller.store, _account(caller, name), body.role, actor=caller.name)
     return _detail(caller, name)
 
 
@@ -110,30 +113,90 @@ def set_role(caller: Caller, name: Name, body: NewRole) -> UserDetail:
 def set_challenge_role(caller: Caller, name: Name, challenge: Name, body: NewRole) -> UserDetail:
     """Give an account a role in one challenge."""
     caller.check(Right.USERS)
-    caller.store.set_challenge_role(name, challenge, body.role, actor=caller.name)
+    _may_give(caller, body.role)
+    people.give_role(caller.store, _account(caller, name), body.role, challenge=challenge, actor=caller.name)
     return _detail(caller, name)
 
 
 @delete("/users/{name}/roles/{challenge}", Scope.USERS, 200)
 def remove_challenge_role(caller: Caller, name: Name, challenge: Name) -> UserDetail:
     """Take away an account's role in one challenge."""
-    caller.check(Right.USERS)
-    caller.store.set_challenge_role(name, challenge, Role.PARTICIPANT, actor=caller.name)
+    people.give_role(caller.store, _account(caller, name), Role.PARTICIPANT, challenge=challenge, actor=caller.name)
     return _detail(caller, name)
 
 
+# signing in
+
+
+@post("/users/{name}/invitation", Scope.USERS, 201)
+def invite_user(caller: Caller, name: Name) -> Invited:
+    """Make an address with which somebody sets a password.
+
+    It is good once, and for a week; an earlier one is void.
+    """
+    address, made = people.invite(caller.store, _account(caller, name), actor=caller.name)
+    return Invited(**Invitation.model_validate(made).model_dump(), address=address)
+
+
+@delete("/users/{name}/invitation", Scope.USERS)
+def withdraw_invitation(caller: Caller, name: Name) -> None:
+    """Let an invitation be good no more."""
+    caller.store.withdraw_invitation(_account(caller, name), actor=caller.name)
+
+
+@delete("/users/{name}/factors", Scope.USERS, 200)
+def remove_factors(caller: Caller, name: Name) -> UserDetail:
+    """Take away one-time codes, passkeys and recovery codes.
+
+    For who has lost them: the password alone signs in again. Browsers that are signed in are signed out.
+    """
+    caller.store.remove_factors(_account(caller, name), actor=caller.name)
+    return _detail(caller, name)
+
+
+@delete("/users/{name}/sign-ins", Scope.USERS, 200)
+def sign_out_user(caller: Caller, name: Name) -> Ended:
+    """Sign somebody out of the pages, in all browsers."""
+    return Ended(count=caller.store.end_sign_ins(_account(caller, name), actor=caller.name))
+
+
+@delete("/users/{name}/identities/{identity_id}", Scope.USERS)
+def unlink_user(caller: Caller, name: Name, identity_id: Id) -> None:
+    """Let an account at the provider sign in here no more."""
+    caller.store.unlink_identity(_account(caller, name), identity_id, actor=caller.name)
+
+
+def check_entered(caller: Caller, user: model.User) -> None:
+    """Raise Refused for a token that would let its bearer in as somebody who may do what it may not."""
+    if not caller.covers(Scope.ADMIN) and caller.store.rights_of(user.name).is_staff:
+        raise Refused(
+            "A token changes an account that decides or administers only with the scope admin.", "Take one that has it."
+        )
+
+
+def _account(caller: Caller, name: str) -> str:
+    """The name of an account that the caller may change. Raises Refused, NotFound."""
+    caller.check(Right.USERS)
+    check_entered(caller, caller.store.user(name))
+    return name
+
+
 def _may_give(caller: Caller, role: Role) -> None:
-    """Raise Refused for a token that would make an administrator, who may do what the token may not."""
+    """Raise Refused for a token that would make somebody who may do what the token may not."""
     if role is not Role.PARTICIPANT and not caller.covers(Scope.ADMIN):
-        raise Refused("A token gives roles on the whole host only with the scope admin.", "Take one that has it.")
+        raise Refused("A token gives roles only with the scope admin.", "Take one that has it.")
 
 
 def _detail(caller: Caller, name: str) -> UserDetail:
     store = caller.store
-    user = store.user(name)
+    user, invitation = store.user(name), store.invitation_of(name)
     return UserDetail(
         **User.model_validate(user).model_dump(),
         challenges=dict(store.rights_of(name).challenges),
         workspaces=[workspace.ref for workspace in store.workspaces_of(name)],
-        keys=store.keys(name),  # type: ignore[arg-type]
+        keys=[Key.model_validate(key) for key in store.keys(name)],
+        passkeys=len(store.passkeys(name)),
+        identities=[Identity.model_validate(one) for one in store.identities(name)],
+        sign_ins=[SignIn.model_validate(one) for one in store.sign_ins(name)],
+        invitation=Invitation.model_validate(invitation) if invitation else None,
     )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from webadmin.actions import own, usage
+from webadmin.actions import spaces as actions
 from webadmin.api import paging
 from webadmin.api.auth import Caller
-from webadmin.api.inputs import Input, Listed, Text
-from webadmin.api.models import Job, Part, Session, Snapshot, Workspace
-from webadmin.api.operations import Id, Name, delete, get, post, put
+from webadmin.api.inputs import Cores, Input, Listed, Memory, Paging, Processes, Text
+from webadmin.api.models import Event, Job, Out, Part, Session, Snapshot, Workspace
+from webadmin.api.operations import Id, Name, delete, get, operation, post, put
+from webadmin.context import parts
 from workspaces.commands import named_command
 from workspaces.errors import Conflict, NotFound, Refused
-from workspaces.model import JobKind
+from workspaces.model import JobKind, OwnLimits
 from workspaces.queries import quoted
 from workspaces.rights import Right
 from workspaces.scopes import Scope
@@ -36,6 +39,48 @@ class Request(Input):
     """What the version runs: a line for the shell, or `["program", "argument"]`."""
     entrypoint: Text | None = None
     """Its entry point, written alike."""
+
+
+class Limits(Input):
+    """What is left out, or null, is as the challenge says."""
+
+    cpus: Cores | None = None
+    memory: Memory | None = None
+    """Less than is used makes the kernel end programs."""
+    pids: Processes | None = None
+
+
+class UsageQuery(Input):
+    range: Literal["day", "week", "month"] = "day"
+
+
+class UsageLimits(Out):
+    cpus: float
+    memory: int
+    processes: int
+
+
+class UsageSeries(Out):
+    """What a workspace used: lists of equal length; null where it did not run.
+
+    Cores, bytes and numbers of processes; `received` and `sent` are bytes within each step.
+    """
+
+    workspace: str
+    range: str
+    step: int
+    """Seconds."""
+    at: list[int]
+    """Seconds since 1970."""
+    cpus: list[float | None]
+    cpus_most: list[float | None]
+    memory: list[int | None]
+    memory_most: list[int | None]
+    processes: list[int | None]
+    disk: list[int | None]
+    received: list[int | None]
+    sent: list[int | None]
+    limits: UsageLimits
 
 
 class SessionsQuery(Input):
@@ -82,6 +127,21 @@ def list_workspace_sessions(caller: Caller, workspace_id: Id, query: SessionsQue
     return paging.of(Session, caller.store.sessions(found.id, ended=query.ended, limit=query.limit))
 
 
+@get("/workspaces/{workspace_id}/usage")
+def show_usage(caller: Caller, workspace_id: Id, query: UsageQuery) -> UsageSeries:
+    """Show what a workspace used over a day, a week or a month."""
+    return UsageSeries.model_validate(usage.series(caller.store, caller.workspace(workspace_id), query.range))
+
+
+@get("/workspaces/{workspace_id}/events")
+def list_workspace_events(caller: Caller, workspace_id: Id, query: Paging) -> Part[Event]:
+    """List who did what to a workspace, the newest first."""
+    found = caller.workspace(workspace_id, own=False)
+    q = f"workspace:{quoted(found.ref)}"
+    walked = caller.store.walk_events(q, after=query.after, size=query.limit, newest=True)
+    return paging.of(Event, walked.items, walked.next)
+
+
 @post("/workspaces/{workspace_id}/start", Scope.WORKSPACES, 202)
 def start_workspace(caller: Caller, workspace_id: Id) -> Job:
     """Start a workspace's container, making it if there is none."""
@@ -113,6 +173,29 @@ def reset_workspace(caller: Caller, workspace_id: Id, body: Confirmed) -> Job:
     confirm(body.confirm, found.ref)
     caller.store.check_nothing_to_lose(found.id)
     return _queue(caller, workspace_id, JobKind.RESET)
+
+
+@post("/workspaces/{workspace_id}/remove", Scope.WORKSPACES, 202)
+def remove_workspace(caller: Caller, workspace_id: Id, body: Confirmed) -> Job:
+    """Delete a workspace, its container and all files in it.
+
+    Accounts and archived versions stay.
+    """
+    found = caller.workspace(workspace_id, Right.WORKSPACES, own=False)
+    confirm(body.confirm, found.ref)
+    caller.store.check_removable(found.id)
+    return _queue(caller, workspace_id, JobKind.REMOVE)
+
+
+@operation("PUT", "/workspaces/{workspace_id}/limits", Scope.WORKSPACES, 202)
+def set_workspace_limits(caller: Caller, workspace_id: Id, body: Limits) -> Job:
+    """Say what one workspace may use, in place of what its challenge says.
+
+    A container that exists has it when the job is done, also while it runs.
+    """
+    found = caller.workspace(workspace_id, Right.WORKSPACES, own=False)
+    limits = OwnLimits(body.cpus, body.memory, body.pids)
+    return Job.of(actions.give_limits(caller.store, found.id, limits, actor=caller.name)[1])
 
 
 @post("/workspaces/{workspace_id}/snapshots", Scope.SNAPSHOTS, 201)
@@ -150,5 +233,8 @@ def confirm(said: str, ref: str) -> None:
 
 
 def _queue(caller: Caller, workspace_id: int, kind: JobKind) -> Job:
+    """Members keep to what they may on their page: within the challenge's dates, one thing at a time, not too often."""
     found = caller.workspace(workspace_id, Right.WORKSPACES)
+    if not caller.may(Right.WORKSPACES, found.challenge):
+        return Job.of(own.act(caller.store, parts().acts, found, kind, actor=caller.name))
     return Job.of(caller.store.add_job(kind, found.id, actor=caller.name))

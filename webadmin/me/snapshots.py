@@ -7,14 +7,14 @@ from typing import Any
 from flask import flash, request
 
 from webadmin import access, downloads, session
+from webadmin.actions import versions as actions
 from webadmin.context import store
 from webadmin.i18n import _
 from webadmin.me.base import bp, home, space
 from webadmin.me.page import show
 from workspaces.commands import named_command
-from workspaces.errors import Conflict, InvalidInput, Refused
+from workspaces.errors import Conflict, InvalidInput
 from workspaces.model import SnapshotState
-from workspaces.store import check_kept
 
 
 @bp.post("/workspaces/<int:workspace_id>/snapshots")
@@ -46,9 +46,6 @@ def withdraw(snapshot_id: int) -> Any:
 def download(snapshot_id: int) -> Any:
     """A version of one's own as a tar for `docker load`, from the archive."""
     snapshot = access.own_snapshot(snapshot_id)
-    if not store().challenge(snapshot.workspace.partition("/")[0]).downloads:
-        raise Refused(_("This challenge does not let versions be downloaded."), _("The organisers can change that."))
-    if snapshot.state is not SnapshotState.ARCHIVED or snapshot.manifest_digest is None:
-        raise Conflict(_("Only an archived version can be downloaded."), _("Try again when it is archived."))
-    check_kept(snapshot)
+    actions.check_open_to_members(store(), snapshot)
+    actions.check_downloadable(snapshot)
     return downloads.answer(session.me().name, snapshot)

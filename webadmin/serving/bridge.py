@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 
+from webadmin.api import problems
 from webadmin.serving.environ import Environ, Public, own_origin, to_environ
 from webadmin.serving.handover import AGAIN, KEY, WHO, Gone, Socket, Stream
 from workspaces.errors import WorkspacesError
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 THREADS = 8
 LONG_THREADS = 16
-BODY_MAX = 1 << 20  # bytes; the application answers with a page far below, this bounds what is ever read
+BODY_MAX = (1 << 20) + (128 << 10)  # bytes, for a list of people and its form; the application mostly takes far less
 SMALL = 64 << 10  # bytes of a body; what larger ones have more,
 LARGE_MAX = 64 << 20  # all of them together, is at most this
 WAITING_MAX = 512  # requests that wait for a thread
@@ -42,7 +43,6 @@ LONG = 256 << 10  # bytes, from which an answer is sent while it is made
 LONG_SECONDS = 0.5  # after which one is that takes its time
 WHOLE = 1 << 20  # bytes of one whose length is known, such as a script, up to which it is not
 
-RETRY = ((b"retry-after", b"2"),)
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -157,7 +157,7 @@ class Bridge:
 
     async def _request(self, scope: Any, body: bytes, receive: Receive, send: Send) -> None:
         if self._waiting >= WAITING_MAX:
-            await _say(send, 503, "Too many requests at once. Try again in a moment.", RETRY)
+            await self._say(scope, send, 503, "Too many requests at once.", "Try again in a moment.")
             return
         environ = to_environ(scope, body, self._public)
         pristine = dict(environ)
@@ -177,6 +177,18 @@ class Bridge:
         finally:
             answer.gone.set()
             watch.cancel()
+
+    async def _say(self, scope: Any, send: Send, status: int, detail: str, hint: str) -> None:
+        """An answer without the application; the connection ends after it."""
+        text, kind = f"{detail} {hint}\n", "text/plain; charset=utf-8"
+        if scope["path"].startswith(problems.PREFIX):
+            base = self._public.path if self._public else ""
+            text, kind = problems.said(status, detail, hint, scope["path"], base), problems.TYPE
+        data = text.encode()
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(data)).encode())]
+        headers += [(b"connection", b"close"), *([(b"retry-after", b"2")] if status == 503 else [])]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def _body(self, scope: Any, receive: Receive, send: Send) -> bytes | None:
         """The request's body; None when it is too long, or too many are, which is answered, or it never came.
@@ -202,9 +214,9 @@ class Bridge:
             if not taken:
                 self._large -= large
         if too_long:
-            await _say(send, 413, f"At most {BODY_MAX} bytes are taken.")
+            await self._say(scope, send, 413, "What was sent is too large.", f"At most {BODY_MAX} bytes are taken.")
         elif too_many:
-            await _say(send, 503, "Too much is sent at once. Try again in a moment.", RETRY)
+            await self._say(scope, send, 503, "Too much is sent at once.", "Try again in a moment.")
         return b"".join(parts) if taken else None
 
     async def _answer(self, environ: Environ, answer: _Answer) -> None:
@@ -297,15 +309,6 @@ def _close(made: Iterable[bytes]) -> None:
     """As WSGI wants it after an answer, whole or not."""
     if close := getattr(made, "close", None):
         close()
-
-
-async def _say(send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-    """An answer without the application; the connection ends after it."""
-    data = f"{text}\n".encode()
-    fixed = ((b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close"))
-    length = (b"content-length", str(len(data)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, length, *headers]})
-    await send({"type": "http.response.body", "body": data, "more_body": False})
 
 
 async def _until_gone(receive: Receive, gone: threading.Event, left: asyncio.Event) -> None:

@@ -130,7 +130,7 @@ class Protocol(H11Protocol):
 
 
 class WebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's, which breaks on some of what breaks the protocol, and waits for ever after a head that it cannot read."""
+    """uvicorn's, which breaks on some of what breaks the protocol, and waits for ever after a head it cannot read."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

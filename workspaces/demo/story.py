@@ -209,7 +209,7 @@ def restore(stage: Stage) -> str:
     alice.run("rm -rf /root/als /usr/bin/tree /etc/apt; ls /root/als 2>/dev/null || true")
     browser = stage.browsers["chief"]
     path = f"/admin/snapshots/{stage.notes['snapshot']}/restore"
-    browser.submit(browser.get(path), path)
+    browser.submit(browser.get(path), path, typed="als/alice")
     deadline = time.monotonic() + 60
     while True:
         jobs = [j for j in stage.command_json("job", "list") if j["kind"] == "restore"]

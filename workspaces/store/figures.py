@@ -56,16 +56,13 @@ class Figures(Connections):
         jobs = self._rows(
             "SELECT kind, state, count(*) AS n FROM jobs WHERE state IN ('queued', 'running', 'failed') GROUP BY 1, 2"
         )
-        outages = self._rows(
-            "SELECT waits_for, count(*) AS n FROM jobs WHERE state = 'queued' AND waits_for IS NOT NULL GROUP BY 1"
-        )
         return Counted(
             self._by("SELECT state, count(*) FROM workspaces WHERE removed_at IS NULL GROUP BY state"),
             requests["n"],
             _age(requests["at"], now),
             {(row["kind"], row["state"]): row["n"] for row in jobs},
             _age(waiting["at"], now),
-            {row["waits_for"]: row["n"] for row in outages},
+            self.outages(),
             self._by("SELECT kind, count(*) FROM sessions WHERE ended_at IS NULL GROUP BY kind"),
             self._one("SELECT count(*) AS n FROM users WHERE NOT disabled")["n"],
             versions["n"],
@@ -81,6 +78,12 @@ class Figures(Connections):
             "sum(state = 'committed') AS waiting FROM snapshots WHERE state IN ('committed', 'archived')"
         )
         return Archived(**{name: value or 0 for name, value in row.items()})
+
+    def outages(self) -> dict[str, int]:
+        """How many jobs wait for an engine, archive or registry that does not answer, by which it is."""
+        return self._by(
+            "SELECT waits_for, count(*) FROM jobs WHERE state = 'queued' AND waits_for IS NOT NULL GROUP BY 1"
+        )
 
     def waits_for_engine(self) -> bool:
         """Whether a job found that the engine does not answer, and waits for it."""

@@ -34,13 +34,15 @@ _WHO = (
 
 
 class SignIns(Roles):
-    def begin_sign_in(self, user: str, token_hash: str, *, via: str, address: str, browser: str) -> SignIn:
-        """Note that `user` has just proven who he is from a browser. NotFound."""
+    def begin_sign_in(
+        self, user: str, token_hash: str, *, via: str, address: str, browser: str, proven_at: float | None = None
+    ) -> SignIn:
+        """Note that `user` signs in from a browser; who he is was proven just now, or at `proven_at`. NotFound."""
         now = time.time()
         with self._write() as db:
             found = self.user(user)
             row: Row = {"token_hash": token_hash, "user_id": found.id, "via": via, "address": address[:64]}
-            times = {"created_at": now, "seen_at": now, "proven_at": now}
+            times = {"created_at": now, "seen_at": now, "proven_at": now if proven_at is None else proven_at}
             number = self._insert("sign_ins", {**row, "browser": printable(browser, BROWSER_MAX), **times})
             db.execute("DELETE FROM sign_ins WHERE seen_at < ?", [now - KEPT_SECONDS])
             db.execute(

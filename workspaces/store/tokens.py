@@ -38,7 +38,7 @@ _WHO = (
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a write was answered; `request` is a digest of what it was."""
+    """What a write was answered, sealed (apitokens.seal); `request` is a digest of what it was."""
 
     request: str
     status: int

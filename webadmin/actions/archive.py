@@ -1,0 +1,54 @@
+"""What is done to the archive, all of it by the worker, and what it found. Pages and API share it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from webadmin.i18n import _
+from workspaces import snapshots
+from workspaces.errors import Conflict, NotFound
+from workspaces.model import Job, JobKind, Report, Snapshot
+from workspaces.store import Store
+
+KINDS: Mapping[str, JobKind] = {"usage": JobKind.USAGE, "verify": JobKind.VERIFY, "gc": JobKind.GC}
+NAME = "archive"  # what is typed to delete from it
+
+
+def look(store: Store, kind: str, *, actor: str) -> Job:
+    """Count, read again, or look for what nothing refers to: `kind` is of KINDS. None of it changes the archive."""
+    return store.add_job(KINDS[kind], actor=actor)
+
+
+def found(report: Report | None) -> dict[str, Any]:
+    """What a job about the archive found; empty when there was none."""
+    document: dict[str, Any] = json.loads(report.document) if report else {}
+    return document
+
+
+def check_collectable(store: Store) -> None:
+    """Raise Conflict unless it is known what would be deleted: somebody looked, and nothing was deleted since."""
+    if found(store.latest_report(JobKind.GC)).get("deleted", True):
+        raise Conflict(
+            _("It is not known what would be deleted."), _("Look for what nothing refers to first; then delete it.")
+        )
+
+
+def collect(store: Store, *, actor: str) -> Job:
+    """Have deleted what no version refers to. Raises Conflict."""
+    check_collectable(store)
+    return store.add_job(JobKind.GC, actor=actor, arguments={"delete": "yes"})
+
+
+def due(store: Store, slug: str) -> list[Snapshot]:
+    """The versions that the rules of a challenge do not keep. Raises NotFound, also when they keep every one."""
+    if store.challenge(slug).keep_last is None:
+        raise NotFound(_("The rules of %(challenge)s keep every version.", challenge=slug))
+    return snapshots.due(store, slug)
+
+
+def prune(store: Store, slug: str, *, actor: str) -> Job:
+    """Have those removed; their records stay. Raises NotFound."""
+    due(store, slug)
+    return store.add_job(JobKind.PRUNE, actor=actor, arguments={"challenge": slug})
