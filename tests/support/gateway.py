@@ -27,6 +27,7 @@ from sshgate.keeper import Keeper
 from sshgate.limits import Admission, Guessing
 from sshgate.recorder import Bounds, Recorder
 from sshgate.server import Gate
+from tests.support.quick import CheapHasher
 from workspaces import accounts, guest
 from workspaces.engine.base import Engine, ImageConfig
 from workspaces.engine.memory import MemoryEngine
@@ -36,7 +37,7 @@ from workspaces.store import Store
 
 T = TypeVar("T")
 PASSWORD = "correct horse"
-PASSWORD_HASH = accounts.hash_password(PASSWORD)
+PASSWORD_HASH = CheapHasher().hash(PASSWORD)
 CHALLENGE = "als"
 IMAGE = "debian-test:12"
 

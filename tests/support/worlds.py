@@ -158,7 +158,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class NoScanner:
-    """Finds no secret, at once: tests of other things need not wait for the real one, whose start takes long."""
+    """Finds no secret, at once: tests of other things need not wait for the real one, which compiles its rules anew in
+    each state directory for seconds."""
 
     def __init__(self, *_: Any) -> None:
         pass
