@@ -15,7 +15,7 @@ from workspaces.store.figures import Archived
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`waiting`: how many jobs wait for what does not answer, by name; `verified`: the last reading of the archive."""
+    """`waiting`: how many jobs wait for what does not answer, by its name; `verified`: the last look at the archive."""
 
     waiting: dict[str, int]
     archived: Archived
