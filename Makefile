@@ -7,6 +7,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests start hundreds of Pythons, each of which would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 install:
 	@$(PYTHON) -I workspaces/prerequisites.py install
@@ -23,14 +25,18 @@ lint: test-install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The tests with an engine share one, so they run in one process; a file's tests stay together in the others.
+# What databases and archives wait for the disk at each step costs more than the tests; in memory they need not.
+ROOM := $(shell df -k --output=avail /dev/shm 2>/dev/null | tail -1)
+IN_MEMORY := $(shell test "$(ROOM)" -gt 4000000 2>/dev/null && echo env PYTEST_DEBUG_TEMPROOT=/dev/shm)
+
+# A file's tests stay together. Then those with an engine, which mostly wait for it, beside those with Chromium.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not long"
-	$(BIN)/pytest -m "(docker or browser) and not long"
+	$(IN_MEMORY) $(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not long"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "(docker or browser) and not long"
 
 # Files that are slow as a whole are not even read.
 test-fast: test-install
-	$(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not slow" \
+	$(IN_MEMORY) $(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not slow" \
 		$$(grep -LE '^pytestmark.*(docker|browser|slow)' tests/test_*.py)
 
 test-long: test-install

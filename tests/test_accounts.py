@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters, profiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +56,11 @@ def test_a_password_is_checked_against_its_hash(stored: str) -> None:
     assert check_password(stored, "correct hörse")
     assert check_password(stored, unicodedata.normalize("NFD", "correct hörse"))  # another keyboard, the same text
     assert not check_password(stored, "wrong horse")
+
+
+@pytest.mark.usefixtures("dear_passwords")
+def test_a_hash_is_hard_to_break() -> None:
+    assert extract_parameters(hash_password("correct horse")) == profiles.RFC_9106_LOW_MEMORY
 
 
 @pytest.mark.parametrize("typed", ["", "x" * 100_000, "\udcff\0\ud800"])

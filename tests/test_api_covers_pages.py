@@ -1,6 +1,6 @@
-"""The API does what the pages do: each form of theirs has its operations here, or says why it has none.
+"""The API does what the pages do: each form and page has its operations here, or says why it has none.
 
-A new form without a line fails. That the operations do the same, with the same rights, is for their own tests.
+A new one without a line fails. That the operations do the same, with the same rights, is for their own tests.
 """
 
 from __future__ import annotations
@@ -75,6 +75,48 @@ COVERED: dict[str, str] = {
     "admin.prune": "prune_archive",
 }
 
+# endpoint of a page → operations that tell what is on it
+SHOWN: dict[str, str] = {
+    # one's own
+    "me.page": "list_my_workspaces list_my_news list_my_keys show_door",
+    "me.workspace": "show_workspace list_workspace_snapshots list_workspace_sessions show_changes show_door",
+    "me.usage_of": "show_usage",
+    "me.sessions": "list_my_sessions",
+    "me.download": "download_version",
+    "account.page": "show_me show_user list_my_sign_ins list_my_announcements",
+    "tokens.page": "list_my_tokens",
+    # requests, versions, workspaces
+    "admin.overview": "show_overview",
+    "admin.queue": "list_snapshots",
+    "admin.snapshot": "show_snapshot show_changes",
+    "admin.download": "download_version",
+    "admin.workspaces": "list_workspaces",
+    "admin.workspace": "show_workspace show_usage list_workspace_sessions list_workspace_events list_jobs",
+    "admin.versions": "list_workspace_snapshots",
+    "admin.changes": "show_workspace_changes",
+    "admin.diff": "show_diff",
+    # people
+    "admin.users": "list_users",
+    "admin.user": "show_user",
+    "admin.export_users": "list_users",
+    "admin.events": "list_events",
+    # jobs and sessions
+    "admin.jobs": "list_jobs",
+    "admin.job": "show_job show_job_log show_found follow_events",
+    "admin.sessions": "list_sessions",
+    "admin.session": "show_session show_recording",
+    "admin.screen": "look_at_session export_session",
+    "admin.stream_session": "look_at_session",
+    "admin.cast": "export_session",
+    "admin.recording": "export_session",
+    # challenges, images and the archive
+    "admin.challenges": "list_challenges",
+    "admin.challenge": "show_challenge show_figures list_freezes",
+    "admin.frozen": "show_freeze",
+    "admin.images": "list_images",
+    "admin.archive": "show_archive list_archive_findings list_due",
+}
+
 _SIGNING = "a browser signs in and out; a program shows its token"
 _PROOF = "the person himself, with what proves who he is, and not with a token that may be another's by now"
 
@@ -101,21 +143,40 @@ NONE: dict[str, str] = {
     "own_passkeys.remove": _PROOF,
     "own_oidc.unlink": _PROOF,
     "tokens.add": "a token that makes tokens would outlive its own removal",
+    # pages
+    "start": "leads to a page",
+    "static": "files of the pages",
+    "healthz": "is for programs",
+    "readyz": "is for programs",
+    "metrics": "is for programs",
+    "following.live": "keeps pages up to date; programs have /events",
+    "me.terminal": "a program uses ssh",
+    "me.terminal_socket": "a program uses ssh",
+    "confirm.page": _SIGNING,
+    "oidc.sign_in": _SIGNING,
+    "oidc.callback": _SIGNING,
+    "own_oidc.confirm_with": _SIGNING,
+    "invite.page": "who has no account yet has no token either",
+    "invite.with_provider": "who has no account yet has no token either",
+    "account.codes": _PROOF,
+    "own_passkeys.add_page": _PROOF,
+    "own_oidc.link": _PROOF,
+    "admin.import_users": "an empty form",
     "admin.set_password": "passwords do not pass through the API: people set their own, by an invitation",
 }
 
 
-def test_each_form_has_its_operations(web: Web) -> None:
-    forms = {
-        rule.endpoint
-        for rule in web.app.url_map.iter_rules()
-        if "POST" in (rule.methods or ()) and rule.endpoint.partition(".")[0] != routes.bp.name
-    }
-    assert forms == COVERED.keys() | NONE.keys()
-    assert not COVERED.keys() & NONE.keys()
+def test_each_form_and_page_has_its_operations(web: Web) -> None:
+    ours = [rule for rule in web.app.url_map.iter_rules() if rule.endpoint.partition(".")[0] != routes.bp.name]
+    forms = {rule.endpoint for rule in ours if "POST" in (rule.methods or ())}
+    # A page's live parts (live_…) say what it says.
+    pages = {rule.endpoint for rule in ours if ".live_" not in rule.endpoint} - forms
+    assert forms == COVERED.keys() | (NONE.keys() & forms)
+    assert pages == SHOWN.keys() | (NONE.keys() & pages)
+    assert forms | pages == COVERED.keys() ^ SHOWN.keys() ^ NONE.keys(), "each stands in one table"
 
 
 def test_the_operations_are_there() -> None:
     known = {operation.name for operation in OPERATIONS}
-    wanted = {name for names in COVERED.values() for name in names.split()}
+    wanted = {name for names in (*COVERED.values(), *SHOWN.values()) for name in names.split()}
     assert wanted <= known, wanted - known

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.api import program
 from tests.support.web import Web, web_fixture
+from webadmin import tailing
 from webadmin.api import events
 from webadmin.context import Parts, attach
 from webadmin.server import Server
@@ -182,3 +183,20 @@ def test_ready_says_what_is_missing(web: Web, monkeypatch: pytest.MonkeyPatch) -
     old = time.time() - 60
     os.utime(web.settings.locks / LOCK, (old, old))
     assert "worker" in client.get("/readyz").text
+
+
+def test_a_terminal_is_watched_until_its_session_ends(web: Web, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tailing, "ASK_SECONDS", 0.1)
+    number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", time.time())
+    web.settings.recordings.mkdir(exist_ok=True)
+    path = web.settings.recordings / "a.cast"
+    path.write_text('{"version": 2, "width": 80, "height": 24}\n[0.5, "o", "hello"]\n')
+    web.store.begin_recording(number, "a.cast", time.time())
+    headers = token(web, "chief", "workspaces")
+    with requests.get(f"{url}/sessions/{number}/watch", headers=headers, stream=True, timeout=20) as response:
+        lines = (line for line in response.iter_lines(chunk_size=1, decode_unicode=True) if line.startswith("data: {"))
+        assert json.loads(next(lines)[6:])["init"] == "hello"
+        assert [(look.actor, look.how) for look in web.store.looks([number])[number]] == [("chief", "watch")]
+        web.store.end_session(number, time.time())
+        assert list(lines) == []  # it comes to its end by itself
+    assert len(web.store.looks([number])[number]) == 1, "asking whether it may go on is no look of its own"

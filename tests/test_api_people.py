@@ -38,6 +38,26 @@ def test_ones_own_keys(web: Web) -> None:
     problem(program(web, "alice", "read", "workspaces", "snapshots").post("/me/keys", {"key": line}), 403)
 
 
+def test_how_to_get_in(web: Web) -> None:
+    alice, number = program(web, "alice"), web.workspace_id("alice")
+    assert alice.get(f"/me/workspaces/{number}/door").get_json()["line"] == "ssh -p 2222 alice@gate.example.org"
+    other = web.store.add_workspace("als", "team", ["alice", "bob"], actor="test").id
+    found = alice.get(f"/me/workspaces/{other}/door").get_json()
+    assert found["line"] == "ssh -p 2222 alice+als/team@gate.example.org"
+    assert found["config"].startswith("Host als-team\n")
+    problem(alice.get(f"/me/workspaces/{web.workspace_id('bob')}/door"), 404)
+
+
+def test_ones_own_sessions_also_of_who_reviews_elsewhere(web: Web) -> None:
+    web.store.add_challenge("bci", "base:1", actor="test")
+    web.store.set_challenge_role("bob", "bci", Role.REVIEWER, actor="test")
+    for name in ("alice", "bob"):
+        web.store.begin_session(name, web.workspace_id(name), "shell", "192.0.2.1", "p", 1.0)
+    for q in ("", "?q=on:yes", "?q=user:alice"):
+        found = program(web, "bob").get(f"/me/sessions{q}").get_json()["items"]
+        assert [one["user"] for one in found] == (["bob"] if "alice" not in q else [])
+
+
 def test_ones_own_sign_ins_and_tokens(web: Web) -> None:
     alice, here, there = program(web, "alice"), web.browser("alice"), web.browser("alice")
     assert here.get("/me").status_code == 200

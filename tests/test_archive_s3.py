@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyrage
 import pytest
 
@@ -378,11 +377,9 @@ def test_a_full_local_disk_is_told(archive: Archive, bucket: Bucket, monkeypatch
 
 @pytest.mark.parametrize(("sealed", "stride"), [(False, 4), pytest.param(False, 1, marks=pytest.mark.long), (True, 5)])
 def test_killed_before_any_request_it_is_whole_or_absent(
-    s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool, stride: int
+    s3_server: str, tmp_path: Path, sealed: bool, stride: int
 ) -> None:
     """put, remove and collect, killed before each request that they make; the next attempt ends it."""
-    session = boto3.session.Session()  # a new one reads its data files each time
-    monkeypatch.setattr("boto3.session.Session", lambda *_, **__: session)
     seal = _seal(tmp_path) if sealed else Seal()
     for step in range(0, 60, stride):
         bucket, place = new_bucket(s3_server), tmp_path / str(step)

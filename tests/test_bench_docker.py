@@ -15,7 +15,8 @@ from tests.support.engines import base_image, cache_directory, guest_dir, privat
 from tests.support.traces import host, traces
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
-COMMAND = [sys.executable, "-m", "bench", "--quick", "--only", "true"]
+# A job in the background of a shell ignores the signals of its keyboard, and so does all that it starts.
+COMMAND = ["env", "--default-signal", sys.executable, "-m", "bench", "--quick", "--only", "true"]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import reference
 from tests.support.savetar import FakeImage, layer, named
+from tests.support.worlds import NoScanner
 from workspaces import engine as engines
 from workspaces import guest
 from workspaces.cli import common, doctor, host
@@ -20,6 +21,7 @@ from workspaces.engine.base import Engine, ImageConfig
 from workspaces.engine.memory import MemoryEngine
 from workspaces.engine.private import PrivateEngine
 from workspaces.errors import EngineUnavailable
+from workspaces.snapshots import examining
 from workspaces.store import Store
 
 pytestmark = pytest.mark.slow
@@ -57,6 +59,7 @@ def run(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("WORKSPACES_HOME", str(tmp_path / "home"))
     assert all("open_engine" in vars(module) for module in (doctor, host))  # imported before: these have the real one
     monkeypatch.setattr(engines, "open_engine", lambda *_, **__: engine)
+    monkeypatch.setattr(examining, "Scanner", NoScanner)
 
     def call(*arguments: str, typed: str = "") -> Ran:
         monkeypatch.setattr(sys, "argv", ["workspaces", *arguments])

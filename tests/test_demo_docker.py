@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.engines import base_image, cache_directory, guest_dir, private_engine  # noqa: F401
 from tests.support.traces import host, traces
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
@@ -28,7 +29,9 @@ def demo(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_whole_story_kept_and_ended(tmp_path: Path) -> None:
+def test_the_whole_story_kept_and_ended(base_image: str, tmp_path: Path) -> None:  # noqa: F811 - it fills the cache
+    """With the tests' cache of base images, so that none is built anew."""
+    (tmp_path / "workspaces").symlink_to(cache_directory())
     before = host()
     played = demo("--keep", cache=tmp_path)
     assert played.returncode == 0, played.stdout + played.stderr

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.engines import guest_dir, shell, tiny_tar
-from tests.support.worlds import OPEN, World
+from tests.support.worlds import OPEN, NoScanner, World
 from workspaces.engine.base import ImageConfig
 from workspaces.engine.dockerd import DockerEngine
 from workspaces.engine.private import PrivateEngine
 from workspaces.model import JobState, SnapshotState
-from workspaces.snapshots import committing
+from workspaces.snapshots import committing, examining
 from workspaces.store import Store
 
 pytestmark = pytest.mark.docker
@@ -27,8 +27,9 @@ DISK = 96 << 20
 
 
 @pytest.fixture
-def world(tmp_path: Path, guest_dir: Path, tiny_tar: Path) -> Iterator[World]:
+def world(tmp_path: Path, guest_dir: Path, tiny_tar: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """On an engine of its own whose data are on a file system of DISK bytes."""
+    monkeypatch.setattr(examining, "Scanner", NoScanner)
     private = PrivateEngine(tmp_path / "state" / "engine")
     data = private.directory / "data"
     data.mkdir(parents=True)

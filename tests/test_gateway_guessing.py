@@ -11,7 +11,7 @@ import asyncssh
 import pytest
 
 from sshgate import auth, keeper, limits
-from tests.support.gateway import GatewayStage, Person, by_password, memory_stage, until, whoami
+from tests.support.gateway import PASSWORD, GatewayStage, Person, by_password, memory_stage, until, whoami
 from workspaces import accounts, throttle
 from workspaces.accounts import Verdict
 from workspaces.store import Store
@@ -122,6 +122,7 @@ def test_no_account_takes_as_long_as_a_wrong_password(alice: Person, monkeypatch
             return made
 
     monkeypatch.setattr(accounts, "PasswordHasher", Counting)
+    alice.stage.store.set_password_hash("alice", argon2.PasswordHasher().hash(PASSWORD), actor="chief")
     for name in ("nobody", "alice"):
         assert accounts.check_login(alice.stage.store, name, "wrong", None) is Verdict.WRONG
     assert len(worked) == 2

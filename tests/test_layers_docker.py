@@ -14,12 +14,13 @@ import docker
 import pytest
 
 from tests.support.engines import guest_dir, private_engine, shell, tiny_tar
-from tests.support.worlds import World
+from tests.support.worlds import NoScanner, World
 from workspaces.engine.base import ImageConfig
 from workspaces.engine.dockerd import DockerEngine
 from workspaces.engine.private import PrivateEngine
 from workspaces.layers import compare, read, stack
 from workspaces.model import JobKind, JobState, Snapshot, SnapshotState
+from workspaces.snapshots import examining
 from workspaces.store import Store
 
 __all__ = ["guest_dir", "private_engine", "tiny_tar"]
@@ -32,7 +33,10 @@ Listing = dict[str, tuple[object, ...]]
 
 
 @pytest.fixture
-def world(tmp_path: Path, private_engine: PrivateEngine, guest_dir: Path, tiny_tar: Path) -> Iterator[World]:
+def world(
+    tmp_path: Path, private_engine: PrivateEngine, guest_dir: Path, tiny_tar: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    monkeypatch.setattr(examining, "Scanner", NoScanner)
     store = Store.open(tmp_path / "workspaces.db")
     engine = DockerEngine(private_engine.host, guest_dir, store.instance)
     engine.import_rootfs(tiny_tar, IMAGE, ImageConfig({"Cmd": ["/bin/sh"]}))

@@ -7,9 +7,10 @@ import http.server
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from click.testing import CliRunner, Result
@@ -69,14 +70,17 @@ def here(web: Web) -> Run:
 
 
 @contextmanager
-def worker(web: Web) -> Iterator[None]:
-    """One that says of each job that it is done."""
+def worker(web: Web, found: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
+    """One that says of each job that it is done, and of some kinds what they found."""
     stop = threading.Event()
 
     def work() -> None:
         while not stop.wait(0.05):
             if job := web.store.claim_job():
                 web.store.job_progress(job.id, 0.5, "Half of it.")
+                if job.kind in found:
+                    about = "{old}:{new}".format(**job.arguments) if job.kind is JobKind.DIFF else ""
+                    web.store.set_report(job.id, about, found[job.kind])
                 web.store.finish_job(job.id, f"{job.kind} is done.")
 
     thread = threading.Thread(target=work)
@@ -112,7 +116,9 @@ def test_what_is_shown_is_the_same_here_and_there(web: Web, here: Run, there: Ru
         f"snapshot show {number}", f"snapshot show {number} --all", f"snapshot show {done}", "job list",
         "job list --state queued --json", f"job show {job.id} --log", f"job show {job.id} --json", "user list",
         "challenge list", "challenge show als", "challenge show als --json", "session list --all --user bob",
-        "audit list", "audit list --actor alice --limit 2", "members als/alice", "show nobody", "challenge show nobody",
+        "audit list", "audit list --actor alice --limit 2", "members als/alice", "user show alice", "key list alice",
+        "limits alice --json", "announcement list", "session list --recorded", "archive prune",
+        "show nobody", "challenge show nobody",
     ):  # fmt: skip
         a, b = here(*command.split()), there(*command.split())
         assert (a.exit_code, a.stdout) == (b.exit_code, b.stdout), (command, b.exception)
@@ -160,8 +166,10 @@ def test_containers_are_started_and_reset_by_jobs_that_are_waited_for(web: Web, 
 
 
 def test_what_needs_the_host_says_so(web: Web, there: Run) -> None:
-    for command in ("engine status", "init", "doctor", "archive list", "remove alice --yes",
-                    "challenge set als --cpus 2", "token list"):  # fmt: skip
+    for command in ("engine status", "init", "doctor", "archive list", "archive verify --identity x", "token list",
+                    "image build x", "user passwd alice --password-file -", "user remove alice", "session watch 1",
+                    "key remove alice SHA256:x", "snapshot verify 1",
+                    "snapshot statement 1", "snapshot diff alice 1 2 --with bob"):  # fmt: skip
         result = there(*command.split())
         assert isinstance(result.exception, UsageError), (command, result.output, result.exception)
         assert "host" in str(result.exception)

@@ -15,12 +15,14 @@ import docker
 import pytest
 
 from tests.support.engines import guest_dir, private_engine, tiny_tar
-from tests.support.worlds import World
+from tests.support.worlds import NoScanner, World
 from workspaces.engine.base import ImageConfig
 from workspaces.engine.dockerd import DockerEngine
 from workspaces.engine.private import PrivateEngine
 from workspaces.errors import ArchiveError
 from workspaces.model import Finding, JobKind, JobState, Mount, PackageChange, SnapshotState
+from workspaces.snapshots import examining
+from workspaces.snapshots.secrets import Scanner
 from workspaces.store import Store
 
 __all__ = ["guest_dir", "private_engine", "tiny_tar"]
@@ -56,7 +58,10 @@ def host(private_engine: PrivateEngine) -> str:
 
 
 @pytest.fixture
-def world(tmp_path: Path, host: str, guest_dir: Path, tiny_tar: Path) -> Iterator[World]:
+def world(
+    tmp_path: Path, host: str, guest_dir: Path, tiny_tar: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    monkeypatch.setattr(examining, "Scanner", NoScanner)
     store = Store.open(tmp_path / "workspaces.db")
     engine = DockerEngine(host, guest_dir, store.instance)
     engine.import_rootfs(tiny_tar, IMAGE, ImageConfig(RUNS))
@@ -154,7 +159,10 @@ from workspaces.archive import Archive
 from workspaces.engine.dockerd import DockerEngine
 from workspaces.lifecycle import Lifecycle
 from workspaces.provenance import Signer
+from workspaces.snapshots import examining
 from workspaces.store import Store
+from tests.support.worlds import NoScanner
+examining.Scanner = NoScanner
 root, host, guest_dir = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 store = Store.open(root / "workspaces.db")
 engine = DockerEngine(host, guest_dir, store.instance)
@@ -268,7 +276,10 @@ def test_a_commit_that_is_cancelled_while_the_engine_does_it(world: World, host:
     assert archived.bytes_total > 200_000_000
 
 
-def test_what_is_in_the_files_is_looked_at(world: World, host: str, tmp_path: Path) -> None:
+def test_what_is_in_the_files_is_looked_at(
+    world: World, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examining, "Scanner", Scanner)
     data = tmp_path / "data"
     data.mkdir()
     (data / "train.csv").write_bytes(b"patient,diagnosis\n" * 9000)

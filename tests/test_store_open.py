@@ -23,7 +23,7 @@ from workspaces.errors import Conflict, InvalidInput, NotFound, StoreBusy, Store
 from workspaces.model import SnapshotState
 from workspaces.store import Store, connection, migrations
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("migrated")]
 
 
 def pragma(store: Store, name: str) -> object:

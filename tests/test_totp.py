@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.stores import empty, path, store
-from tests.support.web import CHEAP_HASH, PASSWORD, CheapHasher
+from tests.support.web import CHEAP_HASH, PASSWORD
 from workspaces import accounts, totp
 from workspaces.accounts import Verdict, begin_totp, check_login
 from workspaces.errors import NotFound
@@ -24,11 +24,6 @@ NOW = 1_800_000_000.0
 
 def code(secret: str, at: float) -> str:
     return totp._totp(secret).generate(int(at)).decode()
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "PasswordHasher", CheapHasher)
 
 
 @pytest.fixture

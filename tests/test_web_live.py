@@ -180,7 +180,7 @@ def test_a_change_is_told_to_those_whom_it_concerns(live: Live) -> None:
     web.store.request_snapshot(web.workspace_id("alice"), "m", actor="alice", via="ssh")
     text = mine.more("workspace:")
     assert "event: changed\ndata: me\n\n" in text
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
     assert other.silent(1.5)
     late = live.open(bob, f"topic=me&since={version}")
     late.more("event: changed\ndata: me")  # it may have missed something

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.api import program
 from tests.support.sample import finish_jobs, report
 from tests.support.web import Web, web_fixture  # noqa: F401
 from tests.test_web_downloads import archived
@@ -138,6 +139,9 @@ def test_what_has_changed_now_without_a_request(web: Web) -> None:
         assert "+1 added" in text(page)
         assert "<script>alert" not in page
         assert "\\u202e" in page  # written out
+    web.store.set_challenge_role("bob", "als", Role.REVIEWER, actor="test")
+    assert "+1 added" not in text(web.browser("bob").get(f"/admin/jobs/{job.id}").text)
+    assert program(web, "bob").get(f"/jobs/{job.id}/found").status_code == 403
     assert "Look again" in chief.get(url).text
     assert web.store.snapshots() == []
 

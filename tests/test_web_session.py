@@ -235,6 +235,17 @@ def test_few_tries_in_total() -> None:
     assert sum(not throttle.take(f"user{n}", f"192.0.{n % 250}.{n // 250}") for n in range(1000)) == TOTAL.burst
 
 
+def test_a_flood_of_passwords_leaves_other_ways_in_and_who_is_signed_in(web: Web) -> None:
+    alice = web.browser("alice")
+    token, throttle = alice.token(), web.app.extensions["workspaces"].throttle
+    for n in range(1000):
+        throttle.take("alice", f"192.0.{n % 250}.{n // 250}")
+    _drain(throttle, "alice", "127.0.0.1")
+    assert web.browser().sign_in("alice").status_code == 429
+    assert alice.client.post("/confirm", data={"csrf_token": token, "password": PASSWORD}).status_code == 302
+    assert web.browser().post("/login/passkey").status_code == 403  # it was looked at
+
+
 def test_a_right_password_forgives() -> None:
     throttle = Throttle(Clock())
     for _ in range(50):

@@ -66,7 +66,8 @@ def test_a_passkey_from_first_to_last_by_keyboard(site: Site) -> None:
     alice = named(site).window("alice", "/account")
     finger = with_authenticator(alice)
     reach(alice, "Add a passkey…")
-    alice.wait_for_url("**/account/passkeys/add")
+    alice.wait_for_url("**/account/passkeys/add")  # when it is loaded, with its script
+    expect(alice.get_by_label("What it is on")).to_be_focused()
     alice.keyboard.type(HOSTILE.replace("\u202e", ""))
     alice.keyboard.press("Enter")
     expect(alice.get_by_role("heading", name="Recovery codes")).to_be_visible()

@@ -109,6 +109,7 @@ def test_a_page_that_keeps_itself_up_to_date_is_nobody_there(web: Web) -> None:
     age(web, "alice", seen_at=1)
     before = web.store.sign_ins("alice")
     assert alice.get("/me/live", headers={"X-Fragment": "1"}).status_code == 200
+    assert alice.get("/live?topic=me", headers={"Accept": "text/event-stream"}).status_code == 200
     assert web.store.sign_ins("alice") == before
     assert alice.get("/me").status_code == 200
     assert time.time() - web.store.sign_ins("alice")[0].seen_at < 60

@@ -20,6 +20,7 @@ from sshgate.grant import Certificate, judge_certificate
 from tests.support.gateway import PASSWORD, Person, until
 from tests.support.web import Browser
 from tests.support.webgate import WebGate, web_gate
+from webadmin import watching
 from webadmin.terminal import door, relay
 from workspaces.errors import SettingsError
 from workspaces.keyoptions import TERMINAL_KEY_ID, Options
@@ -136,8 +137,9 @@ def test_nobody_else_gets_in(gate: WebGate, person: Person, case: str) -> None:
     assert not gate.stage.store.sessions(user=person.name)
 
 
-@pytest.mark.parametrize("how", ["disabled", "signed out", "killed"])
-def test_it_ends_with_the_right_to_it(gate: WebGate, person: Person, how: str) -> None:
+@pytest.mark.parametrize("how", ["disabled", "signed out", "killed", "no member", "idle"])
+def test_it_ends_with_the_right_to_it(gate: WebGate, person: Person, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "ASK_SECONDS", 0.2)
     store, browser = gate.stage.store, gate.sign_in(person.name, PASSWORD)
     page = open_page(gate, person, browser)
     page.type(b"echo re''ady\n")
@@ -147,10 +149,16 @@ def test_it_ends_with_the_right_to_it(gate: WebGate, person: Person, how: str) -
         store.set_disabled(person.name, True, actor="chief")
     elif how == "signed out":
         browser.post("/logout")
+    elif how == "no member":
+        assert person.workspace
+        store.remove_member(person.workspace.id, person.name, actor="chief")
+    elif how == "idle":  # for a day; the page is open all the while, and the store goes on changing
+        with store._write() as db:
+            db.execute("UPDATE sign_ins SET seen_at = seen_at - 86400 WHERE via = 'password'")
     else:
         store.kill_session(store.sessions(user=person.name)[0].id, actor="chief")
     last = page.end()
-    assert last == {"error": "over"} or (how != "signed out" and "exit" in last)
+    assert last == {"error": "over"} or (how not in ("signed out", "idle") and "exit" in last)
     assert time.monotonic() - begun < 8
     until(lambda: not store.sessions(user=person.name), 10)
 

@@ -57,8 +57,8 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
     when too many others are being checked.
     """
     address = request.remote_addr or "?"
-    throttle = parts().throttle
-    if wait := throttle.take(name, address):
+    throttle, known = parts().throttle, code is None
+    if wait := throttle.take(name, address, known=known):
         raise TooManyTries(wait)
     paused = code is not None and throttle.too_many_codes(name)
     if paused:
@@ -80,7 +80,7 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
         if verdict is accounts.Verdict.WRONG_CODE and not paused:
             throttle.wrong_code(name)
         return None
-    throttle.give_back(name, address)
+    throttle.give_back(name, address, known=known)
     return user
 
 
@@ -91,7 +91,7 @@ def verify_code(name: str, code: str) -> bool:
     """
     address = request.remote_addr or "?"
     throttle = parts().throttle
-    if wait := throttle.take(name, address):
+    if wait := throttle.take(name, address, known=True):
         raise TooManyTries(wait)
     if throttle.too_many_codes(name):
         log.warning("too many wrong codes for %r, the last from %s", printable(name, 64), address)
@@ -100,7 +100,7 @@ def verify_code(name: str, code: str) -> bool:
         log.warning("wrong code for %r from %s", printable(name, 64), address)
         throttle.wrong_code(name)
         return False
-    throttle.give_back(name, address)
+    throttle.give_back(name, address, known=True)
     return True
 
 

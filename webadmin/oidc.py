@@ -255,7 +255,7 @@ def _confirmed(subject: str, claims: dict[str, Any]) -> Any:
     if me is None or str(me.user.id) != subject or user is None or user.id != me.user.id:
         raise Refused(_("That is another account's sign-in."), _("Nothing was done yet."))
     if not isinstance(at, int | float) or not -CLOCKS <= time.time() - at <= ASKED_SECONDS:
-        raise Refused(_("The provider did not ask you again."), _("Confirm in another way."))
+        raise Refused(_("The provider did not ask you again."), _("Confirm in another way, or sign out and in again."))
     session.prove()
     return None
 

@@ -25,7 +25,7 @@ from workspaces.store import Store
 
 log = logging.getLogger(__name__)
 
-STALLED_SECONDS = 120.0  # without a byte taken; whoever reads a long answer so slowly holds a thread
+STALLED_SECONDS = 120.0  # without a byte taken; who takes some, but too few, is protocol.py's
 END_SECONDS = 10  # for running requests, when the server is to end
 BACKLOG = 512
 CONNECTIONS_MAX = 4096

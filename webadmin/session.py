@@ -148,10 +148,15 @@ def _load() -> Account | None:
     now = time.time()
     if user.disabled or over(sign_in, rights, now):
         return None
-    if now - sign_in.seen_at > TOUCH_SECONDS and FRAGMENT not in request.headers and not again:
+    if now - sign_in.seen_at > TOUCH_SECONDS and not _by_itself() and not again:
         with suppress(StoreError):  # no reason to keep anybody from a page; the next request notes it
             store().touch_sign_in(sign_in.id)
     return Account(user, rights, sign_in)
+
+
+def _by_itself() -> bool:
+    """Whether a page asks, and no person; a browser's own event stream comes back by itself as well."""
+    return FRAGMENT in request.headers or "text/event-stream" in request.headers.get("Accept", "")
 
 
 def _digest(token: str) -> str:

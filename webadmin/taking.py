@@ -6,7 +6,7 @@ import threading
 
 from workspaces.errors import Conflict
 
-AT_ONCE = 3  # of the server's threads; the others go on answering pages
+AT_ONCE = 3  # each reads and packs what is gigabytes
 
 
 class Downloads:

@@ -1,8 +1,10 @@
 """Limits on password guessing: token buckets per account and address, per address, and in total.
 
 An attempt takes a token from each bucket before the password is looked at, so attempts in parallel count too;
-a right password gives them back. The account alone has no bucket but for wrong one-time codes after its right
-password: nobody can lock a rival out from another address. Kept in memory, for one process; ssh keys are not concerned.
+a right password gives them back. The account alone has no bucket but for who has proven to be its owner before, being
+signed in or with the right password: nobody can lock a rival out from another address, nor who is signed in from
+anywhere. What nobody guesses, such as passkeys, has buckets of its own: a flood of passwords leaves other ways in.
+Kept in memory, for one process; ssh keys are not concerned.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from workspaces.throttle import MAX_TRACKED, Buckets, Rate, network
 ACCOUNT = Rate(6, 60)
 ADDRESS = Rate(40, 10)
 TOTAL = Rate(120, 0.25)
+OTHERS = Rate(40, 10)  # at what nobody guesses, from one address
 WRONG_CODE = Rate(12, 300)  # after the right password, from wherever: it takes a million tries to find one
+
+Rows = tuple[tuple[Buckets, Hashable], ...]
 
 
 class Throttle:
@@ -28,38 +33,30 @@ class Throttle:
         self._account = Buckets(ACCOUNT, clock)
         self._address = Buckets(ADDRESS, clock)
         self._total = Buckets(TOTAL, clock)
+        self._others, self._others_total = Buckets(OTHERS, clock), Buckets(TOTAL, clock)
         self._codes = Buckets(WRONG_CODE, clock)
 
-    def take(self, account: str, address: str) -> float:
-        """Count one attempt. Returns 0 when it may be made, else how many seconds to wait before the next."""
-        with self._lock:
-            rows = self._rows(account, address)
-            wait = max(buckets.wait(key) for buckets, key in rows)
-            if wait <= 0:
-                for buckets, key in rows:
-                    buckets.take(key)
-            return wait
+    def take(self, account: str, address: str, *, known: bool = False) -> float:
+        """Count one attempt. Returns 0 when it may be made, else how many seconds to wait before the next.
+
+        `known`: by somebody who is signed in, or whose password was right.
+        """
+        return self._take(self._rows(account, address, known))
 
     def take_address(self, address: str) -> float:
         """Count one attempt at what nobody guesses, such as a passkey or an invitation: what it costs is bounded."""
-        with self._lock:
-            rows = self._rows("", address)[1:]
-            wait = max(buckets.wait(key) for buckets, key in rows)
-            if wait <= 0:
-                for buckets, key in rows:
-                    buckets.take(key)
-            return wait
+        return self._take(self._others_of(address))
 
     def give_back_address(self, address: str) -> None:
         """That attempt was right."""
         with self._lock:
-            for buckets, key in self._rows("", address)[1:]:
+            for buckets, key in self._others_of(address):
                 buckets.give(key)
 
-    def give_back(self, account: str, address: str) -> None:
+    def give_back(self, account: str, address: str, *, known: bool = False) -> None:
         """The attempt was the account's owner: it does not count, nor do his earlier mistakes."""
         with self._lock:
-            for buckets, key in self._rows(account, address):
+            for buckets, key in self._rows(account, address, known):
                 (buckets.fill if buckets is self._account else buckets.give)(key)
 
     def wrong_code(self, account: str) -> None:
@@ -72,9 +69,22 @@ class Throttle:
         with self._lock:
             return self._codes.wait(account[:64]) > 0
 
-    def _rows(self, account: str, address: str) -> tuple[tuple[Buckets, Hashable], ...]:
+    def _take(self, rows: Rows) -> float:
+        with self._lock:
+            wait = max(buckets.wait(key) for buckets, key in rows)
+            if wait <= 0:
+                for buckets, key in rows:
+                    buckets.take(key)
+            return wait
+
+    def _rows(self, account: str, address: str, known: bool) -> Rows:
+        if known:
+            return ((self._account, (account[:64], "")),)
         host = network(address)
         return (self._account, (account[:64], host)), (self._address, host), (self._total, "")
+
+    def _others_of(self, address: str) -> Rows:
+        return (self._others, network(address)), (self._others_total, "")
 
 
 class Once:

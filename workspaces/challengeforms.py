@@ -62,15 +62,18 @@ def parse_duration(text: str | None) -> float | None:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
-def parse_mount(text: str) -> Mount:
-    """`/data/als:/data` (host directory, path inside), always read-only. Raises InvalidInput."""
+def parse_mount(text: str, *, here: bool = True) -> Mount:
+    """`/data/als:/data` (host directory, path inside), always read-only. Raises InvalidInput.
+
+    Without `here` the directory is one of another host, and is not looked for.
+    """
     source, colon, target = text.partition(":")
     if not colon or not source.startswith("/") or not target.startswith("/") or ":" in target or "\0" in text:
         raise InvalidInput(f"{printable(text)!r} is not a mount.", "Write it as /directory/on/host:/path/inside.")
     parts = [part for part in target.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or parts[0] in ("dev", "proc", "sys"):
         raise InvalidInput(f"Nothing can be mounted at {printable(target)}.")
-    if not Path(source).is_dir():
+    if here and not Path(source).is_dir():
         raise InvalidInput(f"{printable(source)} is not a directory on this host.")
     return Mount(source, target)
 
@@ -128,13 +131,15 @@ MEANINGS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-def chosen(base: Limits, options: Mapping[str, Any]) -> dict[str, Any]:
+def chosen(base: Limits, options: Mapping[str, Any], *, here: bool = True) -> dict[str, Any]:
     """What `options` say of a challenge, by the store's names; what is None or empty is absent. Raises InvalidInput.
 
-    `base` are the limits of which those that are not named stay.
+    `base` are the limits of which those that are not named stay. Without `here` the challenge is on another host.
     """
     given = {name: value for name, value in options.items() if value is not None and value != ()}
+    mounts = {"mounts": tuple(parse_mount(text, here=here) for text in given.pop("mounts", ()))}
     found = {name: read(given[option]) for option, (name, read) in MEANINGS.items() if option in given}
+    found |= mounts if mounts["mounts"] else {}
     own = own_limits(given)
     if own != OwnLimits():
         found["limits"] = own.over(base)

@@ -27,6 +27,7 @@ from sshgate.keeper import Keeper
 from sshgate.limits import Admission, Guessing
 from sshgate.recorder import Bounds, Recorder
 from sshgate.server import Gate
+from tests.support.quick import CheapHasher
 from workspaces import accounts, guest
 from workspaces.engine.base import Engine, ImageConfig
 from workspaces.engine.memory import MemoryEngine
@@ -36,7 +37,7 @@ from workspaces.store import Store
 
 T = TypeVar("T")
 PASSWORD = "correct horse"
-PASSWORD_HASH = accounts.hash_password(PASSWORD)
+PASSWORD_HASH = CheapHasher().hash(PASSWORD)
 CHALLENGE = "als"
 IMAGE = "debian-test:12"
 
@@ -87,7 +88,7 @@ class GatewayThread:
         self.shared: LocalKeeper
         self._thread = threading.Thread(target=self._main, args=(store, lifecycle, keys), name="gateway")
         self._thread.start()
-        self.port = self._started.result(10)
+        self.port = self._started.result(30)
 
     def _main(self, store: Store, lifecycle: Lifecycle, keys: Path) -> None:
         async def run() -> None:
@@ -130,7 +131,7 @@ class GatewayThread:
 
         return self.wait(run())
 
-    def wait(self, coroutine: Coroutine[Any, Any, T], seconds: float = 10) -> T:
+    def wait(self, coroutine: Coroutine[Any, Any, T], seconds: float = 30) -> T:
         """Run `coroutine` on the gateway's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
 
@@ -269,7 +270,7 @@ def by_password(person: Person, password: str = PASSWORD, **options: object) -> 
     return whoami(person, **{"client_keys": None, "password": password, **options})
 
 
-def until(condition: Callable[[], object], seconds: float = 10, what: str = "") -> None:
+def until(condition: Callable[[], object], seconds: float = 30, what: str = "") -> None:
     """Wait until `condition` holds; for things that happen in another process."""
     end = time.monotonic() + seconds
     while not condition():

@@ -7,6 +7,7 @@ Who asks, about things of alice in challenge als, and of bob's account:
     visitor · other (bob) · owner (alice) · rita, reviewer of als · otto, administrator of bci
     · ada, administrator of als · chief, administrator of the host
 
+A reviewer of the whole host (hugo) gets on the pages what rita gets in als; that is tried too.
 A list is opened with a right that is held anywhere, so otto gets it; that nothing of als is in it is looked at as well.
 """
 
@@ -86,6 +87,26 @@ def tellers(result: object) -> Row:
 
 
 everyone = partial(same, visitor=OK)
+seen = Row(SIGN_IN, MISSING, OK, OK, MISSING, OK, OK)  # a thing of alice in als, for her and those who see als
+
+# Each websocket, opened from a page of this site: 101 is a connection.
+SOCKETS: dict[str, Row] = {
+    "me.terminal_socket": Row(401, MISSING, 101, MISSING, MISSING, MISSING, MISSING),
+}
+# Each topic of the event stream.
+TOPICS: dict[str, Row] = {
+    "me": same(OK),
+    "account": same(400),  # for the program itself
+    "queue": listing(),
+    "workspaces": listing(),
+    "jobs": listing(),
+    "sessions": listing(),
+    "overview": listing(),
+    "workspace:{workspace_id}": seen,
+    "workspace:999": same(MISSING),
+    "job:{job_id}": seen,
+    "job:{host_job_id}": Row(SIGN_IN, MISSING, MISSING, MISSING, MISSING, MISSING, OK),
+}
 
 MATRIX: dict[str, Row] = {
     "GET static": everyone(OK),

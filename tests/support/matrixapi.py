@@ -96,6 +96,8 @@ OPERATIONS: dict[str, Row] = {
     "remove_my_token": own(204),
     "list_my_workspaces": same(200),
     "list_my_keys": same(200),
+    "list_my_sessions": same(200),
+    "show_door": own(200),
     "add_my_key": same(201).on(key="{key}"),
     "remove_my_key": own(204),
     "list_my_sign_ins": same(200),

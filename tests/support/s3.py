@@ -6,6 +6,7 @@ s3_server (session) ─► bucket (one for each test) ─► Archive
 
 from __future__ import annotations
 
+import functools
 import http.client
 import itertools
 import json
@@ -27,6 +28,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import create_loader
 
 from workspaces.settings import Bucket
 
@@ -34,6 +36,7 @@ ACCESS, SECRET = "tests", "secret-of-tests"
 BUCKET = "archive-tests"
 _session: dict[str, str] = {}
 _numbers = itertools.count(1)
+_loader = functools.cache(create_loader)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +70,8 @@ def new_bucket(endpoint: str) -> Bucket:
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where boto3 finds them; and no file of this machine's."""
+    """Where boto3 finds them; and no file of this machine's. Its own data files are read once, not by each client."""
+    monkeypatch.setattr("botocore.session.create_loader", _loader)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

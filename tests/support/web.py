@@ -5,29 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
-from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from tests.support.quick import CheapHasher
 from tests.support.sample import public_key
 from webadmin import create_app
 from webadmin.context import Parts, attach
 from webadmin.security import session_key
-from workspaces import accounts
 from workspaces.model import Limits, Mount, Network, Role
 from workspaces.settings import Settings
 from workspaces.store import Store
 
 PASSWORD = "correct horse"
-# Cheap on purpose: what is checked here is who may sign in, not how hard a hash is to break.
-CheapHasher = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
 CHEAP_HASH = CheapHasher().hash(PASSWORD)
 
 
@@ -128,9 +124,8 @@ def open_web(home: Path) -> Web:
 
 
 @pytest.fixture(name="web")
-def web_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    """A small application; hashing passwords costs next to nothing in it."""
-    monkeypatch.setattr(accounts, "PasswordHasher", CheapHasher)
+def web_fixture(tmp_path: Path) -> Iterator[Web]:
+    """A small application."""
     web = open_web(tmp_path)
     yield web
     web.store.close()

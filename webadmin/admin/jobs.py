@@ -49,13 +49,15 @@ def live_jobs() -> Any:
 
 
 def _job(job_id: int) -> dict[str, Any]:
+    """What nobody asked to be looked into (LOOK) is shown to those who may have it looked into."""
     job = store().job(job_id)
     waits = job.state in (JobState.QUEUED, JobState.RUNNING)
+    private = job.kind is JobKind.LOOK and not access.may(Right.WORKSPACES, store().challenge_of("job", job_id) or "")
     return {
         "job": job,
         "lines": store().job_log(job_id),
         "front": store().job(job.behind) if job.behind is not None else None,
-        "found": findings.of_job(job),
+        "found": None if private else findings.of_job(job),
         "trouble": heartbeat.trouble(parts().settings.locks) if waits else None,
     }
 

@@ -7,8 +7,8 @@ from typing import Any
 from flask import render_template
 
 from webadmin import access, session
+from webadmin.actions import health
 from webadmin.actions import overview as actions
-from webadmin.admin import health
 from webadmin.admin.base import bp
 from webadmin.context import parts, store
 from webadmin.live import fragment
@@ -19,7 +19,7 @@ FULL = 0.9  # of disk or memory, above which the figure is marked
 
 def _look() -> dict[str, Any]:
     now = actions.look(store(), session.me().rights, parts().settings.locks)
-    return {"now": now, "health": health.look() if access.may(Right.HOST) else None, "full": FULL}
+    return {"now": now, "health": health.look(store()) if access.may(Right.HOST) else None, "full": FULL}
 
 
 @bp.get("/overview")

@@ -10,7 +10,7 @@ from webadmin.actions import archive as actions
 from webadmin.actions import images
 from webadmin.api import paging
 from webadmin.api.auth import Caller
-from webadmin.api.inputs import Input
+from webadmin.api.inputs import Input, Paging
 from webadmin.api.models import Archive, Job, Moment, Out, Part, Snapshot
 from webadmin.api.operations import Name, get, post
 from webadmin.api.workspaces import confirm
@@ -122,13 +122,15 @@ def collect_archive(caller: Caller, body: Confirmed) -> Job:
 
 
 @get("/challenges/{slug}/prune", tag="archive")
-def list_due(caller: Caller, slug: Name) -> Part[Snapshot]:
+def list_due(caller: Caller, slug: Name, query: Paging) -> Part[Snapshot]:
     """List the versions that the rules of a challenge do not keep.
 
     404 when its rules keep every one.
     """
     caller.check(Right.ARCHIVE)
-    return paging.of(Snapshot, actions.due(caller.store, slug))
+    due = [version for version in actions.due(caller.store, slug) if version.id > query.after]
+    more = len(due) > query.limit
+    return paging.of(Snapshot, due[: query.limit], due[query.limit - 1].id if more else None)
 
 
 @post("/challenges/{slug}/prune", Scope.ARCHIVE, 202, tag="archive")

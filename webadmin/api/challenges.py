@@ -13,8 +13,9 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from webadmin.actions import challenges as actions
 from webadmin.api import paging
 from webadmin.api.auth import NOTHING, Caller
+from webadmin.api.challengemodels import Challenge, Freeze
 from webadmin.api.inputs import Cores, Input, Memory, Processes
-from webadmin.api.models import Challenge, Freeze, Out, Part
+from webadmin.api.models import Out, Part
 from webadmin.api.operations import Id, Name, get, patch, post
 from webadmin.api.workspaces import confirm
 from workspaces import model
@@ -82,6 +83,13 @@ class FreezeBody(Input):
     """The challenge's name, to say that this one is meant."""
     mode: FreezeMode = FreezeMode.COMMIT
     """commit: take a version of each. stop: and stop them. read-only: and let people read, not change, them."""
+
+
+class Thawed(Challenge):
+    """The challenge, and what the worker does now."""
+
+    made_writable: int
+    """Workspaces that it makes writable again."""
 
 
 class Figures(Out):
@@ -162,11 +170,11 @@ def freeze_challenge(caller: Caller, slug: Name, body: FreezeBody) -> Freeze:
 
 
 @post("/challenges/{slug}/thaw", Scope.CHALLENGES)
-def thaw_challenge(caller: Caller, slug: Name) -> Challenge:
+def thaw_challenge(caller: Caller, slug: Name) -> Thawed:
     """Let people work again in a challenge that is frozen. Versions stay."""
     _challenge(caller, slug, Right.CHALLENGE)
-    caller.store.thaw(slug, actor=caller.name)
-    return Challenge.model_validate(caller.store.challenge(slug))
+    count = caller.store.thaw(slug, actor=caller.name)
+    return Thawed(**Challenge.model_validate(caller.store.challenge(slug)).model_dump(), made_writable=count)
 
 
 @get("/challenges/{slug}/freezes")

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from webadmin.actions import overview
+from webadmin.actions import health, overview
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed
-from webadmin.api.models import ChangeReport, Event, HostUsage, Job, LogLine, Moment, Out, Part
+from webadmin.api.models import Archive, ChangeReport, Event, HostUsage, Job, LogLine, Moment, Out, Part
 from webadmin.api.operations import Id, get, post, put
 from webadmin.context import parts
 from workspaces.errors import NotFound
@@ -57,6 +57,16 @@ class Retried(Out):
     left: list[LeftJob]
 
 
+class Health(Out):
+    """What does not answer, and the archive."""
+
+    waiting: dict[str, int]
+    """How many jobs wait for what does not answer, by its name: engine, archive, registry."""
+    damaged: int
+    """Blobs that were missing or damaged when the archive was read last."""
+    archived: Archive
+
+
 class Overview(Out):
     """What runs, what waits and what went wrong, of the challenges that you may see."""
 
@@ -79,18 +89,18 @@ class Overview(Out):
     """What is wrong with the worker."""
     host: HostUsage | None
     """Null for who has not the right to see the host."""
-
-    @classmethod
-    def of(cls, found: overview.Overview) -> Overview:
-        fields = {name: getattr(found, name) for name in cls.model_fields if name != "failures"}
-        return cls.model_validate({**fields, "failures": [Job.of(job) for job in found.failures]})
+    health: Health | None
+    """Likewise."""
 
 
 @get("/overview", tag="jobs")
 def show_overview(caller: Caller) -> Overview:
     """Show what runs, what waits, what went wrong, and how the host is."""
     caller.check(Right.SEE)
-    return Overview.of(overview.look(caller.store, caller.rights, parts().settings.locks))
+    found = overview.look(caller.store, caller.rights, parts().settings.locks)
+    made: dict[str, object] = {"failures": [Job.of(job) for job in found.failures]}
+    made["health"] = health.look(caller.store) if caller.may(Right.HOST) else None
+    return Overview.model_validate({name: getattr(found, name, None) for name in Overview.model_fields} | made)
 
 
 @get("/jobs")
@@ -121,6 +131,8 @@ def show_found(caller: Caller, job_id: Id) -> Found:
     404 for one that finds nothing, or has not yet.
     """
     job = caller.job(job_id, own=False)
+    if job.kind is JobKind.LOOK:  # no request was made of it
+        caller.job(job_id, Right.WORKSPACES, own=False)
     report = caller.store.report_of(job.id)
     if report is None:
         raise NotFound("This job has found nothing.", "Those that list, compare, count or read something do.")

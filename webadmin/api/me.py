@@ -8,12 +8,15 @@ from pydantic import Field, StringConstraints
 
 from webadmin.actions import people
 from webadmin.api import paging
-from webadmin.api.auth import Caller
-from webadmin.api.inputs import Input
-from webadmin.api.models import Key, Me, NewsItem, Part, Token, User, Workspace
+from webadmin.api.auth import NOTHING, Caller
+from webadmin.api.inputs import Input, Listed
+from webadmin.api.models import Key, Me, NewsItem, Part, Session, Token, User, Workspace
 from webadmin.api.operations import Id, delete, get, post
-from webadmin.api.peoplemodels import Announcement, Ended, SignIn
+from webadmin.api.peoplemodels import Announcement, Door, Ended, SignIn
+from webadmin.context import door, host_key
 from workspaces import accounts
+from workspaces.errors import NotFound
+from workspaces.queries import quoted
 from workspaces.rights import CARRIED
 from workspaces.scopes import Scope
 
@@ -65,6 +68,25 @@ def remove_my_token(caller: Caller, token_id: Id) -> None:
 def list_my_workspaces(caller: Caller) -> Part[Workspace]:
     """List the workspaces that you may log in to."""
     return paging.of(Workspace, caller.store.workspaces_of(caller.name))
+
+
+@get("/me/workspaces/{workspace_id}/door")
+def show_door(caller: Caller, workspace_id: Id) -> Door:
+    """Show how you get into a workspace of yours by ssh."""
+    mine = caller.store.workspaces_of(caller.name)
+    ref = next((workspace.ref for workspace in mine if workspace.id == workspace_id), None)
+    if ref is None:
+        raise NotFound(NOTHING)
+    found = door(caller.name, ref, only=len(mine) == 1)
+    return Door(line=found.line, alias=found.alias, config=found.config, host_key=host_key())
+
+
+@get("/me/sessions")
+def list_my_sessions(caller: Caller, query: Listed) -> Part[Session]:
+    """List your own SSH sessions, the latest first; `q=on:yes` for those that go on."""
+    q = f"user:{quoted(caller.name)} {query.q}"
+    walked = caller.store.walk_sessions(q.strip(), after=query.after, size=query.limit, newest=True)
+    return paging.of(Session, walked.items, walked.next)
 
 
 @get("/me/keys")

@@ -6,6 +6,18 @@ from webadmin.api.models import Key, Moment, Out, User
 from workspaces.model import Role, Severity
 
 
+class Door(Out):
+    """How one person gets into one workspace."""
+
+    line: str
+    """The command to type."""
+    alias: str
+    config: str
+    """For ~/.ssh/config, so that `ssh ALIAS` does."""
+    host_key: str | None
+    """The fingerprint that ssh shows the first time; null before there is one."""
+
+
 class Identity(Out):
     """An account at the OpenID provider that signs somebody in."""
 

@@ -2,8 +2,11 @@
 
 body, at most BODY_MAX ─► a thread, when one is free ─► Flask
     a short answer  ─► collected, the thread is free ─► sent
-    a long one      ─► each piece is sent before the next is made; ends when the reader is gone
+    a long one      ─► the thread is free ─► one of LONG_THREADS: each part is sent before the next is made; ends when
+                       the reader is gone
     handed over     ─► the thread is free ─► its coroutine
+
+So nothing that waits for a client has one of the threads that make pages.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -31,10 +34,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 THREADS = 8
+LONG_THREADS = 16
 BODY_MAX = (1 << 20) + (128 << 10)  # bytes, for a list of people and its form; the application mostly takes far less
+SMALL = 64 << 10  # bytes of a body; what larger ones have more,
+LARGE_MAX = 64 << 20  # all of them together, is at most this
 WAITING_MAX = 512  # requests that wait for a thread
 LONG = 256 << 10  # bytes, from which an answer is sent while it is made
 LONG_SECONDS = 0.5  # after which one is that takes its time
+WHOLE = 1 << 20  # bytes of one whose length is known, such as a script, up to which it is not
+
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -58,17 +66,31 @@ class _Answer:
         self.status, self.headers = int(status[:3]), headers
         return self.chunks.append
 
-    def collect(self, pieces: Iterable[bytes]) -> None:
-        """Take the pieces; send them on, in this thread's time, when they are many or slow."""
+    def collect(self, pieces: Iterator[bytes]) -> bool:
+        """Take the pieces. False when they are many or slow, and there may be more: then `pass_on` takes the rest."""
+        size, since = 0, time.monotonic()
+        length = next((int(value) for name, value in self.headers if name.lower() == "content-length"), -1)
+        for piece in pieces:
+            if self.gone.is_set():
+                return True
+            self.chunks.append(piece)
+            size += len(piece)
+            is_long = size >= LONG or (size and time.monotonic() - since > LONG_SECONDS)
+            if self._send and is_long and size != length and not 0 <= length <= WHOLE:
+                return False
+        return True
+
+    def pass_on(self, pieces: Iterator[bytes]) -> None:
+        """Send the pieces on, in this thread's time."""
         size, since = 0, time.monotonic()
         for piece in pieces:
             if self.gone.is_set():
                 return
             self.chunks.append(piece)
             size += len(piece)
-            if self._send and (size >= LONG or (size and time.monotonic() - since > LONG_SECONDS)):
+            if size >= LONG or (size and time.monotonic() - since > LONG_SECONDS):
                 asyncio.run_coroutine_threadsafe(self.flush(more=True), self._loop).result()
-                size = 0
+                size, since = 0, time.monotonic()
 
     async def flush(self, *, more: bool) -> None:
         assert self._send is not None
@@ -93,7 +115,9 @@ class Bridge:
         self._app = app
         self._public = Public.of(url)
         self._pool = ThreadPoolExecutor(THREADS, "web")
+        self._long = ThreadPoolExecutor(LONG_THREADS, "long")
         self._waiting = 0
+        self._large = 0  # bytes beyond SMALL, of the bodies that there are
         self._lasting: set[asyncio.Task[None]] = set()
         self._ending = False
 
@@ -105,6 +129,7 @@ class Bridge:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._long.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         try:
@@ -122,13 +147,15 @@ class Bridge:
     # HTTP
 
     async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
-        try:
-            body = await _body(scope, receive)
-        except _TooLong:
-            await self._say(scope, send, 413, "What was sent is too large.", f"At most {BODY_MAX} bytes are taken.")
-            return
+        body = await self._body(scope, receive, send)
         if body is None:
             return
+        try:
+            await self._request(scope, body, receive, send)
+        finally:
+            self._large -= max(0, len(body) - SMALL)
+
+    async def _request(self, scope: Any, body: bytes, receive: Receive, send: Send) -> None:
         if self._waiting >= WAITING_MAX:
             await self._say(scope, send, 503, "Too many requests at once.", "Try again in a moment.")
             return
@@ -163,23 +190,68 @@ class Bridge:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": data, "more_body": False})
 
+    async def _body(self, scope: Any, receive: Receive, send: Send) -> bytes | None:
+        """The request's body; None when it is too long, or too many are, which is answered, or it never came.
+
+        One that is returned counts as large until the request is over.
+        """
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        size, large, parts, more = 0, 0, list[bytes](), True
+        too_long, too_many, taken = int(length) > BODY_MAX, False, False
+        try:
+            while more and not too_long and not too_many:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                parts.append(message.get("body", b""))
+                size, more = size + len(parts[-1]), message.get("more_body", False)
+                too_long = size > BODY_MAX
+                self._large += max(0, size - SMALL) - large
+                large = max(0, size - SMALL)
+                too_many = large > 0 and self._large > LARGE_MAX
+            taken = not too_long and not too_many
+        finally:
+            if not taken:
+                self._large -= large
+        if too_long:
+            await self._say(scope, send, 413, "What was sent is too large.", f"At most {BODY_MAX} bytes are taken.")
+        elif too_many:
+            await self._say(scope, send, 503, "Too much is sent at once.", "Try again in a moment.")
+        return b"".join(parts) if taken else None
+
     async def _answer(self, environ: Environ, answer: _Answer) -> None:
-        """Have a thread run the application."""
+        """Have a thread run the application, and another one send what is long."""
+        loop = asyncio.get_running_loop()
         self._waiting += 1
         try:
-            await asyncio.get_running_loop().run_in_executor(self._pool, self._run, environ, answer)
+            rest = await loop.run_in_executor(self._pool, self._run, environ, answer)
         finally:
             self._waiting -= 1
+        if rest is not None:
+            try:
+                await answer.flush(more=True)
+            finally:
+                await loop.run_in_executor(self._long, self._pass_on, answer, *rest)
 
-    def _run(self, environ: Environ, answer: _Answer) -> None:
+    def _run(self, environ: Environ, answer: _Answer) -> tuple[Iterator[bytes], Iterable[bytes]] | None:
+        """The pieces of a long answer that are left, and what is to be closed after them."""
         if answer.gone.is_set():  # while it waited
-            return
-        pieces = self._app(environ, answer.start)
+            return None
+        made = self._app(environ, answer.start)
+        is_all = True
         try:
-            answer.collect(pieces)
+            pieces = iter(made)
+            is_all = answer.collect(pieces)
         finally:
-            if close := getattr(pieces, "close", None):
-                close()
+            if is_all:
+                _close(made)
+        return None if is_all else (pieces, made)
+
+    def _pass_on(self, answer: _Answer, pieces: Iterator[bytes], made: Iterable[bytes]) -> None:
+        try:
+            answer.pass_on(pieces)
+        finally:
+            _close(made)
 
     async def _allowed(self, pristine: Environ, who: object, status: int) -> bool:
         """Whether the request would be handed over now, or nobody can tell: then it is asked again later."""
@@ -233,25 +305,10 @@ class Bridge:
             await socket.close(1011, "Something went wrong here.")
 
 
-class _TooLong(Exception):
-    pass
-
-
-async def _body(scope: Any, receive: Receive) -> bytes | None:
-    """The request's body; None when it never came. Raises _TooLong."""
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    size, parts, more = 0, list[bytes](), True
-    too_long = int(length) > BODY_MAX
-    while more and not too_long:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        parts.append(message.get("body", b""))
-        size, more = size + len(parts[-1]), message.get("more_body", False)
-        too_long = size > BODY_MAX
-    if too_long:
-        raise _TooLong
-    return b"".join(parts)
+def _close(made: Iterable[bytes]) -> None:
+    """As WSGI wants it after an answer, whole or not."""
+    if close := getattr(made, "close", None):
+        close()
 
 
 async def _until_gone(receive: Receive, gone: threading.Event, left: asyncio.Event) -> None:

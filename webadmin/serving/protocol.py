@@ -3,6 +3,8 @@
 a request, head and body     must be there REQUEST_SECONDS after it began, or after the connection was made
 between two requests         KEEP_SECONDS (uvicorn's own)
 a reader that takes nothing  is cut off by the kernel (TCP_USER_TIMEOUT, server.py)
+one that takes too little    SLOW_SECONDS, and one more for each SLOW_RATE of what waits for him
+what waits for all readers   UNSENT_MAX; who has most loses the oldest
 one connection too many      takes the place of one that waits for a request, of the network that has most
 """
 
@@ -10,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any, cast
+from functools import cached_property
+from typing import Any, ClassVar, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -20,6 +23,9 @@ from workspaces.throttle import network
 
 REQUEST_SECONDS = 60.0
 KEEP_SECONDS = 15
+SLOW_SECONDS = 60.0
+SLOW_RATE = 8 << 10  # bytes a second
+UNSENT_MAX = 128 << 20  # bytes
 HEAD_MAX = 32 << 10  # bytes of a request's line and headers
 MESSAGE_MAX = 64 << 10  # bytes of a websocket's message
 
@@ -28,8 +34,10 @@ class Protocol(H11Protocol):
     """A connection, until it becomes a websocket. `connections_max` is set by the server."""
 
     connections_max = 4096
+    unsent: ClassVar[dict[Protocol, int]] = {}  # bytes that wait for slow readers, the oldest first
 
     _deadline: asyncio.TimerHandle | None = None
+    _slow: asyncio.TimerHandle | None = None
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -42,6 +50,7 @@ class Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._has_room()
         if not self._refused:
             super().connection_lost(exc)
 
@@ -56,7 +65,27 @@ class Protocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._stop_waiting()
+        self._has_room()
         super().handle_websocket_upgrade(event)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        size = self.transport.get_write_buffer_size()
+        self._has_room()
+        self._slow = self.loop.call_later(SLOW_SECONDS + size / SLOW_RATE, self.transport.abort)
+        self.unsent[self] = size
+        while sum(self.unsent.values()) > UNSENT_MAX:
+            networks = Counter[str]()
+            for one, waiting in self.unsent.items():
+                networks[one.network] += waiting
+            most = networks.most_common(1)[0][0]
+            spared = next(one for one in self.unsent if one.network == most)
+            spared._has_room()
+            spared.transport.abort()
+
+    def resume_writing(self) -> None:
+        self._has_room()
+        super().resume_writing()
 
     @property
     def waits(self) -> bool:
@@ -76,21 +105,28 @@ class Protocol(H11Protocol):
         self._deadline = None
         self.transport.abort()
 
+    def _has_room(self) -> None:
+        """Nothing waits for the reader any more."""
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        self.unsent.pop(self, None)
+
     def _make_room(self) -> bool:
         """End the connection that can best be spared; False when all are in use."""
         waiting = [one for one in self.connections if isinstance(one, Protocol) and one.waits]
         if not waiting:
             return False
-        crowds = Counter(network(one.address) for one in waiting)
-        most = crowds.most_common(1)[0][0]
-        spared = next(one for one in waiting if network(one.address) == most)
+        most = Counter(one.network for one in waiting).most_common(1)[0][0]
+        spared = next(one for one in waiting if one.network == most)
         self.connections.discard(spared)
         spared.transport.abort()
         return True
 
-    @property
-    def address(self) -> str:
-        return str(self.client[0]) if self.client else "?"
+    @cached_property
+    def network(self) -> str:
+        """Of the client, or of the proxy."""
+        return network(str(self.client[0])) if self.client else "?"
 
 
 class WebSocket(WebSocketsSansIOProtocol):

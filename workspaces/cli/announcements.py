@@ -10,6 +10,7 @@ from workspaces import messages
 from workspaces.challengeforms import parse_time
 from workspaces.cli.common import App, json_option, pass_app, print_table, when
 from workspaces.model import Severity
+from workspaces.names import printable
 
 
 @click.group("announcement")
@@ -77,8 +78,12 @@ def announcement_end(app: App, announcements: tuple[int, ...]) -> None:
 @pass_app
 def message_command(app: App, workspaces: tuple[str, ...], message: str) -> None:
     """Say something to whoever has a terminal open in WORKSPACES."""
-    results = messages.send(app.store, workspaces, message, actor=app.actor)
-    for result in results:
-        click.echo(f"{result.workspace}: {result.said}", err=bool(result.error))
-    if any(result.error for result in results):
+    if app.there is not None:
+        results = app.there.tell(workspaces, message)
+    else:
+        sent = messages.send(app.store, workspaces, message, actor=app.actor)
+        results = [(one.workspace, one.said, not one.error) for one in sent]
+    for workspace, said, good in results:
+        click.echo(f"{printable(workspace)}: {printable(said, 500)}", err=not good)
+    if not all(good for _, _, good in results):
         sys.exit(1)

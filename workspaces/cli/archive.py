@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from workspaces import snapshots
 from workspaces.archive.tarball import Form
-from workspaces.cli.common import App, json_option, pass_app, print_json, print_table
+from workspaces.cli.common import App, json_option, pass_app, print_json, print_table, save
 from workspaces.cli.evidence import archive_provenance, archive_with, identity_option
-from workspaces.errors import WorkspacesError
+from workspaces.cli.working import finish
+from workspaces.errors import UsageError, WorkspacesError
 from workspaces.model import Snapshot
 from workspaces.names import amount, printable
+
+if TYPE_CHECKING:
+    from workspaces.remote import RemoteStore
 
 
 @click.group("archive")
@@ -51,6 +56,11 @@ def archive_list(app: App, as_json: bool) -> None:
 @pass_app
 def archive_verify(app: App, identity: Path | None, as_json: bool) -> None:
     """Read every blob again and compare it with its digest; name each one that is bad, and the images it hurts."""
+    if app.there is not None:
+        if identity is not None:
+            app.only_here("--identity")
+        _verified(app.there.found(finish(app, app.there.look_at_archive("verify")).id), as_json)
+        return
     with _Counter() as counter:
         verdict = archive_with(app, identity).verify(counter)
     if as_json:
@@ -70,6 +80,23 @@ def archive_verify(app: App, identity: Path | None, as_json: bool) -> None:
             )
 
 
+def _verified(found: Any, as_json: bool) -> None:
+    """Print what a server found when it read its archive again."""
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    for one in found["problems"] if not as_json else ():
+        images = ", ".join(map(str, one["images"]))
+        click.echo(printable(f"{images}: {one['sentence']}" if images else one["sentence"], 1000), err=True)
+    if bad := int(found["bad"]):
+        raise WorkspacesError(
+            f"{bad} blob{'s are' if bad > 1 else ' is'} missing or damaged.", "Restore what is named from a backup."
+        )
+    if not as_json:
+        click.echo(f"{int(found['blobs'])} blobs are there and whole.")
+        if sealed := int(found["sealed"]):
+            click.echo(f"{sealed} encrypted layers were not looked into.")
+
+
 @archive_command.command("export")
 @click.argument("image")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
@@ -78,6 +105,13 @@ def archive_verify(app: App, identity: Path | None, as_json: bool) -> None:
 @pass_app
 def archive_export(app: App, image: str, file: Path, form: Form, identity: Path | None) -> None:
     """Write an archived IMAGE (e.g. als/alice:v1) to FILE, a tar that `docker load` and OCI tools read; decrypted."""
+    if app.there is not None:
+        if identity is not None or form == "oci":
+            app.only_here("--identity" if identity else "--format oci")
+        there, version = app.there, _version_there(app.there, image)
+        save(file, lambda target: there.download_version(version.id, target))
+        click.echo(f"{file} has {image}. Elsewhere: docker load -i {file.name}")
+        return
     archive_with(app, identity).export(image, file, form)
     how = f"skopeo copy oci-archive:{file.name} …" if form == "oci" else f"docker load -i {file.name}"
     click.echo(f"{file} has {image}, {amount(file.stat().st_size)}. Elsewhere: {how}")
@@ -93,21 +127,41 @@ def archive_gc(app: App, delete: bool, as_json: bool) -> None:
     def told(name: str, size: int) -> None:
         app.store.add_event(app.actor, "archive.deleted", data={"what": name, "bytes": size})
 
+    if app.there is not None:
+        job = finish(app, app.there.look_at_archive("gc"))
+        if delete:
+            job = finish(app, app.there.collect_archive())
+        document = app.there.found(job.id)
+        if as_json:
+            click.echo(json.dumps(document, indent=2))
+        else:
+            listed = [(one["digest"], one["size"]) for one in document["listed"]]
+            counts = (document["blobs"], document["bytes"], document["unfinished"], document["young"])
+            _print_garbage(listed, *map(int, counts), deleted=delete)
+        return
     found = app.archive.collect(told) if delete else app.archive.garbage()
     if as_json:
         print_json(found)
         return
-    for blob in found.blobs:
-        click.echo(f"{blob.digest}  {amount(blob.size)}")
-    done = "deleted" if delete else "can be deleted: workspaces archive gc --delete"
-    many = len(found.blobs) + len(found.unfinished)
-    if many:
-        unfinished = f" and {len(found.unfinished)} unfinished uploads" if found.unfinished else ""
-        click.echo(f"{len(found.blobs)} blobs, {amount(found.size)}{unfinished}: {done}")
+    listed = [(blob.digest, blob.size) for blob in found.blobs]
+    _print_garbage(listed, len(listed), found.size, len(found.unfinished), found.young, deleted=delete)
+
+
+def _print_garbage(
+    listed: Sequence[tuple[str, int]], blobs: int, size: int, unfinished: int, young: int, *, deleted: bool
+) -> None:
+    for digest, length in listed:
+        click.echo(f"{printable(str(digest))}  {amount(length)}")
+    if blobs > len(listed):
+        click.echo(f"… and {blobs - len(listed):,} more")
+    done = "deleted" if deleted else "can be deleted: workspaces archive gc --delete"
+    if blobs + unfinished:
+        uploads = f" and {unfinished} unfinished uploads" if unfinished else ""
+        click.echo(f"{blobs} blobs, {amount(size)}{uploads}: {done}")
     else:
         click.echo("Every blob belongs to an archived version.")
-    if found.young:
-        click.echo(f"{found.young} more are less than a day old; another host may be about to use them.")
+    if young:
+        click.echo(f"{young} more are less than a day old; another host may be about to use them.")
 
 
 @archive_command.command("prune")
@@ -121,12 +175,16 @@ def archive_prune(app: App, challenge: str | None, apply: bool, as_json: bool) -
     The rules: workspaces challenge set SLUG --keep-last N. A pinned version is always kept, and so is one that a
     workspace stands on.
     """
-    due = snapshots.due(app.store, challenge)
+    due = _due_there(app.there, challenge) if app.there is not None else snapshots.due(app.store, challenge)
     if not as_json:
         for snapshot in due:
             click.echo(f"{snapshot.image_ref}  #{snapshot.id}  {amount(snapshot.size or 0)}  {_one_line(snapshot)}")
     done: list[Snapshot] = []
-    if apply:
+    if apply and app.there is not None:
+        for slug in dict.fromkeys(snapshot.workspace.partition("/")[0] for snapshot in due):
+            finish(app, app.there.prune(slug))
+        done = [found for found in map(app.there.snapshot, (one.id for one in due)) if found.pruned_at is not None]
+    elif apply:
         done = snapshots.prune(app.store, app.engine, app.archive, challenge, actor=app.actor)
     if as_json:
         print_json(list(done if apply else due))
@@ -137,6 +195,21 @@ def archive_prune(app: App, challenge: str | None, apply: bool, as_json: bool) -
         click.echo(f"{_versions(len(done))} pruned. What only they used is freed by: workspaces archive gc --delete")
     else:
         click.echo(f"{_versions(len(due))} would be pruned: workspaces archive prune {challenge or ''} --apply")
+
+
+def _due_there(there: RemoteStore, challenge: str | None) -> list[Snapshot]:
+    asked = [there.challenge(challenge)] if challenge else there.challenges()
+    found = [snapshot for rule in asked if rule.keep_last is not None for snapshot in there.due(rule.slug)]
+    return sorted(found, key=lambda snapshot: snapshot.id)
+
+
+def _version_there(there: RemoteStore, image: str) -> Snapshot:
+    """The version of that name, such as als/alice:v1. Raises UsageError, NotFound."""
+    ref, _, version = image.rpartition(":")
+    number = version.removeprefix("v")
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise UsageError(f"{printable(image)!r} is not the name of a version.", "Write it as als/alice:v1.")
+    return there.version(there.workspace(ref).id, int(number))
 
 
 def _versions(count: int) -> str:

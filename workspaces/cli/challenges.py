@@ -75,8 +75,11 @@ def _challenge_options(command: Any) -> Any:
 @pass_app
 def challenge_add(app: App, /, slug: str, **options: Any) -> None:
     """Add a challenge."""
-    challenge = app.store.add_challenge(slug, **chosen(Limits(), options), actor=app.actor)
+    values = chosen(Limits(), options, here=app.server is None)
+    challenge = app.store.add_challenge(slug, **values, actor=app.actor)
     click.echo(f"Challenge {slug} is there. Add people with: workspaces user add NAME --challenge {slug}")
+    if app.server is not None:  # which images it has, its own pages say
+        return
     try:
         known = app.engine.image(challenge.image) is not None
     except EngineError as error:
@@ -95,7 +98,7 @@ def challenge_add(app: App, /, slug: str, **options: Any) -> None:
 @pass_app
 def challenge_set(app: App, /, slug: str, **options: Any) -> None:
     """Change a challenge. Containers that exist keep what they were made with until they are reset."""
-    changes = chosen(app.store.challenge(slug).limits, options)
+    changes = chosen(app.store.challenge(slug).limits, options, here=app.server is None)
     if not changes:
         raise UsageError("Nothing to change was named.", "See: workspaces challenge set --help")
     app.store.set_challenge(slug, actor=app.actor, **changes)

@@ -20,7 +20,7 @@ import click
 from workspaces import __version__, settings
 from workspaces.errors import InvalidInput, SettingsError, UsageError, WorkspacesError
 from workspaces.model import Key, Workspace
-from workspaces.names import printable
+from workspaces.names import amount, printable
 
 if TYPE_CHECKING:  # else imported by the part of App that is used: together they take half of a short command's time
     from workspaces.archive import Archive
@@ -60,7 +60,14 @@ ELSEWHERE = frozenset(
         "stop",
         "restart",
         "reset",
+        "remove",
         "members",
+        "limits",
+        "announcement",
+        "message",
+        "archive",
+        "key",
+        "image",
         "snapshot",
         "job",
         "audit",
@@ -87,12 +94,17 @@ class App:
         assert self.server is not None
         return Client(self.server, read_token(self._token_file))
 
-    def only_here(self) -> None:
+    @property
+    def there(self) -> RemoteStore | None:
+        """The store of a server elsewhere when one is meant, for what its API does in another way than a store."""
+        return None if self.server is None else cast("RemoteStore", self.store)
+
+    def only_here(self, what: str = "This command") -> None:
         """Raise UsageError when a server elsewhere is meant, of which only the API is there."""
         if self.server is not None:
             from workspaces.remote import on_host
 
-            raise on_host("This command")
+            raise on_host(what)
 
     @cached_property
     def settings(self) -> settings.Settings:
@@ -252,6 +264,23 @@ def read_key(file: BinaryIO) -> str:
         return file.read(65536).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise InvalidInput("That file is not a public key.", "Give the .pub file, e.g. ~/.ssh/id_ed25519.pub.") from exc
+
+
+def save(output: Path | None, write: Callable[[BinaryIO], int]) -> None:
+    """Have bytes written to a new file, which is gone again when that fails; or to standard output."""
+    if output is None:
+        write(sys.stdout.buffer)
+        return
+    try:
+        with output.open("xb") as target:
+            try:
+                size = write(target)
+            except BaseException:
+                output.unlink()
+                raise
+    except OSError as exc:
+        raise InvalidInput(f"{output} cannot be written: {exc.strerror}.") from exc
+    click.echo(f"{output}: {amount(size)}", err=True)
 
 
 def when(seconds: float | None) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from workspaces import snapshots
 from workspaces.cli.common import App, json_option, pass_app, plain, print_json
+from workspaces.cli.working import finish
 from workspaces.errors import NotFound
-from workspaces.model import Snapshot, SnapshotState
+from workspaces.model import Change, Snapshot, SnapshotState
 from workspaces.names import amount, printable
 
+KINDS = ("added", "changed", "removed")
 DONE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
 
 
@@ -24,12 +27,22 @@ DONE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
 @pass_app
 def snapshot_diff(app: App, workspace: str, old: str, new: str | None, other: str | None, as_json: bool) -> None:
     """Compare two versions of a workspace, v1 and v3, or v1 and the latest; with --with, versions of two workspaces."""
+    if other is not None:
+        app.only_here("--with")
     before = _version(app, workspace, old)
     after = _version(app, other or workspace, new)
-    shelf = snapshots.Shelf(app.engine, app.archive, app.settings.layers)
-    changes = snapshots.diff(shelf, before, after)
-    counts: dict[str, Any] = {kind: sum(c.kind == kind for c in changes) for kind in ("added", "changed", "removed")}
-    size = sum(change.size for change in changes if change.kind != "removed")
+    changes: Sequence[Change]
+    if app.there is not None:
+        number, pair = before.workspace_id, (before.version or 0, after.version or 0)
+        finish(app, app.there.compare(number, *pair))
+        report = app.there.diff(number, *pair)
+        changes, size = report.entries, report.bytes
+        counts: dict[str, Any] = {kind: getattr(report, kind) for kind in KINDS}
+    else:
+        shelf = snapshots.Shelf(app.engine, app.archive, app.settings.layers)
+        changes = snapshots.diff(shelf, before, after)
+        counts = {kind: sum(c.kind == kind for c in changes) for kind in KINDS}
+        size = sum(change.size for change in changes if change.kind != "removed")
     if as_json:
         names = {"from": before.image_ref, "to": after.image_ref}
         print_json({**names, **counts, "bytes": size, "changes": [plain(change) for change in changes]})
@@ -39,6 +52,8 @@ def snapshot_diff(app: App, workspace: str, old: str, new: str | None, other: st
     for change in changes:
         what = f"  ({', '.join(change.what)})" if change.what else ""
         click.echo(f"  {change.kind:8}{amount(change.size):>11}  {printable(change.path, 500)}{what}")
+    if (left := sum(counts.values()) - len(changes)) > 0:
+        click.echo(f"  … and {left:,} more")
 
 
 def _version(app: App, workspace: str, version: str | None) -> Snapshot:

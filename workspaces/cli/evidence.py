@@ -176,6 +176,7 @@ def _verdict(app: App, snapshot: Snapshot) -> snapshots.Verdict:
 
 
 def _archived(app: App, id: int) -> Snapshot:
+    app.only_here()  # statements, keys and the archive's bytes are there
     snapshot = app.store.snapshot(id)
     if snapshot.state is not SnapshotState.ARCHIVED:
         raise Conflict(f"Snapshot {id} is {snapshot.state}; this is for archived ones.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from workspaces.cli.common import App, json_option, pass_app, print_json, print_
 from workspaces.engine import bootstrap, imagefile, images, open_engine
 from workspaces.engine.base import LABEL_SNAPSHOT
 from workspaces.errors import EngineUnavailable, NotFound, WorkspacesError
+from workspaces.model import BaseImage
 from workspaces.names import amount, check_image
 
 if TYPE_CHECKING:
@@ -116,12 +117,16 @@ def image_add(app: App, source: str, name: str | None) -> None:
 @pass_app
 def image_list(app: App, as_json: bool) -> None:
     """List the images of this engine that are not versions of a workspace."""
+    if app.there is not None:
+        found: list[Any] = [image for image in app.there.base_images() if image.refs]
+    else:
+        found = [image for image in app.engine.images(without=LABEL_SNAPSHOT) if image.refs]
     print_table(
-        [i for i in app.engine.images(without=LABEL_SNAPSHOT) if i.refs],
+        found,
         (
             ("image", lambda i: ", ".join(i.refs)),
             ("size", lambda i: amount(i.size)),
-            ("layers", lambda i: len(i.diff_ids)),
+            ("layers", lambda i: i.layers if isinstance(i, BaseImage) else len(i.diff_ids)),
             ("created", lambda i: when(i.created_at)),
         ),
         as_json,

@@ -21,6 +21,7 @@ from workspaces.cli.common import (
 from workspaces.cli.signing import COMMANDS
 from workspaces.errors import InvalidInput, UsageError
 from workspaces.model import Role
+from workspaces.names import printable
 
 if TYPE_CHECKING:
     from workspaces.remote import RemoteStore
@@ -74,15 +75,20 @@ def _add_there(
 @pass_app
 def user_list(app: App, as_json: bool) -> None:
     """List accounts."""
+    if app.there is not None:
+        users, of = app.there.user_lines()
+    else:
+        users = app.store.users()
+        of = {u.name: (len(app.store.keys(u.name)), [w.ref for w in app.store.workspaces_of(u.name)]) for u in users}
     print_table(
-        app.store.users(),
+        users,
         (
             ("name", lambda u: u.name),
             ("role", lambda u: u.role),
             ("password", lambda u: ("with code" if u.has_totp else "yes") if u.has_password else "no"),
-            ("keys", lambda u: len(app.store.keys(u.name))),
+            ("keys", lambda u: of[u.name][0]),
             ("disabled", lambda u: "yes" if u.disabled else "no"),
-            ("workspaces", lambda u: ", ".join(w.ref for w in app.store.workspaces_of(u.name))),
+            ("workspaces", lambda u: ", ".join(of[u.name][1])),
             ("since", lambda u: when(u.created_at)),
         ),
         as_json,
@@ -101,18 +107,48 @@ def user_import(app: App, file: Any, challenge: str, dry_run: bool) -> None:
     All of it is done or nothing. Rows with the same workspace make a team. What is there already stays, so that a
     longer list may be imported later. People without a key need a password (user passwd) or an invitation.
     """
-    rows, problems = roster.parse(file.read(roster.MAX_BYTES + 1), challenge)
-    found = roster.plan(app.store, rows, problems)
+    data = file.read(roster.MAX_BYTES + 1)
+    rows: list[roster.Row] = []
+    if app.there is not None:
+        found = _planned(app.there.enrol(_text(data), challenge, check=True))
+    else:
+        rows, problems = roster.parse(data, challenge)
+        found = roster.plan(app.store, rows, problems)
     for problem in found.problems:
         click.echo(f"line {problem.line}{problem.column and ', '}{problem.column}: {problem.message}", err=True)
     if found.problems:
         raise InvalidInput("Nothing was done.", "Mend these lines and import it again.")
-    if not dry_run:
+    if not dry_run and app.there is not None:
+        found = _planned(app.there.enrol(_text(data), challenge, check=False))
+    elif not dry_run:
         found = roster.enrol(app.store, rows, actor=app.actor)
     for step in found.steps:
         click.echo(f"{step.row.name} {step.row.ref}".strip() + f": {', '.join(step.does) or 'is there'}")
     done = "would be made" if dry_run else "made"
     click.echo(f"{found.count('account')} accounts and {found.count('workspace')} workspaces {done}.")
+
+
+def _text(data: bytes) -> str:
+    if len(data) > roster.MAX_BYTES:
+        raise InvalidInput("The file is too large for a list of people.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise InvalidInput("The file is not UTF-8.", "Save it as CSV in UTF-8.") from exc
+
+
+def _planned(told: Any) -> roster.Plan:
+    """What a server says of a list of people."""
+    steps = []
+    for one in told["steps"]:
+        challenge, _, workspace = one["workspace"].partition("/")
+        row = roster.Row(one["line"], printable(one["name"]), printable(challenge), printable(workspace))
+        steps.append(roster.Step(row, tuple(map(printable, one["does"]))))
+    problems = [
+        roster.Problem(one["line"], printable(one["column"]), printable(one["message"], 300))
+        for one in told["problems"]
+    ]
+    return roster.Plan(tuple(steps), tuple(problems))
 
 
 @user_command.command("show")
@@ -155,6 +191,7 @@ def user_role(app: App, name: str, role: str, challenge: str | None) -> None:
 @pass_app
 def user_passwd(app: App, name: str, password_file: str | None) -> None:
     """Set a password."""
+    app.only_here("A password does not pass through a server's API, so setting one")
     app.store.user(name)
     password = read_password(password_file, name)
     if password is None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO, cast
 
 import click
 
 from workspaces import casts, recordings
-from workspaces.cli.common import App, json_option, pass_app, print_table, when
+from workspaces.cli.common import App, json_option, pass_app, print_table, save, when
 from workspaces.cli.playing import follow, play
-from workspaces.errors import InvalidInput
 from workspaces.model import Session
 from workspaces.names import amount, span
 
@@ -68,9 +68,16 @@ def _lasted(session: Session) -> str:
 @pass_app
 def session_replay(app: App, session: int, speed: float, idle: float) -> None:
     """Show again what a session's terminal showed; Ctrl-C ends it. The record says who looked."""
-    path = recordings.find(app.store, app.settings.recordings, session)
-    app.store.note_look(session, "replay", actor=app.actor)
-    play(casts.events(path), casts.first_size(path), speed=speed, idle=idle)
+    with ExitStack() as stack:
+        if app.there is not None:
+            file = stack.enter_context(NamedTemporaryFile(suffix=".cast"))
+            app.there.download_cast(session, cast("BinaryIO", file))
+            file.flush()
+            path = Path(file.name)
+        else:
+            path = recordings.find(app.store, app.settings.recordings, session)
+            app.store.note_look(session, "replay", actor=app.actor)
+        play(casts.events(path), casts.first_size(path), speed=speed, idle=idle)
 
 
 @session_command.command("watch")
@@ -93,20 +100,22 @@ def session_watch(app: App, session: int) -> None:
 @pass_app
 def session_export(app: App, session: int, output: Path | None) -> None:
     """Write a session's recording in asciicast v2, as asciinema plays it. The record says who took it."""
+    if app.there is not None:
+        there = app.there
+        save(output, lambda target: there.download_cast(session, target))
+        return
     path = recordings.find(app.store, app.settings.recordings, session)
     size, _ = casts.measure(path)
     app.store.note_look(session, "export", actor=app.actor)
-    with casts.open_cast(path) as source:
-        if output is None:
-            sys.stdout.buffer.write(source.read(size))
-            return
-        try:
-            with output.open("xb") as target:
-                shutil.copyfileobj(source, target)
-                target.truncate(size)
-        except OSError as exc:
-            raise InvalidInput(f"{output} cannot be written: {exc.strerror}.") from exc
-    click.echo(f"{output}: {amount(size)}", err=True)
+
+    def copy(target: BinaryIO) -> int:
+        with casts.open_cast(path) as source:
+            left = size
+            while left and (piece := source.read(min(left, 1 << 20))):
+                left -= target.write(piece)
+        return size - left
+
+    save(output, copy)
 
 
 @session_command.command("kill")

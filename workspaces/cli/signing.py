@@ -9,10 +9,12 @@ from workspaces.challengeforms import parse_duration
 from workspaces.cli.common import App, pass_app
 from workspaces.errors import UsageError
 
+LASTS = "7d"  # an invitation, unless something else is said
+
 
 @click.command("invite")
 @click.argument("name")
-@click.option("--for", "lasts", metavar="LENGTH", default="7d", show_default=True, help="How long it is good.")
+@click.option("--for", "lasts", metavar="LENGTH", default=LASTS, show_default=True, help="How long it is good.")
 @click.option("--withdraw", is_flag=True, help="Take back the one that was made.")
 @pass_app
 def user_invite(app: App, name: str, lasts: str, withdraw: bool) -> None:
@@ -24,6 +26,12 @@ def user_invite(app: App, name: str, lasts: str, withdraw: bool) -> None:
     seconds = parse_duration(lasts)
     if seconds is None or seconds <= 0:
         raise UsageError("An invitation is good for some time, such as 2d.")
+    if app.there is not None:
+        if lasts != LASTS:
+            raise UsageError("How long an invitation is good, the server says.", "Leave --for out.")
+        click.echo(app.there.invite(name))
+        click.echo(f"Send it to {name} alone: whoever opens it first sets the password.", err=True)
+        return
     token = accounts.invite(app.store, name, actor=app.actor, hours=seconds / 3600)
     host, port = app.settings.web_listen
     click.echo(f"{app.settings.web_url or f'http://{host}:{port}'}/invite/{token}")

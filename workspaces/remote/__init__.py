@@ -8,8 +8,9 @@ run on the host.
 
 from __future__ import annotations
 
+from workspaces.remote.base import on_host
 from workspaces.remote.client import Client
 from workspaces.remote.lifecycle import RemoteLifecycle
-from workspaces.remote.store import RemoteStore, on_host
+from workspaces.remote.store import RemoteStore
 
 __all__ = ["Client", "RemoteLifecycle", "RemoteStore", "on_host"]

@@ -6,7 +6,7 @@ import ipaddress
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
@@ -86,6 +86,22 @@ class Client:
     def write(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         """Do something, once, however often it has to be sent."""
         return self._ask(method, self._base + path, body, {"Idempotency-Key": str(uuid.uuid4())})
+
+    def download(self, path: str, target: BinaryIO) -> int:
+        """Write what is at `path` to a file, as it comes; how many bytes that were. Raises what the answer says."""
+        try:
+            with self._session.get(
+                self._base + path, auth=self._auth, timeout=TIMEOUT, allow_redirects=False, stream=True
+            ) as answer:
+                if answer.status_code != 200 or answer.headers.get("Content-Type", "").startswith("text/"):
+                    self._read(answer)
+                    raise HostError(f"{self._host} answers {answer.status_code}, and not with a file.")
+                size = 0
+                for piece in answer.iter_content(1 << 16):
+                    size += target.write(piece)
+                return size
+        except requests.RequestException as exc:
+            raise HostError(f"{self._host} broke off: {printable(str(exc), 300)}") from exc
 
     def _next(self, path: str) -> str:
         """The address of the next part, which is the server's own."""

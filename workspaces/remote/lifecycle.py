@@ -7,9 +7,10 @@ from typing import NoReturn
 
 from workspaces.errors import WorkspacesError
 from workspaces.model import Job, JobState
+from workspaces.remote.base import on_host
 from workspaces.remote.client import Client
 from workspaces.remote.decode import decode
-from workspaces.remote.store import RemoteStore, on_host
+from workspaces.remote.store import RemoteStore
 
 Progress = Callable[[str, float | None], None]
 OPEN = (JobState.QUEUED, JobState.RUNNING)
@@ -36,9 +37,18 @@ class RemoteLifecycle:
     def reset(self, workspace_id: int, progress: Progress) -> None:
         self._do(workspace_id, "reset", progress, {"confirm": self._store.workspace(workspace_id).ref})
 
+    def remove(self, workspace_id: int, progress: Progress, **_: object) -> None:
+        self._do(workspace_id, "remove", progress, {"confirm": self._store.workspace(workspace_id).ref})
+
+    def apply_limits(self, workspace_id: int) -> None:
+        """Wait for the job that began when they were set."""
+        self._wait(self._store.limiting.pop(workspace_id), lambda *_: None)
+
     def _do(self, workspace_id: int, what: str, progress: Progress, body: Mapping[str, object] | None = None) -> None:
+        self._wait(decode(Job, self._client.write("POST", f"/workspaces/{workspace_id}/{what}", body)), progress)
+
+    def _wait(self, job: Job, progress: Progress) -> None:
         """Raises WorkspacesError when the job fails."""
-        job = decode(Job, self._client.write("POST", f"/workspaces/{workspace_id}/{what}", body))
         said = ""
         while job.state in OPEN:
             if job.message and job.message != said:

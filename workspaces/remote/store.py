@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
-from urllib.parse import quote
+from typing import Any
 
-from workspaces.errors import Conflict, NotFound, UsageError
+from workspaces.errors import Conflict, NotFound
 from workspaces.model import (
-    Challenge,
     ChangeReport,
     Command,
     Event,
     Job,
     JobKind,
     JobState,
-    Key,
     LogLine,
-    Role,
+    OwnLimits,
+    Recording,
     Session,
     Snapshot,
     SnapshotState,
-    User,
     Workspace,
     WorkspaceState,
 )
-from workspaces.queries import quoted
+from workspaces.remote.archive import RemoteArchive
+from workspaces.remote.base import on_host, part, search
+from workspaces.remote.challenges import RemoteChallenges
 from workspaces.remote.client import Client
 from workspaces.remote.decode import decode
+from workspaces.remote.people import RemotePeople
 
 PAUSE = 0.5  # seconds between two looks at the same job
 
 
-def on_host(what: str = "This") -> UsageError:
-    return UsageError(f"{what} needs the host itself.", "Run it there, without --server.")
-
-
-class RemoteStore:
-    """What the store's methods of the same names say and do, by the rights of the token. Who acts is its owner."""
+class RemoteStore(RemotePeople, RemoteChallenges, RemoteArchive):
+    """All of it."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
+        super().__init__(client)
         self._looked: dict[int, float] = {}
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise on_host()
+        self.limiting: dict[int, Job] = {}  # jobs that give a workspace its limits
 
     def add_event(self, *_: object, **__: object) -> None:
         """The server records what it does."""
@@ -56,7 +49,7 @@ class RemoteStore:
     # workspaces
 
     def workspaces(self, challenge: str | None = None, state: WorkspaceState | None = None) -> list[Workspace]:
-        q = _query(challenge=challenge, state=state)
+        q = search(challenge=challenge, state=state)
         found = [decode(Workspace, item) for item in self._client.all("/workspaces", q=q)]
         return sorted(found, key=lambda workspace: (workspace.challenge, workspace.name))
 
@@ -72,13 +65,19 @@ class RemoteStore:
         return found[0]
 
     def workspaces_of(self, user: str) -> list[Workspace]:
-        return [decode(Workspace, item) for item in self._client.all("/workspaces", q=_query(user=user))]
+        return [decode(Workspace, item) for item in self._client.all("/workspaces", q=search(user=user))]
 
     def add_member(self, workspace_id: int, user: str, **_: object) -> None:
-        self._client.write("PUT", f"/workspaces/{workspace_id}/members/{_name(user)}")
+        self._client.write("PUT", f"/workspaces/{workspace_id}/members/{part(user)}")
 
     def remove_member(self, workspace_id: int, user: str, **_: object) -> None:
-        self._client.write("DELETE", f"/workspaces/{workspace_id}/members/{_name(user)}")
+        self._client.write("DELETE", f"/workspaces/{workspace_id}/members/{part(user)}")
+
+    def set_workspace_limits(self, workspace_id: int, own: OwnLimits, **_: object) -> Workspace:
+        """The job that gives them to its container is begun with it, and waited for by the lifecycle."""
+        body = dataclasses.asdict(own)
+        self.limiting[workspace_id] = decode(Job, self._client.write("PUT", f"/workspaces/{workspace_id}/limits", body))
+        return self.workspace(workspace_id)
 
     # snapshots
 
@@ -92,7 +91,7 @@ class RemoteStore:
         if workspace_id is not None:
             items: Iterable[Any] = self._client.get(f"/workspaces/{workspace_id}/snapshots")["items"]
         else:
-            q = _query(state=",".join(sorted(wanted)) if wanted else None)
+            q = search(state=",".join(sorted(wanted)) if wanted else None)
             items = self._client.all("/snapshots", limit, q=q)
         found = [decode(Snapshot, item) for item in items]
         return [snapshot for snapshot in found if wanted is None or snapshot.state in wanted][:limit]
@@ -142,7 +141,7 @@ class RemoteStore:
         self, states: Iterable[JobState] | None = None, workspace_id: int | None = None, limit: int | None = 100
     ) -> list[Job]:
         ref = None if workspace_id is None else self.workspace(workspace_id).ref
-        q = _query(state=",".join(sorted(states)) if states else None, workspace=ref)
+        q = search(state=",".join(sorted(states)) if states else None, workspace=ref)
         return [decode(Job, item) for item in self._client.all("/jobs", limit, q=q)]
 
     def job(self, job_id: int) -> Job:
@@ -175,6 +174,11 @@ class RemoteStore:
     def retry_job(self, job_id: int, **_: object) -> Job:
         return decode(Job, self._client.write("POST", f"/jobs/{job_id}/retry"))
 
+    def retry_failed(self, **_: object) -> tuple[list[Job], list[tuple[Job, str]]]:
+        found = self._client.write("POST", "/jobs/retry-failed")
+        left = [(decode(Job, one["job"]), str(one["why"])) for one in found["left"]]
+        return [decode(Job, item) for item in found["retried"]], left
+
     def cancel_job(self, job_id: int, **_: object) -> Job:
         return decode(Job, self._client.write("POST", f"/jobs/{job_id}/cancel"))
 
@@ -192,58 +196,20 @@ class RemoteStore:
         limit: int = 1000,
         recorded: bool = False,
     ) -> list[Session]:
-        if recorded:
-            raise on_host("--recorded")
         ref = None if workspace_id is None else self.workspace(workspace_id).ref
-        q = _query(on=None if ended else "yes", workspace=ref, user=user)
+        q = search(on=None if ended else "yes", workspace=ref, user=user, recorded="yes" if recorded else None)
         return [decode(Session, item) for item in self._client.all("/sessions", limit, q=q)]
+
+    def recordings_of(self, session_ids: Iterable[int]) -> dict[int, Recording]:
+        found = {number: self._client.get(f"/sessions/{number}/recording") for number in session_ids}
+        return {number: decode(Recording, {"session_id": number, **item}) for number, item in found.items()}
 
     def kill_session(self, session_id: int, **_: object) -> Session:
         return decode(Session, self._client.write("POST", f"/sessions/{session_id}/end"))
 
     def events(self, limit: int = 100, workspace: str | None = None, actor: str | None = None) -> list[Event]:
-        q = _query(workspace=workspace, actor=actor)
+        q = search(workspace=workspace, actor=actor)
         return [decode(Event, item) for item in self._client.all("/audit", limit, q=q)]
-
-    # people, challenges
-
-    def users(self) -> list[User]:
-        found = [decode(User, item) for item in self._client.all("/users")]
-        return sorted(found, key=lambda user: user.name)
-
-    def user(self, name: str) -> User:
-        return decode(User, self._client.get(f"/users/{_name(name)}"))
-
-    def keys(self, name: str) -> list[Key]:
-        return [decode(Key, item) for item in self._client.get(f"/users/{_name(name)}")["keys"]]
-
-    def create_user(self, name: str, role: Role, challenge: str | None, key: str | None) -> None:
-        """Add an account, which has no password yet."""
-        body: dict[str, object] = {"name": name, "role": str(role)}
-        body |= {"challenge": challenge} if challenge else {}
-        body |= {"key": key.strip()} if key else {}
-        self._client.write("POST", "/users", body)
-
-    def set_disabled(self, name: str, disabled: bool, **_: object) -> None:
-        self._client.write("POST", f"/users/{_name(name)}/{'disable' if disabled else 'enable'}")
-
-    def challenges(self) -> list[Challenge]:
-        return [decode(Challenge, item) for item in self._client.get("/challenges")["items"]]
-
-    def challenge(self, slug: str) -> Challenge:
-        return decode(Challenge, self._client.get(f"/challenges/{_name(slug)}"))
-
-
-def _query(**conditions: str | None) -> str | None:
-    found = [
-        f"{name}:{','.join(quoted(value) for value in said.split(','))}" for name, said in conditions.items() if said
-    ]
-    return " ".join(found) or None
-
-
-def _name(name: str) -> str:
-    """A name as one part of an address, whatever it is."""
-    return quote(name, safe="").replace(".", "%2E")
 
 
 def _as_list(words: tuple[str, ...]) -> str:

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from webadmin.admin import findings
-from webadmin.admin.findings import Found
-from webadmin.context import store
-from workspaces.model import JobKind
+from webadmin.actions.archive import found
+from workspaces.model import JobKind, Report
+from workspaces.store import Store
 from workspaces.store.figures import Archived
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`waiting`: how many jobs wait for what does not answer, by its name; `verified`: when the archive was read."""
+    """`waiting`: how many jobs wait for what does not answer, by its name; `verified`: the last look at the archive."""
 
     waiting: dict[str, int]
     archived: Archived
-    verified: Found | None
+    verified: Report | None
 
     @property
     def damaged(self) -> int:
         """Blobs that were missing or damaged when the archive was read."""
-        return int(self.verified.document.get("bad", 0)) if self.verified else 0
+        return int(found(self.verified).get("bad", 0))
 
 
-def look() -> Health:
-    return Health(store().outages(), store().archived(), findings.latest(JobKind.VERIFY))
+def look(store: Store) -> Health:
+    return Health(store.outages(), store.archived(), store.latest_report(JobKind.VERIFY))
