@@ -89,7 +89,7 @@ def test_one_that_is_killed_is_told_and_the_others_are_not(settled: GatewayStage
             other.expect(rb"[#$] $")
             until(lambda: len(settled.store.sessions()) == 2)
             settled.store.kill_session(number, actor="chief")
-            one.expect(rb"\r\nThis session was ended by an administrator\.\r\n")
+            one.expect(rb"\r\nThis session was ended by an administrator, or by you on your page\.\r\n")
             assert one.wait() == 254
             other.send("echo still $((40 + 2))\n")
             other.expect(rb"still 42")

@@ -51,6 +51,18 @@ def test_each_state_is_said_in_a_sentence(web: Web) -> None:
         assert said in text(alice.get("/me").text)
 
 
+def test_a_workspace_that_was_frozen_alone_says_so_and_is_not_called_new(web: Web) -> None:
+    number = web.workspace_id("alice")
+    web.store.touch_login(number)
+    alice = web.browser("alice")
+    page = text(alice.get("/me").text)
+    assert "It is not there: your next login, or a start, makes it." in page
+    assert "frozen" not in page
+    web.store.set_read_only(number, True)
+    page = text(alice.get("/me").text)
+    assert "The organisers have frozen this workspace: files can be read, and not changed." in page
+
+
 def test_how_to_get_in(web: Web) -> None:
     (web.settings.keys / "ssh_host_ed25519_key.pub").write_text(web.store.keys("alice")[0].line + "\n")
     page = web.browser("alice").get("/me").text

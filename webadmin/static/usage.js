@@ -31,6 +31,12 @@
     return found;
   }
 
+  /** From when to when: from its first figure on, so that the first minutes of a workspace are seen too. */
+  function reach(data) {
+    const from = data.at[0], to = data.at.at(-1), first = data.at[data.cpus.findIndex((value) => value !== null)] ?? from;
+    return [Math.max(from, Math.min(first, to - (to - from) / 24)), to];
+  }
+
   function options(place, data, readout) {
     const { series, unit, beside } = place.dataset, limit = data.limits[series] ?? 0;
     const bytes = unit === "bytes", say = SAY[unit], lang = document.documentElement.lang;
@@ -41,7 +47,7 @@
       width: place.clientWidth, height: place.clientHeight,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { x: { range: [data.at[0], data.at.at(-1)] }, y: { range: (_, low, high) => [0, Math.max(limit, (high || 1) * (limit ? 1 : 1.15))] } },
+      scales: { y: { range: (_, low, high) => [0, Math.max(limit, (high || 1) * (limit ? 1 : 1.15))] } },
       axes: [
         { ...axis, space: 64, size: 24, values: (_, values) => values.map((at) => new Date(at * 1000).toLocaleString(lang, clock)) },
         { ...axis, size: bytes ? 64 : 40, space: 24, values: (_, values) => values.map((v) => (bytes ? amount(v).replace(".0 ", " ") : String(v))), ...(bytes ? { splits: (u) => ticks(u.scales.y.max) } : {}) },
@@ -62,6 +68,12 @@
     };
   }
 
+  /** Show what reach says; the other scale follows. */
+  function turn(plot, data) {
+    const [min, max] = reach(data);
+    plot.setScale("x", { min, max });
+  }
+
   function columns(place, data) {
     return [data.at, data[place.dataset.series], ...(place.dataset.beside ? [data[place.dataset.beside]] : [])];
   }
@@ -76,6 +88,7 @@
         plots.get(place)?.destroy();
         const readout = place.closest("figure").querySelector("[data-readout]");
         plots.set(place, new uPlot(options(place, data, readout), columns(place, data), place));
+        turn(plots.get(place), data);
       }
     }
 
@@ -96,7 +109,7 @@
         const first = !data;
         data = fresh;
         if (first) draw();
-        else for (const [place, plot] of plots) { plot.setScale("x", { min: data.at[0], max: data.at.at(-1) }); plot.setData(columns(place, data)); }
+        else for (const [place, plot] of plots) { plot.setData(columns(place, data), false); turn(plot, data); }
       } catch {
         fail();
       }

@@ -129,6 +129,7 @@ def worker_command(app: App, ready_fd: int | None) -> None:
 def _log(name: str) -> None:
     line = f"%(asctime)s {name}[%(process)d] %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=line, stream=sys.stderr)
+    logging.getLogger("paramiko").setLevel(logging.WARNING)  # else two lines for each terminal in the browser
 
 
 @click.command("demo")
