@@ -180,7 +180,7 @@ def test_base_images_and_who_uses_them(web: Web, chief: Program) -> None:
 
 
 def test_a_recording_is_handed_out_and_that_is_in_the_record(web: Web, chief: Program) -> None:
-    number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", 1.0)
+    number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", time.time())
     problem(chief.get(f"/sessions/{number}/recording"), 404)
     web.settings.recordings.mkdir(exist_ok=True)
     text = '{"version": 2, "width": 80, "height": 24}\n[0.5, "o", "hello"]\n'

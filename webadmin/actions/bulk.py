@@ -82,7 +82,7 @@ def chosen(
         raise InvalidInput(
             _("These are more than %(most)s workspaces.", most=MOST), _("Narrow the search down; nothing was done.")
         )
-    found = [workspace for workspace in store.workspaces(challenges=within) if workspace.id in wanted]
+    found = store.workspaces(challenges=within, ids=wanted)
     if not found:
         raise InvalidInput(_("No workspace is chosen."), _("Tick some, or choose all that the search finds."))
     return found
