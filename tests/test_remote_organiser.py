@@ -44,8 +44,8 @@ def test_a_challenge_is_made_changed_frozen_and_thawed(web: Web, there: Run) -> 
     assert "not a directory on this host" in str(missing.exception)  # the server says so, not this side
     assert isinstance(there("challenge", "freeze", "als", "--status").exception, NotFound)
     with worker(web):
-        begun = there("challenge", "freeze", "als", "--mode", "stop", "--yes", "--no-wait")
-    assert "The worker freezes als" in begun.output, begun.exception
+        waited = there("challenge", "freeze", "als", "--mode", "stop", "--yes")
+    assert ", ended 20" in waited.output, waited.exception
     assert web.store.challenge("als").frozen is FreezeMode.STOP
     shown = there("challenge", "freeze", "als", "--status").output
     assert "als/alice" in shown
