@@ -85,6 +85,7 @@ def _form(
     html = render_template(
         "admin/challenge_form.html",
         before=before,
+        was=(request.form.get("was") if sent else None) or (actions.said_now(before) if before else ""),
         values=values,
         forwards=forwards,
         kinds=[kind.value for kind in Forwarding],
