@@ -37,6 +37,7 @@ def test_many_workspaces_at_once(web: Web, chief: Program) -> None:
     assert [(one["workspace"], one["good"], one["said"]) for one in thawed] == [
         ("als/alice", True, "is not frozen"),
         ("als/bob", True, "the worker does it"),
+        (f"#{10**9}", False, "There is no such workspace any more."),
     ]
     assert [(job.id, job.kind) for job in web.store.jobs()] == [(thawed[1]["job"], JobKind.THAW)]
     found = chief.post("/workspaces/bulk", {"action": "start", "q": "user:alice"}).get_json()["items"]
@@ -147,7 +148,10 @@ def test_the_archive_is_looked_at_before_anything_is_deleted(web: Web, chief: Pr
     web.store.set_challenge("als", keep_last=1, actor="test")
     assert chief.get("/challenges/als/prune").get_json()["items"] == []
     problem(chief.post("/challenges/als/prune", {"confirm": ""}), 403)
-    assert chief.post("/challenges/als/prune", {"confirm": "als"}).get_json()["arguments"] == {"challenge": "als"}
+    assert chief.post("/challenges/als/prune", {"confirm": "als"}).get_json()["arguments"] == {
+        "challenge": "als",
+        "versions": "",
+    }
 
 
 def test_base_images_and_who_uses_them(web: Web, chief: Program) -> None:

@@ -113,7 +113,7 @@ def test_what_is_put_in_the_sockets_place_is_not_opened(ann: DockerEngine, what:
     run(ann, f"cd {RUN_MOUNT}; rm agent.sock; {what}")
     begun = time.monotonic()
     assert not guestsocket.accepts(ann.guest_socket("ann"))
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 5
 
 
 def test_mounts_are_read_only(docker_engine: DockerEngine, tiny_image: str, tmp_path: Path) -> None:

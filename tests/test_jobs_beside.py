@@ -17,7 +17,8 @@ from tests.support.worlds import World, world
 from workspaces import jobs
 from workspaces.errors import EngineError
 from workspaces.jobkinds import DELETING, LOOKING, ORDERED, STEPS
-from workspaces.model import OF_HOST, OF_VERSIONS, JobKind, JobState, SnapshotState
+from workspaces.jobtext import again
+from workspaces.model import OF_HOST, OF_VERSIONS, Job, JobKind, JobState, SnapshotState, WorkspaceState
 from workspaces.store import Store
 
 OPEN = (JobState.QUEUED, JobState.RUNNING)
@@ -161,3 +162,102 @@ def test_a_commit_and_its_inspection_are_not_done_at_once(world: World) -> None:
             assert [job.kind for job in world.store.jobs([JobState.RUNNING])] == [JobKind.INSPECT]
         world.wait(lambda: not world.store.jobs(states=OPEN))
     assert world.store.snapshot(snapshot.id).state is SnapshotState.ARCHIVED
+
+
+def waiting(store: Store, kind: JobKind, what: str, arguments: dict[str, str] | None = None) -> Job:
+    """A job of alice's that waits for what does not answer."""
+    alice = store.workspace("als/alice").id
+    job = store.add_job(kind, alice, actor="chief", arguments=arguments)
+    claimed = store.claim_job()
+    assert claimed is not None
+    assert claimed.id == job.id
+    store.fail_job(job.id, "It does not answer.", 3600.0, what)
+    return store.job(job.id)
+
+
+def test_what_waits_behind_another_says_so(store: Store) -> None:
+    alice, bob = store.workspace("als/alice").id, store.workspace("als/bob").id
+    front = waiting(store, JobKind.RESTORE, "archive", {"from": "als/bob:v1"})
+    stop = store.add_job(JobKind.STOP, alice, actor="chief")
+    start = store.add_job(JobKind.START, alice, actor="chief")
+    other = store.add_job(JobKind.STOP, bob, actor="chief")
+    look = store.add_job(JobKind.LOOK, alice, actor="chief")
+    found = {job.id: job.behind for job in store.jobs()}
+    assert found == {front.id: None, stop.id: front.id, start.id: stop.id, other.id: None, look.id: None}
+    assert "behind" in again(store.job(stop.id))
+    assert f"job {front.id}" in again(store.job(stop.id))
+    assert [job.behind for job in store.find_jobs("kind:stop workspace:alice").items] == [front.id]
+    store.cancel_job(other.id, actor="chief")
+    store.cancel_job(look.id, actor="chief")
+    assert store.counted().oldest_job == 0, "none could be begun"
+    store.cancel_job(front.id, actor="chief")
+    assert store.counted().oldest_job > 0
+    assert store.job(stop.id).behind is None
+    running = store.claim_job()
+    assert running is not None
+    assert running.id == stop.id
+    assert (store.job(stop.id).behind, store.job(start.id).behind) == (None, stop.id)
+    store.finish_job(stop.id, "")
+    assert store.job(stop.id).behind is None
+
+
+@pytest.mark.parametrize(
+    ("front", "what", "arguments", "passing"),
+    [
+        (JobKind.RESTORE, "archive", {"from": "als/bob:v1"}, {JobKind.START, JobKind.RESTART, JobKind.LIMITS}),
+        (JobKind.RESTORE, "registry", {"from": "als/bob:v1"}, {JobKind.START, JobKind.RESTART, JobKind.LIMITS}),
+        (JobKind.RESTORE, "archive", {"from": "als/bob:v1", "discard": "yes"}, {JobKind.LIMITS}),
+        (JobKind.RESTORE, "engine", {"from": "als/bob:v1"}, set()),
+        (JobKind.FREEZE, "archive", None, {JobKind.LIMITS}),
+        (JobKind.RESTORE, None, {"from": "als/bob:v1"}, set()),
+    ],
+)
+def test_what_a_later_restore_makes_no_difference_to_goes_on_during_an_outage(
+    store: Store, front: JobKind, what: str | None, arguments: dict[str, str] | None, passing: set[JobKind]
+) -> None:
+    """A stop does not: the restore would start what was meant to be stopped."""
+    alice = store.workspace("als/alice").id
+    job = waiting(store, front, what or "", arguments)
+    if what is None:
+        store.fail_job(claim(store, job), "The disk is busy.", 3600.0)
+    passed = set()
+    for kind in (JobKind.STOP, JobKind.RESTART, JobKind.START, JobKind.LIMITS, JobKind.RESET, JobKind.COMMIT):
+        later = store.add_job(kind, alice, actor="chief")
+        assert later.behind == (None if kind in passing else job.id), kind
+        claimed = store.claim_job()
+        if claimed is not None:
+            assert claimed.id == later.id
+            store.finish_job(claimed.id, "")
+            passed.add(kind)
+        else:
+            store.cancel_job(later.id, actor="chief")
+    assert passed == passing
+
+
+def claim(store: Store, job: Job) -> int:
+    with store.transaction():
+        store._db().execute("UPDATE jobs SET not_before = 0, waits_for = NULL")
+    claimed = store.claim_job()
+    assert claimed is not None
+    assert claimed.id == job.id
+    return claimed.id
+
+
+def test_a_start_that_passed_a_waiting_restore_leaves_it_what_is_written(world: World) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    first = world.approved()
+    world.work()
+    (world.rootfs / "root" / "two").write_text("2")
+    restore = world.add_job(JobKind.RESTORE, first.id)
+    claimed = world.store.claim_job()
+    assert claimed is not None
+    world.store.fail_job(restore.id, "It does not answer.", 0.3, "archive")
+    start = world.add_job(JobKind.START)
+    world.work()
+    begun = [world.store.job(job.id).started_at or 0.0 for job in (start, restore)]
+    assert begun == sorted(begun), "it did not wait"
+    kept = world.store.taken_snapshot(restore.id)
+    assert kept is not None
+    assert (kept.version, kept.state) == (2, SnapshotState.ARCHIVED)
+    assert not (world.rootfs / "root" / "two").exists()
+    assert world.store.workspace(world.id).state is WorkspaceState.RUNNING

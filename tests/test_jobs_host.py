@@ -74,7 +74,9 @@ def test_the_archive_is_counted_read_cleared_and_pruned(world: World) -> None:
     assert world.store.snapshot(first).pruned_at is None
 
     world.store.set_challenge(world.slug, keep_last=1, keep_submitted=False, actor="chief")
-    pruned = document(world, do(world, JobKind.PRUNE, challenge=world.slug))
+    pruned = document(world, do(world, JobKind.PRUNE, challenge=world.slug, versions="99"))
+    assert pruned == {"versions": 0, "listed": []}, "nobody has agreed to this one"
+    pruned = document(world, do(world, JobKind.PRUNE, challenge=world.slug, versions=f"{first},99"))
     assert pruned == {"versions": 1, "listed": ["als/alice:v1"]}
     assert world.store.snapshot(first).pruned_at is not None
 

@@ -239,3 +239,57 @@ def test_a_disk_in_the_network_that_is_away_is_an_outage(world: World, number: s
     with pytest.raises(ArchiveError) as caught, disk_errors(world.root):
         raise OSError(getattr(errno, number), "x")
     assert type(caught.value) is kind
+
+
+def test_an_outage_counts_from_when_an_attempt_last_got_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A push of hours that meets a second outage is not failed for the first one, which is over."""
+    snapshot_id = version(world)
+    job = world.add_job(JobKind.PUSH, snapshot_id)
+    assert refused(world, AWAY[2][0]).waits_since is not None
+    later = time.time() + OUTAGE_SECONDS + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    claimed = world.store.claim_job()
+    assert claimed is not None
+    world.store.job_progress(job.id, None, "Pushing", (0, 10))
+    assert world.store.job(job.id).waits_since is not None, "nothing of it has been taken yet"
+    world.store.job_progress(job.id, None, "Pushing", (1, 10))
+    assert (world.store.job(job.id).waits_for, world.store.job(job.id).waits_since) == (None, None)
+    worker = world.worker()
+    run = Run(world.store, claimed)
+    worker._running[job.id] = run
+    worker._handlers[JobKind.PUSH] = lambda *_: _raise(AWAY[2][0])
+    worker._work(run)
+    again_ = world.store.job(job.id)
+    assert (again_.state, again_.waits_for, again_.waits_since) == (JobState.QUEUED, "registry", later)
+
+
+def test_what_another_part_keeps_waiting_has_begun_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = world.add_job(JobKind.PUSH, version(world))
+    refused(world, AWAY[2][0])
+    later = time.time() + OUTAGE_SECONDS + 60
+    monkeypatch.setattr(time, "time", lambda: later)
+    found = refused(world, AWAY[1][0])
+    assert (found.state, found.waits_for, found.waits_since) == (JobState.QUEUED, "archive", later)
+    monkeypatch.setattr(time, "time", lambda: later + 1000)
+    assert refused(world, EngineTimeout("slow")).waits_since is None
+    assert world.store.job(job.id).waits_for is None
+
+
+def test_a_job_whose_worker_died_waits_for_nothing(world: World) -> None:
+    """Whatever kept its last attempt from being done; how long it has waited in all still counts."""
+    job = world.add_job(JobKind.PUSH, version(world))
+    since = refused(world, AWAY[2][0]).waits_since
+    with world.store.transaction():
+        world.store._db().execute("UPDATE jobs SET not_before = 0")
+    assert world.store.claim_job() is not None
+    assert world.store.requeue_running() == 1
+    found = world.store.job(job.id)
+    assert (condition(found), found.waits_for, found.waits_since, again(found)) == ("queued", None, since, "")
+
+
+def test_what_only_a_cancelled_one_came_after_is_retried(world: World) -> None:
+    push = failed(world, JobKind.PUSH, version(world))
+    second = world.add_job(JobKind.PUSH, push.snapshot_id)
+    assert world.store.retry_failed(actor="chief") == ([], [])
+    world.store.cancel_job(second.id, actor="chief")
+    assert [job.id for job in world.store.retry_failed(actor="chief")[0]] == [push.id]

@@ -113,6 +113,8 @@ def test_a_key_of_somebody_here_is_refused_and_nothing_is_done(store: Store) -> 
 
 def test_many_problems_are_bounded(store: Store) -> None:
     assert len(tried(store, "name\n" + "X\n" * 3000).problems) == roster.MAX_PROBLEMS
+    with pytest.raises(InvalidInput, match="more than 5000 rows"):  # wrong ones take as long to read as right ones
+        tried(store, "name\n" + "X\n" * 6000)
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -159,7 +159,10 @@ from workspaces.archive import Archive
 from workspaces.engine.dockerd import DockerEngine
 from workspaces.lifecycle import Lifecycle
 from workspaces.provenance import Signer
+from workspaces.snapshots import examining
 from workspaces.store import Store
+from tests.support.worlds import NoScanner
+examining.Scanner = NoScanner
 root, host, guest_dir = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 store = Store.open(root / "workspaces.db")
 engine = DockerEngine(host, guest_dir, store.instance)

@@ -198,6 +198,30 @@ def test_a_version_whose_layers_are_in_the_archive_is_not_read_from_the_engine(
     assert world.store.configuration(second.id) is None
 
 
+def test_a_version_that_the_engine_lost_and_the_archive_has_the_layers_of_keeps_its_annotations(world: World) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    first = version(world)
+    restore(world, first)
+    second = world.approved("the same again")
+    commit(world, second.id)
+    world.engine.untag("als/alice:v2")
+    world.engine.remove_image(str(world.store.snapshot(second.id).image_id))
+    archive(world, second.id)
+    one, two = world.archive.list()
+    assert two.annotations.keys() == one.annotations.keys() | {"io.workspaces.parent"}
+    assert two.annotations["org.opencontainers.image.description"] == "the same again"
+
+
+def test_a_commit_that_fails_for_good_leaves_no_configuration(world: World) -> None:
+    (world.rootfs / "root" / "one").write_text("1")
+    snapshot = world.approved()
+    with pytest.raises(EngineUnavailable):
+        commit(world, snapshot.id, failing(world.engine, "reconfigure", [EngineUnavailable("gone")]))
+    assert world.store.configuration(snapshot.id) is not None, "the next attempt goes on with it"
+    world.store.fail_snapshot(snapshot.id, "gone")
+    assert world.store.configuration(snapshot.id) is None
+
+
 def test_a_name_that_is_taken_is_refused_until_it_is_free(world: World) -> None:
     (world.rootfs / "root" / "one").write_text("1")
     base = world.engine.image(IMAGE)

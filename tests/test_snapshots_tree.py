@@ -86,9 +86,9 @@ def test_hostile_names_and_depths() -> None:
     assert top.count == 4
     assert max(len(row.path.split("/")) for row in every(top)) < 2002
     many = [added(f"/{n}" + "/d" * 1500) for n in range(2000)]
-    began = time.monotonic()
+    began = time.process_time()
     fold(report(*many), rows=1500, each=100)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 PATHS = st.lists(st.text("ab/", min_size=1, max_size=12), max_size=40)

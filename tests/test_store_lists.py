@@ -96,6 +96,34 @@ def test_workspaces_found(full: Store, q: str, names: str) -> None:
     assert full.count_matching(q) == len(names.split())
 
 
+def test_who_was_on_until_lately_is_not_idle(tmp_path: Path) -> None:
+    """A session of nine days that ended an hour ago: the login says little."""
+    store = Store.open(tmp_path / "workspaces.db")
+    store.add_challenge("als", "base:1", Limits(), Network.NONE, actor="chief")
+    store.add_user("alice", actor="chief")
+    with ago(20 * 24 * HOUR):
+        space = store.add_workspace("als", "alice", ["alice"], actor="chief")
+    with ago(9 * 24 * HOUR):
+        store.touch_login(space.id)
+        session = store.begin_session("alice", space.id, "shell", "192.0.2.1", "gw", time.time())
+    assert refs(store, "idle>7d") == []
+    with ago(HOUR):
+        store.end_session(session, time.time())
+    assert refs(store, "idle>7d") == []
+    assert refs(store, "idle<2h") == ["alice"]
+    assert refs(store, "idle<30m") == []
+    store.close()
+
+
+def test_jobs_are_found_by_when_they_ended(full: Store) -> None:
+    with ago(30 * HOUR):
+        job = full.add_job(JobKind.VERIFY, actor="chief")
+    assert full.find_jobs("kind:verify ended<1d").total == 0
+    full.cancel_job(job.id, actor="chief")
+    assert [found.id for found in full.find_jobs("kind:verify state:cancelled ended<1d").items] == [job.id]
+    assert full.find_jobs("kind:verify since:1d").total == full.find_jobs("kind:verify ended>1h").total == 0
+
+
 def test_a_line_of_a_workspace_has_what_its_row_shows(full: Store) -> None:
     (kofi,) = full.find_workspaces("name:kofi").items
     assert (kofi.workspace.members, kofi.version, kofi.on) == (("kofi",), 1, 0)

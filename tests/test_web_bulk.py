@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -46,8 +47,32 @@ def test_all_that_a_search_finds(web: Web, chief: Browser) -> None:
     asked = chief.post("/admin/workspaces/bulk", {"action": "start", "all": "yes", "q": "user:alice"})
     assert "als/alice" in asked.text
     assert "als/bob" not in asked.text
-    chief.post("/admin/workspaces/bulk", {"action": "start", "all": "yes", "q": "user:alice", "do": "yes"})
+    chief.post("/admin/workspaces/bulk", {"action": "start", "ids": confirmed(asked.text), "do": "yes"})
     assert kinds(web) == [(JobKind.START, "als/alice")]
+
+
+def confirmed(page: str) -> str:
+    [ids] = re.findall(r'name="ids" value="([0-9,]*)"', page)
+    return str(ids)
+
+
+def test_what_was_confirmed_is_what_is_done_whatever_the_search_finds_by_then(web: Web, chief: Browser) -> None:
+    """The page said which: one that has begun to match since was not on it, and one that is gone is told."""
+    alice, bob = both(web)
+    asked = chief.post("/admin/workspaces/bulk", {"action": "stop", "all": "yes", "q": "on:no"})
+    assert "2 workspaces" in asked.text
+    web.store.add_user("carol", actor="chief")
+    web.store.add_workspace("als", "carol", ["carol"], actor="chief")
+    web.store.begin_session("alice", alice, "shell", "192.0.2.7", "p", 1_800_000_000.0)
+    web.store.remove_workspace(bob, actor="chief")
+    form = {"action": "stop", "all": "yes", "q": "on:no", "ids": confirmed(asked.text), "do": "yes"}
+    done = chief.post("/admin/workspaces/bulk", form)
+    assert kinds(web) == [(JobKind.STOP, "als/alice")]
+    assert f"#{bob}" in done.text
+    assert "1 of them could not be done" in done.text
+    without = {name: value for name, value in form.items() if name != "ids"}
+    assert chief.post("/admin/workspaces/bulk", without).status_code == 400  # nothing was confirmed
+    assert len(web.store.jobs()) == 1
 
 
 def test_one_that_cannot_be_done_does_not_stop_the_others(web: Web, chief: Browser) -> None:

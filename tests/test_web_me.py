@@ -14,7 +14,7 @@ from webadmin import session
 from webadmin.actions import usage
 from webadmin.actions.own import Acts
 from workspaces.errors import Refused
-from workspaces.model import FreezeMode, HostSample, JobKind, JobState, Sample, WorkspaceState
+from workspaces.model import FreezeMode, HostSample, JobKind, JobState, OwnLimits, Sample, WorkspaceState
 
 HOST = HostSample(1.0, 2, 1, 2, 1, 2, 0.1)
 HOSTILE = "<script>alert(1)</script>\"'&\u202eevil"
@@ -129,6 +129,10 @@ def test_use_is_told_as_meters_sentences_table_and_json(web: Web) -> None:
     assert data["cpus"][-1] == 0.5
     assert data["disk"][-1] == 3 << 30
     assert data["limits"] == {"cpus": 1.0, "memory": 2 << 30, "processes": 512}
+    web.store.set_workspace_limits(number, OwnLimits(cpus=4.0, pids=64), actor="chief")
+    data = alice.get(f"/me/workspaces/{number}/usage", headers={"Accept": "application/json"}).get_json()
+    assert data["limits"] == {"cpus": 4.0, "memory": 2 << 30, "processes": 64}
+    assert "It may use 4 cores, 2.0 GiB of memory and 64 processes." in alice.get("/me").text
 
 
 def test_use_has_a_page_and_ranges_that_nobody_knows_are_refused(web: Web) -> None:

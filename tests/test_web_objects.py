@@ -376,8 +376,15 @@ def test_what_the_rules_do_not_keep(web: Web) -> None:
     assert "als/alice:v1" in page.text
     assert "<script>alert" not in page.text
     assert chief.post("/admin/archive/prune?challenge=als", {"typed": "no"}).status_code == 400
-    assert chief.post("/admin/archive/prune?challenge=als", {"typed": "als"}).location == "/admin/archive"
-    assert dict(job_of(web, JobKind.PRUNE).arguments) == {"challenge": "als"}
+    form = {"typed": "als", "seen": re.findall(r'name="seen" value="([0-9a-f]+)"', page.text)[0]}
+    third = version(web, "alice")  # since the page was shown, so that the rules let go of one more
+    changed = chief.post("/admin/archive/prune?challenge=als", form)
+    assert changed.status_code == 409
+    assert "By now other versions would be removed." in changed.text
+    assert "2 versions would be removed" in changed.text
+    form["seen"] = re.findall(r'name="seen" value="([0-9a-f]+)"', changed.text)[0]
+    assert chief.post("/admin/archive/prune?challenge=als", form).location == "/admin/archive"
+    assert dict(job_of(web, JobKind.PRUNE).arguments) == {"challenge": "als", "versions": f"{first},{third - 1}"}
     assert web.store.snapshot(first).pruned_at is None  # the worker does it
 
 
@@ -406,3 +413,19 @@ def test_jobs_are_searched_and_read_in_pages(web: Web) -> None:
     assert "Done so far 1.0 GiB of 4.0 GiB" in one
     store.fail_job(last.id, "no answer", 600, "archive")
     assert "Waits for archive, since" in text(chief.get(f"/admin/jobs/{last.id}").text)
+
+
+def test_a_job_behind_another_names_it_and_the_one_in_front_can_be_cancelled(web: Web) -> None:
+    chief, store, space = web.browser("chief"), web.store, web.workspace_id("alice")
+    front = store.add_job(JobKind.RESTORE, space, actor="chief", arguments={"from": "als/bob:v1"})
+    store.claim_job()
+    store.fail_job(front.id, "no answer", 600, "archive")
+    late = store.add_job(JobKind.STOP, space, actor="chief")
+    assert f"waits behind job {front.id}" in text(chief.get("/admin/jobs").text)
+    page = chief.get(f"/admin/jobs/{late.id}").text
+    facts = text(page).partition("Waits behind")[2]
+    assert facts.startswith(f" job {front.id} , restore of als/alice")
+    assert "waits for the archive since" in facts
+    assert f"Cancel job {front.id} in front" in page
+    chief.post(f"/admin/jobs/{front.id}/cancel")
+    assert "in front" not in chief.get(f"/admin/jobs/{late.id}").text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
@@ -21,10 +22,22 @@ def test_a_file_is_shown_and_done_when_it_is_sent_again(web: Web) -> None:
     assert "1 new accounts, 1 new workspaces" in shown.text
     assert "dora@example.org" in shown.text
     assert web.store.find_user("dora") is None
-    done = chief.post("/admin/users/import", {"text": text, "challenge": "als", "do": "yes"})
+    form = {"text": text, "challenge": "als", "do": "yes", "seen": seen(shown.text)}
+    web.store.add_user("dora", actor="chief")  # somebody else of that name, whom the page did not show
+    changed = chief.post("/admin/users/import", form)
+    assert changed.status_code == 409
+    assert "By now the list would do something else" in changed.text
+    assert web.store.user("dora").email is None
+    assert chief.post("/admin/users/import", {**form, "seen": ""}).status_code == 409
+    done = chief.post("/admin/users/import", {**form, "seen": seen(changed.text)})
     assert done.status_code == 302
     assert web.store.workspace("als/dora").members == ("dora",)
     assert "als/dora" in chief.get("/admin/users").text
+
+
+def seen(page: str) -> str:
+    [mark] = re.findall(r'name="seen" value="([0-9a-f]+)"', page)
+    return str(mark)
 
 
 def test_problems_name_their_lines_and_nothing_is_done(web: Web) -> None:

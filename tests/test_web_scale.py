@@ -32,7 +32,7 @@ QUERIES = {
     Listed.WORKSPACES: (
         "",
         "state:running",
-        "idle>7d disk>2G",
+        "idle>1h disk>1G",
         "user:{name}",
         "ben",
         "on:yes",

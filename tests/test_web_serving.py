@@ -202,7 +202,7 @@ def test_drops_do_not_lengthen_the_time(site: Site, monkeypatch: pytest.MonkeyPa
             while time.monotonic() < begun + 10:
                 client.sendall(b"x")
                 time.sleep(0.05)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 9
 
 
 def test_heads_and_bodies_are_bounded(site: Site) -> None:

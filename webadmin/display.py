@@ -146,9 +146,9 @@ def pace(job: Job) -> str:
 
 
 def again(job: Job) -> str:
-    """When it is tried again, for one that waits for that; empty else."""
+    """When it is tried again, or behind which job it waits; empty for one that waits for neither."""
     if job.retry_at is None:
-        return ""
+        return _("waits behind job %(id)s", id=job.behind) if job.behind is not None else ""
     if job.retry_at > time.time():
         when = _("tried again at %(time)s", time=time.strftime("%H:%M:%S UTC", time.gmtime(job.retry_at)))
     else:

@@ -15,7 +15,7 @@ from typing import Any
 
 from workspaces.errors import InvalidInput
 from workspaces.model import Forwarding, FreezeMode, Limits, Mount, Network, OwnLimits, Recorded, Sbom
-from workspaces.names import check_image, parse_size, printable
+from workspaces.names import check_image, check_moment, parse_size, printable
 
 
 def parse_cores(text: str) -> float:
@@ -38,14 +38,18 @@ def parse_number(text: str, low: int, high: int, what: str) -> int:
 
 
 def parse_time(text: str | None) -> float | None:
-    """ISO 8601, e.g. `2026-05-01` or `2026-05-01T18:00+02:00` (without zone: UTC), as seconds. InvalidInput else."""
+    """ISO 8601, e.g. `2026-05-01` or `2026-05-01T18:00+02:00` (without zone: UTC), as seconds since the epoch.
+
+    Raises InvalidInput for something else, and outside of the years 1970 to 9998.
+    """
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        at = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as exc:
         raise InvalidInput(f"{printable(text)!r} is not a date or time.", "Write it as 2026-05-01T18:00.") from exc
+    return check_moment(at)
 
 
 def parse_duration(text: str | None) -> float | None:

@@ -94,11 +94,17 @@ def usage(store: Store, archive: Archive, job: Job, progress: Progress) -> str:
 
 
 def prune(store: Store, engine: Engine, archive: Archive, job: Job, progress: Progress) -> str:
-    """Remove what the rules of the challenge that the job names do not keep. Raises ArchiveError, EngineError."""
+    """Remove what the rules of the challenge that the job names do not keep; of that, the `versions` that it names.
+
+    Raises ArchiveError, EngineError.
+    """
     progress("Removing what the rules do not keep", None)
-    done = snapshots.prune(store, engine, archive, job.arguments.get("challenge") or None, actor=job.requested_by)
-    named = [snapshot.image_ref for snapshot in done[:LISTED]]
-    store.set_report(job.id, "", json.dumps({"versions": len(done), "listed": named}))
+    named = job.arguments.get("versions")
+    only = None if named is None else {int(number) for number in named.split(",") if number}
+    challenge = job.arguments.get("challenge") or None
+    done = snapshots.prune(store, engine, archive, challenge, only=only, actor=job.requested_by)
+    listed = [snapshot.image_ref for snapshot in done[:LISTED]]
+    store.set_report(job.id, "", json.dumps({"versions": len(done), "listed": listed}))
     return f"{len(done)} versions are pruned."
 
 

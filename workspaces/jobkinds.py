@@ -24,8 +24,8 @@ class Kind:
     At most `at_once` of them run together (0: as many as there are places). One that takes longer than `longest`
     seconds has failed; one that tells nothing for `quiet` seconds is shown as stalled. What is `prompt` somebody
     waits for at a terminal, and a place is kept for it. What is `ordered` changes the container: it never runs beside
-    another such one of the same workspace, and never overtakes an earlier one. What `deletes` may leave nothing of the
-    container, so that nothing looks into it meanwhile.
+    another such one of the same workspace, and overtakes an earlier one only as PASSING says. What `deletes` may leave
+    nothing of the container, so that nothing looks into it meanwhile.
     """
 
     priority: int
@@ -64,5 +64,12 @@ ORDERED = tuple(kind for kind, rule in KINDS.items() if rule.ordered)
 DELETING = tuple(kind for kind, rule in KINDS.items() if rule.deletes)
 LOOKING = (JobKind.INSPECT, JobKind.LOOK)  # into a container, which must not be deleted meanwhile
 BEHIND = (*OF_VERSIONS, *OF_HOST)  # may go on for hours while people wait for other things
+# What goes on although an earlier job of its workspace waits for archive or registry: it ends in the same, whichever of
+# them is first. What is written after a start is kept by the restore, unless that is to discard what it finds.
+PASSING: Mapping[JobKind, tuple[JobKind, ...]] = {
+    JobKind.START: (JobKind.RESTORE,),
+    JobKind.RESTART: (JobKind.RESTORE,),
+    JobKind.LIMITS: (JobKind.RESTORE, JobKind.FREEZE),
+}
 HARMLESS = (JobKind.LIMITS, JobKind.LOOK, JobKind.DIFF, JobKind.IMAGES, JobKind.USAGE, JobKind.VERIFY)  # when repeated
 STEPS = (JobKind.INSPECT, JobKind.COMMIT, *OF_VERSIONS)  # of one snapshot: one after the other

@@ -281,7 +281,7 @@ class Worker:
         """Tried again later, unless somebody has cancelled it or nothing would be different then."""
         job, now = run.job, time.time()
         waits_for = next((name for kind, name in OUTAGES.items() if isinstance(why, kind)), None)
-        waited = max(0.0, now - job.waits_since) if job.waits_since is not None else 0.0
+        waited = self._waited(job, waits_for, now)
         if waits_for is None and not isinstance(why, AGAIN):
             self._fail(run, str(why))
         elif run.cancelled is not None:
@@ -295,6 +295,14 @@ class Worker:
             pause = min(LONGEST_PAUSE, pause) * random.uniform(0.8, 1.2)  # noqa: S311 -- apart from others
             log.warning("job %d is tried again in %.0f s: %s", job.id, pause, why.message)
             self._conclude(run, lambda: self._store.fail_job(job.id, why.message, pause, waits_for))
+
+    def _waited(self, job: Job, waits_for: str | None, now: float) -> float:
+        """Seconds that it has waited for that; anew from an attempt that got on, or met something else."""
+        with suppress(StoreError):
+            job = self._store.job(job.id)
+        if job.waits_since is None or job.waits_for not in (None, waits_for):
+            return 0.0
+        return max(0.0, now - job.waits_since)
 
     def _fail(self, run: Run, reason: str) -> None:
         """For good: the snapshot of a commit first, so that a kill in between repeats this."""

@@ -44,9 +44,9 @@ def measures(job: Job, now: float | None = None) -> tuple[str, str, str]:
 
 
 def again(job: Job, now: float | None = None) -> str:
-    """When it is tried again, for one that waits for that; empty else."""
+    """When it is tried again, or behind which job it waits; empty for one that waits for neither."""
     if job.retry_at is None:
-        return ""
+        return f"waits behind job {job.behind}" if job.behind is not None else ""
     left = job.retry_at - (now or time.time())
     clock = time.strftime("%H:%M:%S UTC", time.gmtime(job.retry_at))
     when = f"tried again at {clock}" if left > 0 else "tried again as soon as there is a place"

@@ -599,6 +599,7 @@ class Job:
     expected_at: float | None = None  # when that will be done at the pace so far
     waits_for: str | None = None  # engine, archive or registry, which did not answer when it was last tried
     waits_since: float | None = None  # when one of them first did not answer
+    behind: int | None = None  # the job that has to end before it can begin
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from workspaces.errors import InvalidInput
 
 NAME_MAX = 32
 MESSAGE_MAX = 1000
+MOMENT_MAX = 253_370_764_800.0  # seconds since the epoch: when the year 9999 begins
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _IMAGE = re.compile(
     r"(?:(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?)/)?"
@@ -85,6 +86,13 @@ def parse_size(text: str) -> int:
     if not found:
         raise InvalidInput(f"{text!r} is not a size.", "Write it as 512m or 2g.")
     return int(float(found[1]) * _UNITS[found[2]])
+
+
+def check_moment(at: float, what: str = "time") -> float:
+    """Return seconds since the epoch within the years 1970 to 9998, which every zone can tell, else InvalidInput."""
+    if not 0 <= at < MOMENT_MAX:
+        raise InvalidInput(f"The {what} must be within the years 1970 to 9998.")
+    return float(at)
 
 
 def image_name(challenge: str, workspace: str, version: int) -> str:

@@ -10,9 +10,10 @@ workspace make a team. A list may be sent again: what is there already stays as 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from workspaces.accounts import parse_key_line
 from workspaces.errors import Conflict, InvalidInput, NotFound, WorkspacesError
@@ -66,6 +67,12 @@ class Plan:
     steps: tuple[Step, ...]
     problems: tuple[Problem, ...]
 
+    @property
+    def mark(self) -> str:
+        """Another one for each plan that does something else."""
+        said = [(astuple(step.row), step.does) for step in self.steps]
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+
     def count(self, what: str) -> int:
         """How many rows do that."""
         return sum(what in step.does for step in self.steps)
@@ -93,8 +100,8 @@ def parse(data: bytes, challenge: str = "") -> tuple[list[Row], list[Problem]]:
         )
     rows: list[Row] = []
     problems: list[Problem] = []
-    for number, cells in lines:
-        if len(rows) >= MAX_ROWS:
+    for count, (number, cells) in enumerate(lines):
+        if count >= MAX_ROWS:
             raise InvalidInput(f"The list has more than {MAX_ROWS} rows.", "Send it in parts.")
         if len(cells) > len(names):
             problems.append(Problem(number, "", f"It has {len(cells)} cells; there are {len(names)} columns."))
@@ -119,12 +126,18 @@ def plan(store: Store, rows: list[Row], problems: list[Problem]) -> Plan:
     return Plan(tuple(steps), tuple(sorted(found, key=lambda problem: problem.line)[:MAX_PROBLEMS]))
 
 
-def enrol(store: Store, rows: list[Row], *, actor: str) -> Plan:
-    """Carry out what `plan` says, in one transaction. Raises Conflict, naming the first line that cannot be."""
+def enrol(store: Store, rows: list[Row], *, seen: str | None = None, actor: str) -> Plan:
+    """Carry out what `plan` says, in one transaction. Raises Conflict, naming the first line that cannot be.
+
+    `seen` is the mark of the plan that somebody agreed to: Conflict when it would do something else by now.
+    """
     with store.transaction():
         found = plan(store, rows, [])
         for problem in found.problems:
             raise Conflict(f"Line {problem.line}: {problem.message}", "Nothing was done.")
+        if seen is not None and seen != found.mark:
+            raise Conflict("By now the list would do something else, as somebody has changed what is here.",
+                           "Nothing was done. Look at what it does now, and send it again.")  # fmt: skip
         for step in found.steps:
             row = step.row
             if "account" in step.does:

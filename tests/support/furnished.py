@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from dataclasses import replace
 
-from tests.support.sample import DAY, HOUR, MINUTE, ago
+from tests.support.sample import DAY, HOUR, MINUTE, ago, finish_jobs
 from workspaces import recovery
-from workspaces.model import FreezeMode, HostSample, Limits, Network, Severity, WorkspaceState
+from workspaces.model import (
+    BaseImage,
+    FreezeMode,
+    HostSample,
+    ImageFinding,
+    JobKind,
+    Limits,
+    Network,
+    Severity,
+    WorkspaceState,
+)
 from workspaces.store import Store
 
 INVITATION = "an-invitation"
@@ -34,6 +46,31 @@ def furnish(store: Store, looks: int = 6) -> None:
         store.add_challenge("bci", "debian-ds:12", Limits(1.0, 2 << 30, 256), Network.NONE, actor="chief")
     with ago(30 * DAY):
         store.begin_freeze("bci", FreezeMode.STOP, actor="chief")
+    store.set_challenge("bci", actor="chief", keep_last=5)
+    _found(store)
+
+
+def _found(store: Store) -> None:
+    """What jobs about the host found some hours ago: images, and how the archive is."""
+    with ago(2 * HOUR):
+        digest = "sha256:" + "7c" * 32
+        image = BaseImage(digest, ("debian-ds:12",), 1_430_000_000, 6, time.time() - 40 * DAY, time.time())
+        old = replace(image, id="sha256:" + "1f" * 32, refs=("debian-ds:11",), size=1_210_000_000)
+        store.set_base_images([image, old])
+        store.set_image_findings(old.id, [ImageFinding("tmux", False, False, "", "no session stays", "add tmux")])
+        shares = [
+            {"challenge": "als", "images": 4, "alone": 6_292_000_000, "once": 2_002_000_000, "own": 2_002_000_000},
+        ]
+        usage = {"images": 4, "alone": 6_292_000_000, "once": 2_002_000_000, "stored": 2_046_000_000, "ratio": 3.1}
+        blobs = {"blobs": 2, "bytes": 44_000_000, "listed": [{"digest": "sha256:" + "a4" * 32, "size": 43_000_000}]}
+        for kind, document in (
+            (JobKind.USAGE, {**usage, "shares": shares, "unread": [], "where": "file:///srv/workspaces/archive"}),
+            (JobKind.VERIFY, {"blobs": 41, "sealed": 0, "bytes": 2_046_000_000, "bad": 0, "problems": []}),
+            (JobKind.GC, {**blobs, "deleted": False, "unfinished": 1, "young": 0}),
+        ):
+            job = store.add_job(kind, actor="chief")
+            store.set_report(job.id, "", json.dumps(document))
+            finish_jobs(store, kind)
 
 
 def _use(store: Store, looks: int) -> None:

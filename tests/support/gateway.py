@@ -88,7 +88,7 @@ class GatewayThread:
         self.shared: LocalKeeper
         self._thread = threading.Thread(target=self._main, args=(store, lifecycle, keys), name="gateway")
         self._thread.start()
-        self.port = self._started.result(10)
+        self.port = self._started.result(30)
 
     def _main(self, store: Store, lifecycle: Lifecycle, keys: Path) -> None:
         async def run() -> None:
@@ -131,7 +131,7 @@ class GatewayThread:
 
         return self.wait(run())
 
-    def wait(self, coroutine: Coroutine[Any, Any, T], seconds: float = 10) -> T:
+    def wait(self, coroutine: Coroutine[Any, Any, T], seconds: float = 30) -> T:
         """Run `coroutine` on the gateway's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
 
@@ -270,7 +270,7 @@ def by_password(person: Person, password: str = PASSWORD, **options: object) -> 
     return whoami(person, **{"client_keys": None, "password": password, **options})
 
 
-def until(condition: Callable[[], object], seconds: float = 10, what: str = "") -> None:
+def until(condition: Callable[[], object], seconds: float = 30, what: str = "") -> None:
     """Wait until `condition` holds; for things that happen in another process."""
     end = time.monotonic() + seconds
     while not condition():

@@ -46,8 +46,9 @@ class Site:
         return page
 
     def _hear(self, page: Page, text: str) -> None:
-        # What a provider of sign-ins says on its own pages is not the application's.
-        if urlsplit(page.url).port == urlsplit(self.url).port:
+        # What a provider of sign-ins says on its own pages is not the application's; nor is it that this machine has
+        # got or lost a network meanwhile, as with every container that comes or goes.
+        if urlsplit(page.url).port == urlsplit(self.url).port and "ERR_NETWORK_CHANGED" not in text:
             self.said.append(f"{page.url}: {text}")
 
 

@@ -42,7 +42,7 @@ class Terminal:
     def send(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def expect(self, pattern: bytes, seconds: float = 10) -> bytes:
+    def expect(self, pattern: bytes, seconds: float = 30) -> bytes:
         """All that was seen, once `pattern` is in it; what comes later is looked for in what comes later."""
         end = time.monotonic() + seconds
         while not re.search(pattern, self.seen):
@@ -50,7 +50,7 @@ class Terminal:
         seen, self.seen = self.seen, b""
         return seen
 
-    def wait(self, seconds: float = 10) -> int:
+    def wait(self, seconds: float = 30) -> int:
         """The exit status, after the terminal was read to its end."""
         end = time.monotonic() + seconds
         while self._more(end - time.monotonic()):

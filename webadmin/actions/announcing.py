@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from webadmin.i18n import _
 from workspaces.errors import InvalidInput
 from workspaces.model import Announcement, Severity
-from workspaces.names import check_message, printable
+from workspaces.names import check_message, check_moment, printable
 from workspaces.store import Store
 from workspaces.store.announcements import line
 
@@ -79,8 +79,8 @@ def _moment(form: Mapping[str, str], name: str) -> float | None:
         return None
     try:
         moment = datetime.fromisoformat(typed)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+        return check_moment((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError, InvalidInput):
         shown = printable(typed, 40)
         raise InvalidInput(
             _("%(typed)s is not a date and time.", typed=shown), _("Write it as 2026-05-01T18:00, in UTC.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from webadmin.i18n import _
@@ -48,7 +49,23 @@ def due(store: Store, slug: str) -> list[Snapshot]:
     return snapshots.due(store, slug)
 
 
-def prune(store: Store, slug: str, *, actor: str) -> Job:
-    """Have those removed; their records stay. Raises NotFound."""
-    due(store, slug)
-    return store.add_job(JobKind.PRUNE, actor=actor, arguments={"challenge": slug})
+def mark(versions: Iterable[Snapshot]) -> str:
+    """Another one for each set of versions, to know whether what was shown is still what would be done."""
+    return hashlib.sha256(_numbers(versions).encode()).hexdigest()[:32]
+
+
+def prune(store: Store, slug: str, *, seen: str | None = None, actor: str) -> Job:
+    """Have those removed, and no others, whatever the rules say when the worker comes to it; their records stay.
+
+    `seen` is the mark of what somebody agreed to: Conflict when it is something else by now. Raises NotFound.
+    """
+    with store.transaction():
+        found = due(store, slug)
+        if seen is not None and seen != mark(found):
+            raise Conflict(_("By now other versions would be removed."), _("Look at them, and confirm it again."))
+        arguments = {"challenge": slug, "versions": _numbers(found)}
+        return store.add_job(JobKind.PRUNE, actor=actor, arguments=arguments)
+
+
+def _numbers(versions: Iterable[Snapshot]) -> str:
+    return ",".join(str(version.id) for version in versions)

@@ -87,6 +87,12 @@ def chosen(
     return found
 
 
+def gone(ids: Collection[int], found: Iterable[Workspace]) -> list[Result]:
+    """A result for each that was named and is not there any more, or not for this person to see."""
+    left = sorted({*ids} - {workspace.id for workspace in found})
+    return [Result(number, f"#{number}", _("There is no such workspace any more."), good=False) for number in left]
+
+
 def do(
     store: Store, name: str, workspaces: Iterable[Workspace], text: str = "", *, check: Check, actor: str
 ) -> list[Result]:

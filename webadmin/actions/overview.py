@@ -54,7 +54,7 @@ def look(store: Store, rights: Rights, locks: Path) -> Overview:
     within = rights.scope(Right.SEE)
     spaces = store.find_workspaces("state:failed", size=FEW, within=within)
     requests = store.find_snapshots("state:requested", sort="requested", size=FEW, within=rights.scope(Right.DECIDE))
-    jobs = store.find_jobs("state:failed since:1d", size=FEW, within=within)
+    jobs = store.find_jobs("state:failed ended<1d", size=FEW, within=within)
     on = store.find_sessions("on:yes", size=FEW, within=within)
 
     def count(q: str, listed: Listed = Listed.WORKSPACES) -> int:

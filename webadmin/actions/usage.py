@@ -58,7 +58,7 @@ def series(store: Store, workspace: Workspace, range_: str, now: float | None = 
     times = list(range(first, int(now) + 1, asked.point))
     known = {int(found.at): found for found in store.usage(workspace.id, first, asked.point)}
     columns = {name: [read(known[at]) if at in known else None for at in times] for name, read in COLUMNS.items()}
-    limits: Limits = store.challenge(workspace.challenge).limits
+    limits: Limits = workspace.own_limits.over(store.challenge(workspace.challenge).limits)
     return {
         "workspace": workspace.ref,
         "range": range_,

@@ -13,7 +13,7 @@ from webadmin.admin.base import MOVING, actor, bp
 from webadmin.context import store
 from webadmin.i18n import N_, _
 from webadmin.live import fragment
-from workspaces.errors import InvalidInput
+from workspaces.errors import Conflict, InvalidInput, WorkspacesError
 from workspaces.model import Job, JobKind, Snapshot
 from workspaces.rights import Right
 
@@ -95,18 +95,19 @@ def prune() -> Any:
         return _prune(slug, due)
     try:
         danger.check(slug)
-    except InvalidInput as error:
-        return _prune(slug, due, error)
-    actions.prune(store(), slug, actor=actor())
+        actions.prune(store(), slug, seen=request.form.get("seen", ""), actor=actor())
+    except (InvalidInput, Conflict) as error:
+        return _prune(slug, actions.due(store(), slug), error)
     flash(_("The versions that the rules of %(challenge)s do not keep are being removed.", challenge=slug))
     return redirect(url_for(".archive"))
 
 
-def _prune(slug: str, due: list[Snapshot], error: InvalidInput | None = None) -> Any:
+def _prune(slug: str, due: list[Snapshot], error: WorkspacesError | None = None) -> Any:
     html = render_template(
         "admin/prune.html",
         challenge=store().challenge(slug),
         due=due[:PREVIEWED],
+        seen=actions.mark(due),
         count=len(due),
         bytes=sum(snapshot.size or 0 for snapshot in due),
         typed=danger.typed(),

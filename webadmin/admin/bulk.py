@@ -2,7 +2,7 @@
 
     list: boxes and an action ─► page that says which and what it means ─► done one by one ─► a result for each
 
-What a search finds is looked up again when it is done.
+What is confirmed is what is done: the page that asks names them by number, whatever the search finds by then.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ def bulk() -> Any:
         raise InvalidInput(_("There is no such action."))
     if actions.ACTIONS[name].dangerous and (answer := access.unproven()):
         return answer
-    q = form.get("q", "") if form.get("all") else None
-    workspaces = actions.chosen(store(), numbers("id"), q=q, within=access.scope(Right.SEE))
+    q = form.get("q", "") if form.get("all") and not form.get("do") else None
+    ids = numbers(form.get("ids", "").split(",") + form.getlist("id"))
+    workspaces = actions.chosen(store(), ids, q=q, within=access.scope(Right.SEE))
     text = form.get("text", "").replace("\r\n", "\n")
     error: WorkspacesError | None = None
     results: list[actions.Result] = []
     if form.get("do"):
         try:
             results = actions.do(store(), name, workspaces, text, check=access.check, actor=actor())
+            results += actions.gone(ids, workspaces)
         except InvalidInput as problem:
             error = problem
     html = render_template(
@@ -50,13 +52,11 @@ def bulk() -> Any:
         results=results,
         text=text,
         q=form.get("q", ""),
-        all=bool(form.get("all")),
         error=error,
     )
     return make_response(html, error.http_status if error else 200)
 
 
-def numbers(name: str) -> set[int]:
-    """The numbers that the form's boxes of that name have."""
-    texts = request.form.getlist(name)[: actions.MOST + 1]
-    return {int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19}
+def numbers(texts: list[str]) -> set[int]:
+    """The numbers among what a form names, not many more than may be done at once."""
+    return {int(text) for text in texts[: actions.MOST + 2] if text.isascii() and text.isdigit() and len(text) < 19}

@@ -19,5 +19,7 @@ from workspaces.rights import Right
 def decide() -> Any:
     """Approve or reject the requests that the form names. InvalidInput for none, or a rejection without a reason."""
     action, reason = request.form.get("action", ""), request.form.get("reason", "")
-    results = actions.decide(store(), action, numbers("id"), reason, check=access.check, actor=actor())
+    results = actions.decide(
+        store(), action, numbers(request.form.getlist("id")), reason, check=access.check, actor=actor()
+    )
     return render_template("admin/decided.html", results=results)

@@ -56,6 +56,7 @@ def _job(job_id: int) -> dict[str, Any]:
     return {
         "job": job,
         "lines": store().job_log(job_id),
+        "front": store().job(job.behind) if job.behind is not None else None,
         "found": None if private else findings.of_job(job),
         "trouble": heartbeat.trouble(parts().settings.locks) if waits else None,
     }

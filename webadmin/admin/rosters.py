@@ -45,11 +45,12 @@ def check_users() -> Any:
     """Show what a list would do, or with `do` carry it out."""
     file = request.files.get("file")
     data = file.read(roster.MAX_BYTES + 1) if file and file.filename else request.form.get("text", "").encode()
+    found = None
     try:
         rows, problems = roster.parse(data, request.form.get("challenge", ""))
         found = roster.plan(store(), rows, problems)
         if request.form.get("do") and not found.problems:
-            done = roster.enrol(store(), rows, actor=actor())
+            done = roster.enrol(store(), rows, seen=request.form.get("seen", ""), actor=actor())
             flash(
                 _(
                     "%(accounts)s accounts and %(workspaces)s workspaces are made.",
@@ -59,7 +60,7 @@ def check_users() -> Any:
             )
             return redirect(url_for(".users"))
     except WorkspacesError as error:
-        return _page(data, error=error)
+        return _page(data, found, error)
     return _page(data, found)
 
 

@@ -67,14 +67,17 @@ def bulk_workspaces(caller: Caller, body: Bulk) -> Results:
 
     Each by itself, with a result: one that fails, or is not yours to change, does not stop the others.
     """
-    return _results(actions.do(caller.store, body.action, _chosen(caller, body), check=caller.check, actor=caller.name))
+    found = _chosen(caller, body)
+    done = actions.do(caller.store, body.action, found, check=caller.check, actor=caller.name)
+    return _results(done + actions.gone(body.ids or (), found))
 
 
 @post("/workspaces/message", Scope.TELL)
 def message_workspaces(caller: Caller, body: Told) -> Results:
     """Say something to whoever has a terminal open in some workspaces."""
     found = _chosen(caller, body)
-    return _results(actions.do(caller.store, "message", found, body.text, check=caller.check, actor=caller.name))
+    done = actions.do(caller.store, "message", found, body.text, check=caller.check, actor=caller.name)
+    return _results(done + actions.gone(body.ids or (), found))
 
 
 @post("/snapshots/decide", Scope.SNAPSHOTS)

@@ -215,6 +215,8 @@ class Job(Out):
     expected_at: Moment | None
     waits_for: str | None
     waits_since: Moment | None
+    behind: int | None
+    """The job that has to end, or be cancelled, before this one can begin."""
 
     @classmethod
     def of(cls, job: model.Job) -> Job:

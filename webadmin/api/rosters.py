@@ -45,7 +45,7 @@ def enrol_roster(caller: Caller, body: List) -> Roster:
             for one in found.problems
         ]
         raise Problem(422, "The list has lines that cannot be carried out; nothing was done.", errors=errors)
-    return _told(roster.enrol(caller.store, rows, actor=caller.name))
+    return _told(roster.enrol(caller.store, rows, seen=found.mark, actor=caller.name))
 
 
 def _plan(caller: Caller, body: List) -> tuple[list[roster.Row], roster.Plan]:

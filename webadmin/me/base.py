@@ -17,6 +17,7 @@ from workspaces.model import (
     ChangeReport,
     Job,
     JobKind,
+    Limits,
     Session,
     Snapshot,
     SnapshotState,
@@ -59,6 +60,11 @@ class Space:
     @cached_property
     def challenge(self) -> Challenge:
         return store().challenge(self.workspace.challenge)
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use: its own limits, and its challenge's where it has none."""
+        return self.workspace.own_limits.over(self.challenge.limits)
 
     @cached_property
     def door(self) -> Door:

@@ -9,6 +9,7 @@ Both read it from the archive, so neither is queued where that is encrypted and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from workspaces.archive import Archive
@@ -53,13 +54,14 @@ def archive(
         check_room(_existing(archive), snapshot.size or 0, f"Archiving {snapshot.image_ref}")
     total = image.size if image else 0
     message = f"Archiving {snapshot.image_ref}, {amount(total)}"
+    config = store.configuration(snapshot.id)
     digest = archive.put(
         lambda: _save(engine, snapshot, image),
         ref=snapshot.image_ref,
         config_digest=snapshot.image_id,
         diff_ids=snapshot.diff_ids,
-        config=store.configuration(snapshot.id),
-        annotations=_annotations(image),
+        config=config,
+        annotations=_annotations(image, config),
         progress=lambda read: progress(message, Bytes(read, total) if total else None),
     )
     statement = prove(store, archive, signer, snapshot, digest)
@@ -92,8 +94,9 @@ def _save(engine: Engine, snapshot: Snapshot, image: ImageInfo | None) -> Iterat
     return engine.save(image.id)
 
 
-def _annotations(image: ImageInfo | None) -> dict[str, str]:
-    labels = image.config.labels if image else {}
+def _annotations(image: ImageInfo | None, config: bytes | None) -> dict[str, str]:
+    """From the configuration that the commit wrote, where the engine has lost the image."""
+    labels = image.config.labels if image else json.loads(config or b"{}").get("config", {}).get("Labels", {})
     return {name: value for name, value in labels.items() if name.startswith((OCI, OURS))}
 
 

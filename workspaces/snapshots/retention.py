@@ -11,7 +11,7 @@ next time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from workspaces.archive import Archive
@@ -53,14 +53,23 @@ def not_kept(rule: Challenge, versions: Iterable[Snapshot], bases: set[int]) -> 
 
 
 def prune(
-    store: Store, engine: Engine, archive: Archive, challenge: str | None = None, *, actor: str
+    store: Store,
+    engine: Engine,
+    archive: Archive,
+    challenge: str | None = None,
+    *,
+    only: Collection[int] | None = None,
+    actor: str,
 ) -> list[Snapshot]:
     """Prune what is due, and what an interrupted attempt left; return the versions pruned now.
 
-    One that was pinned, or has a job waiting, in the meantime stays. Raises NotFound, ArchiveError, EngineError.
+    With `only`, of what is due these (ids), which somebody agreed to. One that was pinned, or has a job waiting, in the
+    meantime stays. Raises NotFound, ArchiveError, EngineError.
     """
     pruned = []
     for snapshot in due(store, challenge):
+        if only is not None and snapshot.id not in only:
+            continue
         with suppress(Conflict):
             pruned.append(store.prune_snapshot(snapshot.id, actor=actor))
     archived = store.snapshots(states=(SnapshotState.ARCHIVED,))

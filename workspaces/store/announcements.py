@@ -6,13 +6,12 @@ add ─► shown on every page, until the reader puts it away ─► shown above
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
 from workspaces.errors import Conflict, InvalidInput
 from workspaces.model import Announcement, Severity
-from workspaces.names import check_message, printable
+from workspaces.names import check_message, check_moment, printable
 from workspaces.store.challenges import Challenges
 from workspaces.store.notices import Notices
 
@@ -52,9 +51,9 @@ class Announcements(Notices, Challenges):
         """Announce `text`, at once unless `from_at` is later. InvalidInput; NotFound without such a challenge."""
         text = check_message(text, "announcement")
         now = time.time()
-        begins = now if from_at is None else from_at
-        if not math.isfinite(begins) or (until_at is not None and not math.isfinite(until_at)):
-            raise InvalidInput("A time must be a finite number of seconds.")
+        begins = check_moment(now if from_at is None else from_at)
+        if until_at is not None:
+            check_moment(until_at)
         if until_at is not None and until_at <= max(begins, now):
             raise InvalidInput("An announcement ends after it begins, and not in the past.")
         row = {"text": text, "severity": Severity(severity), "from_at": begins, "until_at": until_at}

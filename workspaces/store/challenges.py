@@ -12,7 +12,7 @@ from typing import Any
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.model import Challenge, Forwarding, FreezeMode, Limits, Mount, Network, Recorded, Sbom
-from workspaces.names import check_image, check_name, printable
+from workspaces.names import check_image, check_moment, check_name, printable
 from workspaces.store.connection import Connections, Row
 from workspaces.store.rows import mounts_json, to_challenge
 
@@ -155,9 +155,7 @@ def _columns(**values: Any) -> Row:
                 raise InvalidInput(f"{printable(value, 64)!r} cannot be an account in a container.")
             row["login_user"] = value
         elif name in ("opens_at", "closes_at"):
-            if value is not None and not math.isfinite(value):
-                raise InvalidInput("A time must be a finite number of seconds.")
-            row[name] = None if value is None else float(value)
+            row[name] = None if value is None else check_moment(value)
         elif name == "forwarding":
             row["forwarding"] = json.dumps(sorted({Forwarding(kind) for kind in value}))
         elif name in ("idle_seconds", "session_seconds"):

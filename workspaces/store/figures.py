@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from workspaces.store.connection import Connections
+from workspaces.store.jobs import BEHIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,9 @@ class Figures(Connections):
         now = time.time()
         requests = self._one("SELECT count(*) AS n, min(requested_at) AS at FROM snapshots WHERE state = 'requested'")
         waiting = self._one(
-            "SELECT min(max(created_at, not_before)) AS at FROM jobs WHERE state = 'queued' AND not_before <= ?", [now]
+            "SELECT min(max(j.created_at, j.not_before)) AS at FROM jobs j WHERE j.state = 'queued' "  # noqa: S608
+            f"AND j.not_before <= ? AND {BEHIND} IS NULL",
+            [now],
         )
         versions = self._one(
             "SELECT count(*) AS n, sum(size) AS size FROM snapshots "

@@ -68,7 +68,8 @@ SOURCES: Mapping[Listed, Source] = {
             "name": "w.name {in}",
             "user": "w.id IN (SELECT m.workspace_id FROM members m JOIN users u ON u.id = m.user_id WHERE u.name {in})",
             "idle": "CASE WHEN w.id IN (SELECT s.workspace_id FROM sessions s WHERE s.ended_at IS NULL) THEN 1e300 "
-            "ELSE coalesce(w.last_login_at, w.created_at) END {op} ?",
+            "ELSE max(coalesce(w.last_login_at, w.created_at), coalesce((SELECT max(s.ended_at) FROM sessions s "
+            "WHERE s.workspace_id = w.id AND s.ended_at IS NOT NULL), 0)) END {op} ?",
             "disk": "w.disk_bytes {op} ?",
             "added": "w.created_at {op} ?",
             "on": "w.id IN (SELECT s.workspace_id FROM sessions s WHERE s.ended_at IS NULL)",
@@ -145,6 +146,7 @@ SOURCES: Mapping[Listed, Source] = {
             "workspace": "{+}j.workspace_id {in}",
             "user": "{+}j.requested_by {in}",
             "snapshot": "{+}j.snapshot_id {op} ?",
+            "ended": "j.finished_at {op} ?",
         },
         {"created": "j.id"},
         "-created",

@@ -6,8 +6,9 @@
       └─► cancelled              (retries.py: cancelling, and queueing again)
 
 One worker runs them. Of what changes a workspace's container it never runs two at once, and keeps their order: a
-restore asked for after a commit does not overtake it, not even while the commit waits for its next try. The steps of
-one snapshot are never done beside each other either; a version that takes hours to push holds up nothing else.
+restore asked for after a commit does not overtake it, not even while the commit waits for its next try; only what comes
+to the same either way passes a restore that waits for the archive (jobkinds.PASSING). The steps of one snapshot are
+never done beside each other either; a version that takes hours to push holds up nothing else.
 
 Else the highest priority is first. Waiting adds to it, so that nothing waits for ever; and what a workspace has waited
 counts from when its last job of that kind began, so that fifty of one workspace let those of the others through.
@@ -20,20 +21,11 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.jobkinds import AGEING_SECONDS, DELETING, KINDS, LOOKING, ORDERED, PRIORITY_MAX, STEPS
+from workspaces.jobkinds import AGEING_SECONDS, DELETING, KINDS, LOOKING, ORDERED, PASSING, PRIORITY_MAX, STEPS
 from workspaces.model import OF_HOST, OF_VERSIONS, Job, JobKind, JobState, LogLine
 from workspaces.store.events import Events
 from workspaces.store.roles import Roles
 from workspaces.store.rows import to_job
-
-_JOBS = (
-    "SELECT j.id, j.kind, j.state, coalesce(j.workspace_id, 0) AS workspace_id, "
-    "coalesce(c.slug || '/' || w.name, '') AS workspace, j.snapshot_id, "
-    "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, "
-    "j.arguments, j.priority, j.not_before AS retry_at, j.cancelled_by, j.seen_at, j.bytes_done, j.bytes_total, "
-    "j.expected_at, j.waits_for, j.waits_since "
-    "FROM jobs j LEFT JOIN workspaces w ON w.id = j.workspace_id LEFT JOIN challenges c ON c.id = w.challenge_id"
-)
 
 
 def _among(kinds: Iterable[JobKind]) -> str:
@@ -43,9 +35,29 @@ def _among(kinds: Iterable[JobKind]) -> str:
 _ORDERED, _DELETING, _STEPS, _LOOKING = _among(ORDERED), _among(DELETING), _among(STEPS), _among(LOOKING)
 # Whether r, which runs, keeps j from being begun.
 _EXCLUDES = f"""
-    r.workspace_id = j.workspace_id AND (r.kind IN {_ORDERED} AND j.kind IN {_ORDERED}
+    (r.workspace_id = j.workspace_id AND (r.kind IN {_ORDERED} AND j.kind IN {_ORDERED}
         OR r.kind IN {_LOOKING} AND j.kind IN {_DELETING} OR r.kind IN {_DELETING} AND j.kind IN {_LOOKING})
-    OR r.snapshot_id = j.snapshot_id AND r.kind IN {_STEPS} AND j.kind IN {_STEPS}"""
+    OR r.snapshot_id = j.snapshot_id AND r.kind IN {_STEPS} AND j.kind IN {_STEPS})"""
+_PASSES = " OR ".join(f"j.kind = '{kind}' AND e.kind IN {_among(others)}" for kind, others in PASSING.items())
+# Whether e, which waits, keeps j from being begun.
+_AHEAD = f"""
+    e.workspace_id = j.workspace_id AND e.state = 'queued' AND (e.created_at, e.id) < (j.created_at, j.id)
+    AND e.kind IN {_ORDERED} AND j.kind IN {_ORDERED}
+    AND NOT (coalesce(e.waits_for, '') IN ('archive', 'registry') AND ({_PASSES})
+        AND (j.kind = 'limits' OR json_extract(e.arguments, '$.discard') IS NULL))"""
+# The job that has to end before j can begin, if it waits for one.
+BEHIND = f"""CASE WHEN j.state = 'queued' THEN coalesce(
+    (SELECT min(r.id) FROM jobs r WHERE r.state = 'running' AND {_EXCLUDES}),
+    (SELECT e.id FROM jobs e WHERE {_AHEAD} ORDER BY e.created_at, e.id LIMIT 1)) END"""  # noqa: S608 -- our own constants
+_JOBS = (
+    f"SELECT {BEHIND} AS behind, j.id, j.kind, j.state, coalesce(j.workspace_id, 0) AS workspace_id, "  # noqa: S608
+    "coalesce(c.slug || '/' || w.name, '') AS workspace, j.snapshot_id, "
+    "j.requested_by, j.progress, j.message, j.error, j.attempts, j.created_at, j.started_at, j.finished_at, "
+    "j.arguments, j.priority, j.not_before AS retry_at, j.cancelled_by, j.seen_at, j.bytes_done, j.bytes_total, "
+    "j.expected_at, j.waits_for, j.waits_since "
+    "FROM jobs j LEFT JOIN workspaces w ON w.id = j.workspace_id LEFT JOIN challenges c ON c.id = w.challenge_id"
+)
+
 _TEXT_MAX = 2000
 _LINE_MAX = 500
 LOG_MAX = 200  # lines kept of one job, the latest
@@ -134,9 +146,7 @@ class Jobs(Roles, Events):
               AND j.kind NOT IN (SELECT value FROM json_each(?))
               AND j.id NOT IN (SELECT id FROM busy)
               AND NOT EXISTS (SELECT 1 FROM busy r WHERE {_EXCLUDES})
-              AND (j.kind NOT IN {_ORDERED} OR NOT EXISTS (
-                SELECT 1 FROM jobs e WHERE e.workspace_id = j.workspace_id AND e.state = 'queued'
-                AND (e.created_at, e.id) < (j.created_at, j.id) AND e.kind IN {_ORDERED}))
+              AND NOT EXISTS (SELECT 1 FROM jobs e WHERE {_AHEAD})
             ORDER BY j.priority + (? - max(j.created_at, coalesce((SELECT max(b.started_at) FROM jobs b
                 WHERE b.workspace_id = j.workspace_id AND b.kind = j.kind), 0))) / ? DESC, j.id LIMIT 1"""  # noqa: S608 -- our own constant
         now = time.time()
@@ -166,7 +176,8 @@ class Jobs(Roles, Events):
     ) -> None:
         """What a running job does now; `fraction` 0 to 1, None when it is not known. Ignored once it has ended.
 
-        `size` is the bytes done of how many, `expected_at` when that will be all. A new message is a line of its log.
+        `size` is the bytes done of how many, `expected_at` when that will be all. Once a byte of it is done, what did
+        not answer before does. A new message is a line of its log.
         """
         done = None if fraction is None or fraction != fraction else min(max(fraction, 0.0), 1.0)
         part, whole = size or (None, None)
@@ -179,6 +190,9 @@ class Jobs(Roles, Events):
                 "bytes_total = ?, expected_at = ? WHERE id = ?",
                 [done, message[:_TEXT_MAX], time.time(), part, whole, expected_at, job_id],
             )
+            if part:
+                unmet = "waits_for = NULL, waits_since = NULL"
+                db.execute(f"UPDATE jobs SET {unmet} WHERE id = ? AND waits_since IS NOT NULL", [job_id])  # noqa: S608
             if message[:_TEXT_MAX] != before["message"]:
                 self._log(job_id, message)
 
@@ -200,14 +214,20 @@ class Jobs(Roles, Events):
     def fail_job(self, job_id: int, error: str, retry_in: float | None, waits_for: str | None = None) -> None:
         """RUNNING → QUEUED, to be tried again in `retry_in` seconds, or FAILED with None. NotFound, Conflict.
 
-        `waits_for` is what did not answer, if that is why: the attempt does not count, but never as the first again.
+        `waits_for` is what did not answer, if that is why: the attempt does not count, but never as the first again. It
+        has waited since the first attempt that this kept from everything.
         """
         again = retry_in is not None
         with self._write() as db:
             job = self._end(job_id, JobState.QUEUED if again else JobState.FAILED, error, retry_in or 0.0)
             if waits_for is not None:
-                uncounted = "attempts = max(attempts - 1, 1), waits_since = coalesce(waits_since, ?)"
-                db.execute(f"UPDATE jobs SET {uncounted} WHERE id = ?", [time.time(), job_id])  # noqa: S608 -- our own
+                since = None if job.waits_for not in (None, waits_for) else job.waits_since
+                db.execute(
+                    "UPDATE jobs SET attempts = max(attempts - 1, 1), waits_since = ? WHERE id = ?",
+                    [time.time() if since is None else since, job_id],
+                )
+            elif again:
+                db.execute("UPDATE jobs SET waits_since = NULL WHERE id = ?", [job_id])
             db.execute("UPDATE jobs SET waits_for = ? WHERE id = ?", [waits_for, job_id])
             if not again:
                 data = {"job": job_id, "kind": job.kind, "error": error}
@@ -236,7 +256,8 @@ class Jobs(Roles, Events):
             for row in self._rows("SELECT id FROM jobs WHERE state = 'running'"):
                 self._log(row["id"], "The worker ended; it is taken up again.")
             return db.execute(
-                "UPDATE jobs SET state = 'queued', not_before = 0, expected_at = NULL WHERE state = 'running'"
+                "UPDATE jobs SET state = 'queued', not_before = 0, expected_at = NULL, waits_for = NULL "
+                "WHERE state = 'running'"
             ).rowcount
 
     def _end(self, job_id: int, state: JobState, error: str, pause: float) -> Job:

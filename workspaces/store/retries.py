@@ -12,9 +12,10 @@ from workspaces.store.snapshots import APPROVED, AUTO, COMMITTING
 
 UNDONE = (APPROVED, COMMITTING)
 # Whether a job has been replaced: by one of its kind about the same, or, if it looks into the container or commits it,
-# by one for a later request.
+# by one for a later request; not by one that somebody cancelled.
 _NEWER = """
     SELECT 1 FROM jobs j JOIN jobs n ON n.workspace_id IS j.workspace_id AND n.kind = j.kind AND n.id > j.id
+    AND n.state != 'cancelled'
     WHERE j.id = ? AND (n.snapshot_id IS j.snapshot_id OR j.kind IN ('inspect', 'commit'))"""
 
 

@@ -35,6 +35,7 @@ INDEXES = {
     "events_snapshot": "events (snapshot_id) WHERE snapshot_id IS NOT NULL",
     "events_login": "events (actor, at) WHERE kind = 'login.accepted'",
     "sessions_started": "sessions (started_at)",
+    "sessions_ended": "sessions (workspace_id, ended_at) WHERE ended_at IS NOT NULL",  # who was on last
 }
 _REF = (
     "(SELECT c.slug || '/' || w.name FROM workspaces w JOIN challenges c ON c.id = w.challenge_id "

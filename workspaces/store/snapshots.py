@@ -308,11 +308,12 @@ class Snapshots(Jobs):
 
     def fail_snapshot(self, snapshot_id: int, reason: str) -> None:
         """APPROVED or COMMITTING → FAILED, with a sentence for people. FAILED already: nothing happens."""
-        with self._write():
+        with self._write() as db:
             snapshot = self.snapshot(snapshot_id)
             if snapshot.state is FAILED:
                 return
             self._move(snapshot, [APPROVED, COMMITTING], {"state": FAILED, "reason": reason})
+            db.execute("DELETE FROM configurations WHERE snapshot_id = ?", [snapshot_id])  # a retry makes its own
             self._record(SYSTEM, "snapshot.failed", snapshot.workspace, snapshot_id, data={"reason": reason})
 
     def finish_archive(

@@ -18,6 +18,7 @@ import hashlib
 
 from workspaces.errors import InvalidInput
 from workspaces.store.connection import Connections
+from workspaces.store.jobs import BEHIND
 
 _MOVING = (
     "(SELECT group_concat(j.id || j.state || j.progress || j.message || coalesce(j.bytes_done, '') "
@@ -73,8 +74,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
     ),
     "jobs": (f"SELECT {_JOBS}, {_ALL_MOVING}",),
     "job": (
-        "SELECT state, progress, message, error, attempts, cancelled_by, bytes_done, finished_at, not_before, "
-        "(SELECT max(id) FROM job_log WHERE job_id = jobs.id) FROM jobs WHERE id = :id",
+        "SELECT j.state, j.progress, j.message, j.error, j.attempts, j.cancelled_by, j.bytes_done, j.finished_at, "
+        f"j.not_before, {BEHIND}, (SELECT max(l.id) FROM job_log l WHERE l.job_id = j.id) FROM jobs j WHERE j.id = :id",
     ),
     "sessions": (f"SELECT (SELECT max(id) FROM sessions), {_ON}, {_SEEN}",),
     "overview": (
