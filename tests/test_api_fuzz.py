@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Web, dict[st
     attach(web.app, Parts(web.settings, web.store, limits=_Endless()))
     web.request("alice")
     web.store.add_job(JobKind.START, web.workspace_id("bob"), actor="chief")
-    web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", 1.0)
+    web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", time.time())
     secret = apitokens.make(web.store, "chief", "fuzz", ["admin"], 1, actor="test")[1]
     yield web, {"Authorization": f"Bearer {secret}"}
     web.store.close()

@@ -6,6 +6,7 @@ import datetime
 import http.server
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,8 +107,8 @@ def test_what_is_shown_is_the_same_here_and_there(web: Web, here: Run, there: Ru
     web.store.begin_commit(done)
     web.store.finish_commit(done, "als/bob:v1", "sha256:1", ("sha256:2",), 10)
     job = web.store.add_job(JobKind.STOP, web.workspace_id("bob"), actor="chief")
-    web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", 1_700_000_000.0)
-    ended = web.store.begin_session("bob", web.workspace_id("bob"), "exec", "192.0.2.2", "p", 1_700_000_000.0)
+    web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", time.time())
+    ended = web.store.begin_session("bob", web.workspace_id("bob"), "exec", "192.0.2.2", "p", time.time())
     web.store.end_session(ended, 1_700_000_060.0)
     for command in (
         "list", "list --json", "list --challenge als --state absent", "list --state running", "show alice",
@@ -148,7 +149,7 @@ def test_what_is_done_there_is_done(web: Web, there: Run) -> None:
     there("user", "disable", "dora")
     assert web.store.user("dora").disabled
     assert there("members", "als/alice", "--add", "bob").output.split() == ["alice", "bob"]
-    session = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", 1_700_000_000.0)
+    session = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", time.time())
     assert "ends within" in there("session", "kill", str(session)).output
     assert web.store.session(session).ended_at
 

@@ -343,3 +343,20 @@ def test_a_step_that_builds_tables_anew_loses_no_search(tmp_path: Path, monkeypa
     assert store.find_jobs("kofi").total > 0
     assert store.workspace("als/kofi").state is WorkspaceState.RUNNING
     store.close()
+
+
+def test_a_workspace_of_a_removed_one_s_name_is_told_apart_by_its_number(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "workspaces.db")
+    store.add_challenge("als", "base:1", Limits(), Network.NONE, actor="chief")
+    store.add_user("alice", actor="chief")
+    spaces = []
+    for _ in range(2):
+        spaces.append(store.add_workspace("als", "alice", ["alice"], actor="chief").id)
+        store.request_snapshot(spaces[-1], "m", actor="alice", via="ssh")
+        if len(spaces) < 2:
+            store.remove_workspace(spaces[0], actor="chief")
+    assert store.find_snapshots("workspace:als/alice").total == 2
+    for number in spaces:
+        assert [line.snapshot.workspace_id for line in store.find_snapshots(f"workspace:{number}").items] == [number]
+    assert store.find_snapshots("workspace:99").total == store.find_snapshots(f"workspace:{'9' * 40}").total == 0
+    store.close()

@@ -67,7 +67,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stopped = web.store.add_job(JobKind.STOP, web.workspace_id("bob"), actor="chief")
     web.store.cancel_job(stopped.id, actor="chief")
     assert queued.id != stopped.id
-    number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", 1.0)
+    number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", time.time())
     web.store.begin_recording(number, "a.cast", 1.0)
     web.store.add_announcement("text", challenge="als", actor="chief")
     web.store.begin_freeze("als", FreezeMode.COMMIT, actor="chief")

@@ -175,6 +175,19 @@ def test_a_member_starts_stops_and_restarts(web: Web) -> None:
     assert [job.kind for job in web.store.jobs()] == [JobKind.RESTART, JobKind.STOP, JobKind.START]
 
 
+def test_a_restore_that_waits_for_the_archive_keeps_nobody_from_starting(web: Web) -> None:
+    number, alice, store = web.workspace_id("alice"), web.browser("alice"), web.store
+    job = store.add_job(JobKind.RESTORE, number, actor="chief", arguments={"from": "als/alice:v1"})
+    store.claim_job()
+    assert alice.post(f"/me/workspaces/{number}/start").status_code == 409
+    store.fail_job(job.id, "It does not answer.", 600, "archive")
+    assert alice.post(f"/me/workspaces/{number}/stop").status_code == 409  # the restore would start it again
+    assert alice.post(f"/me/workspaces/{number}/start").status_code == 302
+    claimed = store.claim_job()
+    assert claimed is not None
+    assert claimed.kind is JobKind.START
+
+
 def test_who_acts_too_often_is_told_to_wait_and_others_are_not(web: Web) -> None:
     alice = web.browser("alice")
     number = web.workspace_id("alice")
@@ -353,7 +366,7 @@ def test_older_versions_unfold(web: Web) -> None:
 def test_own_sessions_are_ended_and_nobody_else_s(web: Web) -> None:
     number = running(web)
     web.store.add_workspace("als", "team", ["alice", "bob"], actor="test")
-    mine = web.store.begin_session("alice", number, "shell", HOSTILE, "p", time.time() - 60)
+    mine = web.store.begin_session("alice", number, "shell", HOSTILE, "p", time.time())
     theirs = web.store.begin_session("bob", web.workspace_id("team"), "exec", "192.0.2.2", "p", time.time())
     alice = web.browser("alice")
     page = alice.get("/me/sessions")
@@ -374,11 +387,13 @@ def test_own_sessions_are_ended_and_nobody_else_s(web: Web) -> None:
 def test_past_sessions_come_in_pages(web: Web) -> None:
     number = web.workspace_id("alice")
     assert "No session yet" in web.browser("alice").get("/me/sessions").text
+    now = time.time()
     for at in range(60):
         web.store.end_session(
-            web.store.begin_session("alice", number, "exec", f"192.0.2.{at}", "p", 1e9 + at), 1e9 + at + 90
+            web.store.begin_session("alice", number, "exec", f"192.0.2.{at}", "p", now + at), now + at + 90
         )
-    web.store.begin_session("bob", web.workspace_id("bob"), "exec", "198.51.100.1", "p", 1e9)
+    web.store.begin_session("bob", web.workspace_id("bob"), "exec", "198.51.100.1", "p", now)
+    web.store.begin_session("alice", number, "exec", "203.0.113.9", "p", now - 1e6)  # of somebody who had the name
     alice = web.browser("alice")
     page = text(alice.get("/me/sessions").text)
     assert "Displaying 1–50 of 60" in page
@@ -387,6 +402,7 @@ def test_past_sessions_come_in_pages(web: Web) -> None:
     page = text(alice.get("/me/sessions?page=2").text)
     assert "Displaying 51–60 of 60" in page
     assert "198.51.100.1" not in page
+    assert "203.0.113.9" not in page
     for odd in ("0", "-1", "x", str(10**30)):
         assert alice.get(f"/me/sessions?page={odd}").status_code == 200
 

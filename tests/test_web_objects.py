@@ -15,6 +15,7 @@ from tests.support.web import Web, web_fixture  # noqa: F401
 from tests.test_web_downloads import archived
 from workspaces.model import (
     BaseImage,
+    Forwarding,
     FreezeMode,
     FrozenState,
     ImageFinding,
@@ -246,6 +247,26 @@ def test_a_challenge_is_changed(web: Web, tmp_path: Path) -> None:
     page = chief.post("/admin/challenges/als/edit", data | {"closes": "", "keep_last": "", "idle": ""})
     cleared = web.store.challenge("als")
     assert (cleared.closes_at, cleared.keep_last, cleared.idle_seconds) == (None, None, None)
+
+
+def test_a_form_that_lay_open_undoes_nothing_that_others_did(web: Web, tmp_path: Path) -> None:
+    chief, store = web.browser("chief"), web.store
+    store.set_challenge("als", closes_at=1903888800.0, actor="chief")
+    found = chief.get("/admin/challenges/als/edit").text
+    was = unescape(re.findall(r'name="was" value="([^"]*)"', found)[0])
+    kinds = [kind.value for kind in Forwarding]
+    form = {**json.loads(was), "mounts": "/srv:/data\r\n", "forwards": ["", *kinds], "was": was}
+    mounts = (Mount(str(tmp_path), "/more"),)
+    limits = Limits(4.0, 8 << 30, 512)
+    store.set_challenge("als", closes_at=2e9, limits=limits, mounts=mounts, forwarding=(), actor="rita")
+    assert chief.post("/admin/challenges/als/edit", form | {"pids": "64", "idle": "2h"}).status_code == 302
+    now = store.challenge("als")
+    assert (now.closes_at, now.mounts, now.forwarding) == (2e9, mounts, ())
+    assert (now.limits, now.idle_seconds) == (Limits(4.0, 8 << 30, 64), 7200.0)
+    chief.post("/admin/challenges/als/edit", form | {"closes": "2040-01-01T00:00", "was": "[nonsense"})
+    assert store.challenge("als").closes_at == 2208988800.0
+    chief.post("/admin/challenges/als/edit", {"mounts": ""})  # of a program, which carries nothing
+    assert store.challenge("als").mounts == ()
 
 
 def test_a_form_of_a_challenge_says_each_thing_that_is_wrong(web: Web) -> None:

@@ -23,7 +23,7 @@ HOSTILE = "</script><script>alert(1)</script>\x1b]0;x\x07\u202e\u2028 é"
 
 def begin(web: Web, name: str = "alice", *, recorded: bool = True, lines: bytes = b"") -> int:
     """A session of `name` that goes on, as its gateway writes it down."""
-    number = web.store.begin_session(name, web.workspace_id(name), "shell", "192.0.2.7<b>", "p", time.time() - 60)
+    number = web.store.begin_session(name, web.workspace_id(name), "shell", "192.0.2.7<b>", "p", time.time())
     if recorded:
         web.settings.recordings.mkdir(exist_ok=True)
         web.store.begin_recording(number, f"{number}.cast", time.time() - 60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,12 +74,14 @@ def texts(challenge: Challenge) -> dict[str, str]:
 def read(typed: Mapping[str, str], forwards: Sequence[str], before: Challenge | None, *, host: bool) -> Form:
     """What a form says; of a challenge that is there, what it says anew. Without `host`, nothing that concerns it.
 
-    A field that was not sent is left as it is. A directory that is mounted already is not looked for again.
+    A field that was not sent is left as it is, and so is one that says what it said when the form was made (`was` in
+    it): somebody else may have changed it since. A directory that is mounted already is not looked for again.
     """
     form = Form()
     base = before.limits if before else Limits()
     limits = {name: getattr(base, name) for name in LIMITS}
-    old = texts(before) if before else {}
+    was = _was(typed)
+    old = {**texts(before), **was} if before else {}
     for name, parse in LIMITS.items():
         text = _text(typed, name)
         if text and text != old.get(name):
@@ -90,11 +94,11 @@ def read(typed: Mapping[str, str], forwards: Sequence[str], before: Challenge | 
         with _Field(form, name):
             empty = name in EMPTY and not _text(typed, name)
             form.values[key] = EMPTY[name] if empty else parse(_text(typed, name))
-    if host and "mounts" in typed:
+    if host and "mounts" in typed and typed["mounts"].split() != was.get("mounts", "\0").split():
         with _Field(form, "mounts"):
             lines = [line.strip() for line in typed["mounts"].splitlines() if line.strip()]
             form.values["mounts"] = read_mounts(lines, before.mounts if before else ())
-    if "forwards" in typed:
+    if "forwards" in typed and was.get("forwards") != _joined(forwards):
         with _Field(form, "forwarding"):
             form.values["forwarding"] = tuple(kind for kind in Forwarding if kind.value in forwards)
     if Limits(**limits) != base or before is None:
@@ -108,6 +112,23 @@ def read_mounts(lines: Iterable[str], known: Sequence[Mount]) -> tuple[Mount, ..
     """What lines such as `/data/als:/data` say; of those that are `known`, the directory is not looked for."""
     there = {f"{mount.source}:{mount.target}": mount for mount in known}
     return tuple(there.get(line) or parse_mount(line) for line in lines)
+
+
+def said_now(challenge: Challenge) -> str:
+    """What a form of it says before anybody types, for the form to carry as `was`."""
+    return json.dumps({**texts(challenge), "forwards": _joined(challenge.forwarding)})
+
+
+def _joined(forwards: Iterable[str]) -> str:
+    return ",".join(sorted(filter(None, forwards)))
+
+
+def _was(typed: Mapping[str, str]) -> dict[str, str]:
+    try:
+        said = json.loads(typed.get("was") or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return {str(name): str(text) for name, text in said.items()} if isinstance(said, dict) else {}
 
 
 def change(store: Store, slug: str, values: Mapping[str, Any], *, apply_limits: bool, actor: str) -> int:
@@ -143,6 +164,13 @@ def preview(store: Store, challenge: Challenge) -> Preview:
     return Preview(
         counts.workspaces if counts else 0, counts.running if counts else 0, on, counts.requests if counts else 0
     )
+
+
+def freezes_now(before: Challenge, values: Mapping[str, Any]) -> bool:
+    """Whether these changes freeze a challenge at once, its closing time being over."""
+    closes_at, mode = (values.get(name, getattr(before, name)) for name in ("closes_at", "at_close"))
+    changed = not {"closes_at", "at_close"}.isdisjoint(values)
+    return changed and mode is not None and closes_at is not None and closes_at <= time.time()
 
 
 def freeze_mode(text: str) -> FreezeMode:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from webadmin.i18n import _
 from workspaces import casts
 from workspaces.errors import Conflict, Refused
-from workspaces.model import Look, Recording, Session
+from workspaces.model import Look, Recording, Session, User
 from workspaces.store import Store
 
 CHUNK = 64 << 10
@@ -44,6 +45,17 @@ class Shown:
     def way(self) -> str:
         """How it can be looked at: watch, replay, or not at all."""
         return ("watch" if self.live else "replay") if self.kept else ""
+
+
+def is_own(session: Session, user: User) -> bool:
+    """Whether it is that person's, and not of a removed account that had the name before."""
+    return session.user == user.name and session.started_at >= user.created_at
+
+
+def own(user: User) -> str:
+    """What finds the sessions, or requests, that are somebody's own."""
+    since = datetime.fromtimestamp(user.created_at, UTC).isoformat()
+    return f"user:{user.name} since:{since}"
 
 
 def shown(store: Store, sessions: Iterable[Session]) -> list[Shown]:

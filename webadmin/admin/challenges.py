@@ -85,6 +85,7 @@ def _form(
     html = render_template(
         "admin/challenge_form.html",
         before=before,
+        was=(request.form.get("was") if sent else None) or (actions.said_now(before) if before else ""),
         values=values,
         forwards=forwards,
         kinds=[kind.value for kind in Forwarding],
@@ -111,6 +112,8 @@ def edit_challenge(slug: str) -> Any:
     if form.errors:
         return _form(before, form.errors)
     applies = request.form.get("apply") == "yes"
+    if actions.freezes_now(before, form.values) and (answer := access.unproven()):
+        return answer
     if not form.values and not applies:
         flash(_("Nothing was changed."))
         return redirect(url_for(".challenge", slug=slug))

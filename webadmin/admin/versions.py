@@ -24,14 +24,14 @@ SIZE, CHOICES = 20, 200  # versions on a page, and to choose two from
 
 def _numbers_of(workspace: Workspace) -> list[int]:
     """The latest versions that there are to choose from, the last one first."""
-    q = f"workspace:{workspace.ref} state:committed,archived pruned:no"
+    q = f"workspace:{workspace.id} state:committed,archived pruned:no"
     lines = store().find_snapshots(q, size=CHOICES).items
     return sorted((line.snapshot.version for line in lines if line.snapshot.version), reverse=True)
 
 
 def _versions(workspace_id: int) -> dict[str, Any]:
     workspace = store().workspace(workspace_id)
-    asked = listing.found(store().find_snapshots, size=SIZE, always=f"workspace:{workspace.ref}")
+    asked = listing.found(store().find_snapshots, size=SIZE, always=f"workspace:{workspace.id}")
     return {"workspace": workspace, "asked": asked, "page": asked.page, "numbers": _numbers_of(workspace)}
 
 

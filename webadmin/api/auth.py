@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from flask import request
 
+from webadmin.actions.sessions import is_own
 from webadmin.api.problems import Problem
 from webadmin.context import parts, store
 from workspaces.apitokens import PREFIX, SECRET_MAX, digest
@@ -91,7 +92,7 @@ class Caller:
             found = self.store.session(session_id)
         except NotFound:
             raise NotFound(NOTHING) from None
-        if found.user != self.name:
+        if not is_own(found, self.user):
             self._seen(found.workspace.partition("/")[0], right)
         return found
 

@@ -25,7 +25,6 @@ from webadmin.context import parts
 from webadmin.serving.handover import AGAIN, Stream, stream
 from workspaces import recordings
 from workspaces.errors import Conflict, NotFound
-from workspaces.queries import quoted
 from workspaces.rights import Right
 from workspaces.scopes import Scope
 from workspaces.store import Store
@@ -65,7 +64,7 @@ def list_sessions(caller: Caller, query: Listed) -> Part[Session]:
     """
     q = query.q
     if not caller.rights.is_staff:
-        q = f"user:{quoted(caller.name)} {q}"
+        q = f"{actions.own(caller.user)} {q}"
     within = caller.rights.scope(Right.SEE) if caller.rights.is_staff else None
     walked = caller.store.walk_sessions(q.strip(), after=query.after, size=query.limit, newest=True, within=within)
     return paging.of(Session, walked.items, walked.next)

@@ -7,6 +7,7 @@ from typing import Any
 from flask import flash, redirect, render_template, request, url_for
 
 from webadmin import session
+from webadmin.actions.sessions import is_own, own
 from webadmin.context import store
 from webadmin.i18n import _
 from webadmin.me.base import bp
@@ -17,19 +18,19 @@ from workspaces.errors import NotFound
 @bp.get("/sessions")
 def sessions() -> Any:
     number = request.args.get("page", 1, type=int)
-    return render_template("me/sessions.html", page=store().find_sessions(f"user:{session.me().name}", page=number))
+    return render_template("me/sessions.html", page=store().find_sessions(own(session.me().user), page=number))
 
 
 @bp.post("/sessions/<int:session_id>/end")
 def end_session(session_id: int) -> Any:
     """As `workspaces session kill` does: the gateway hangs it up within two seconds. Only one's own."""
-    name = session.me().name
+    user = session.me().user
     try:
         found = store().session(session_id)
     except NotFound:
         found = None
-    if found is None or found.user != name:
+    if found is None or not is_own(found, user):
         raise NotFound(_("You have no such session."))
-    store().kill_session(found.id, actor=name)
+    store().kill_session(found.id, actor=user.name)
     flash(_("The session ends within two seconds."))
     return redirect(came_from() or url_for(".sessions"))

@@ -262,15 +262,19 @@ class Lists(Snapshots, Events):
         return condition(source, asked, walks, leads)
 
     def _named(self, names: Iterable[str]) -> list[Row]:
-        """Workspaces by `challenge/name` or name, also removed ones: `id` and `ref` of each."""
+        """Workspaces by `challenge/name`, name or number, also removed ones: `id` and `ref` of each."""
         sql = (
             "SELECT w.id, c.slug || '/' || w.name AS ref FROM workspaces w JOIN challenges c ON c.id = w.challenge_id "
-            "WHERE w.name = ?"
+            "WHERE"
         )
         rows: list[Row] = []
         for name in names:
+            if name.isascii() and name.isdigit():  # no name begins so
+                rows += self._rows(f"{sql} w.id = ?", [min(int(name[:19]), 2**63 - 1)])
+                continue
             slug, slash, own = name.rpartition("/")
-            rows += self._rows(f"{sql} AND c.slug = ?", [own, slug]) if slash else self._rows(sql, [name])
+            both = self._rows(f"{sql} w.name = ? AND c.slug = ?", [own, slug]) if slash else []
+            rows += both if slash else self._rows(f"{sql} w.name = ?", [name])
         return rows
 
     def _bound(self, source: Source, asked: Condition, walks: bool, leads: bool) -> tuple[str, list[object]]:
