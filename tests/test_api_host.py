@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 
 from tests.support.api import Program, program
 from tests.support.web import Web, web_fixture
 from tests.test_api import problem
+from workspaces.errors import StoreBusy
 from workspaces.model import (
     BaseImage,
     Change,
     ChangeReport,
     FreezeMode,
+    Job,
     JobKind,
     OwnLimits,
     Role,
     SnapshotState,
     WorkspaceState,
 )
+from workspaces.store import Store
 
 __all__ = ["web_fixture"]
 
@@ -46,6 +50,19 @@ def test_many_workspaces_at_once(web: Web, chief: Program) -> None:
     for body in ({"action": "stop"}, {"action": "stop", "ids": [alice], "q": ""}, {"action": "stop", "ids": []},
                  {"action": "remove", "q": ""}, {"action": "stop", "q": "nonsense:x"}):  # fmt: skip
         problem(chief.post("/workspaces/bulk", body), 422)
+
+
+def test_where_the_store_fails_nothing_is_done(web: Web, chief: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    add, count = type(web.store).add_job, iter(range(9))
+
+    def fail_later(store: Store, *arguments: Any, **named: Any) -> Job:
+        if next(count):
+            raise StoreBusy("The store is busy.")
+        return add(store, *arguments, **named)
+
+    monkeypatch.setattr(type(web.store), "add_job", fail_later)
+    problem(chief.post("/workspaces/bulk", {"action": "start", "q": ""}), 503)
+    assert web.store.jobs() == []
 
 
 def test_a_message_reaches_who_is_on_and_takes_its_own_scope(web: Web, chief: Program) -> None:

@@ -14,7 +14,18 @@ from tests.support.sample import public_key
 from tests.support.web import Web, web_fixture
 from tests.test_remote import Run, here, there, url, worker
 from workspaces.errors import Conflict, InvalidInput, NotFound, UsageError, WorkspacesError
-from workspaces.model import Change, ChangeReport, FreezeMode, JobKind, Mount, Network, OwnLimits, Role, Severity
+from workspaces.model import (
+    BaseImage,
+    Change,
+    ChangeReport,
+    FreezeMode,
+    JobKind,
+    Mount,
+    Network,
+    OwnLimits,
+    Role,
+    Severity,
+)
 from workspaces.store.rows import changes_json
 
 pytestmark = pytest.mark.slow
@@ -123,7 +134,8 @@ def test_failed_jobs_images_and_recordings(web: Web, there: Run, tmp_path: Path)
     web.store.claim_job()
     web.store.fail_job(failed.id, "no engine", None)
     assert f"Not {failed.id}, start of als/bob" in there("job", "retry", "--failed").stderr
-    assert "No image" in there("image", "list").stderr
+    web.store.set_base_images([BaseImage("sha256:a", ("base:1",), 1 << 20, 2, 1.0, 2.0)])
+    assert there("image", "list").output.split()[-6:-2] == ["base:1", "1.0", "MiB", "2"]
     number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", 1.0)
     web.settings.recordings.mkdir(exist_ok=True)
     text = '{"version": 2, "width": 80, "height": 24}\n[0.01, "o", "hello"]\n'

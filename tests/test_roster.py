@@ -130,14 +130,15 @@ def test_any_bytes_are_a_list_with_problems_or_refused(data: bytes) -> None:
     assert len({(row.name, row.ref) for row in rows}) == len(rows) or problems
 
 
-def test_an_export_is_a_list_again_and_no_formula(store: Store) -> None:
+def test_an_export_is_a_list_again_and_no_formula(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.set_email("alice", "=cmd@example.org", actor="chief")
-    spaces = {user.name: [w.ref for w in store.workspaces_of(user.name)] for user in store.users()}
-    text = "".join(roster.export(store.users(), spaces))
+    monkeypatch.setattr(roster, "PART", 1)
+    text = "".join(roster.export(store))
     rows = list(csv.DictReader(io.StringIO(text)))
     [alice] = [row for row in rows if row["name"] == "alice"]
     assert (alice["challenge"], alice["workspace"], alice["email"]) == ("als", "alice", "'=cmd@example.org")
     assert [row["role"] for row in rows if row["name"] == "chief"] == ["admin"]
+    assert [row["name"] for row in rows] == [user.name for user in sorted(store.users(), key=lambda user: user.id)]
 
 
 def test_the_command_shows_does_and_refuses(ready: Run, tmp_path: Path) -> None:

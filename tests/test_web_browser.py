@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from tests.support.gateway import until
 from tests.support.sample import finish_jobs, public_key, report
 from tests.support.site import Site, browser_fixture, site_fixture
 from workspaces.model import JobKind
@@ -116,11 +117,19 @@ def test_an_ended_session_and_a_dead_server_are_said(site: Site) -> None:
     bob = site.window("bob", "/me")
     site.store.set_disabled("bob", True, actor="chief")
     expect(bob.get_by_text("You are signed out. Reload the page")).to_be_visible(timeout=20_000)
+    silent = chief.get_by_text("The server does not answer. Trying again…")
     chief.context.route(JOBS_LIVE, lambda route: route.abort())
+    chief.clock.install()
+
+    def said_later() -> bool:
+        """What would be waited for between two attempts passes at once."""
+        chief.clock.fast_forward(15_000)
+        return silent.is_visible()
+
     site.store.add_job(JobKind.START, 1, actor="chief")
-    expect(chief.get_by_text("The server does not answer. Trying again…")).to_be_visible(timeout=20_000)
+    until(said_later)
     chief.context.unroute(JOBS_LIVE)
-    expect(chief.get_by_text("The server does not answer. Trying again…")).not_to_be_visible(timeout=20_000)
+    until(lambda: not said_later())
     assert [s for s in site.said if "401" not in s and "ERR_FAILED" not in s] == []
     site.said.clear()
 

@@ -156,6 +156,7 @@ DANGEROUS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("chief", "POST", "/admin/challenges/als/thaw", {}),
     ("chief", "POST", "/admin/workspaces/bulk", {"action": "freeze", "id": "1", "do": "yes"}),
     ("chief", "POST", "/admin/workspaces/bulk", {"action": "thaw", "id": "1"}),
+    ("chief", "POST", "/admin/challenges/als/edit", {"closes": "2020-01-01T00:00", "at_close": "stop"}),
     ("alice", "POST", "/me/keys", {"key": public_key("alice@phone")[1]}),
     ("alice", "GET", "/account/codes", {}),
     ("alice", "POST", "/account/recovery", {}),
@@ -177,6 +178,8 @@ def test_what_is_dangerous_is_confirmed_first(web: Web) -> None:
     assert people["alice"].get("/me").status_code == 200  # all else goes on
     assert "Nothing was done yet." in people["chief"].get("/confirm").text
     assert people["chief"].post("/admin/workspaces/bulk", {"action": "start", "id": "1"}).status_code == 200
+    edit = people["chief"].post("/admin/challenges/als/edit", {"closes": "2999-01-01T00:00", "at_close": "stop"})
+    assert edit.location == "/admin/challenges/als"
     for kind, leads in ((JobKind.RESET, "/confirm"), (JobKind.START, "/admin/jobs")):
         job = web.store.add_job(kind, 1, actor="test")
         web.store.cancel_job(job.id, actor="test")

@@ -492,3 +492,21 @@ def test_the_sample_data_is_shown_in_full(tmp_path: Path) -> None:
     assert page.index("als/kofi") < page.index("als/deniz") < page.index("als/bob")
     assert "64 % writing the layer" in page
     web.store.close()
+
+
+def test_head_does_what_get_does_and_nothing_more(web: Web) -> None:
+    chief, space = web.browser("chief"), web.workspace_id("alice")
+    session = web.store.begin_session("alice", space, "shell", "192.0.2.7", "p", time.time())
+    known = {"session_id": session, "workspace_id": space, "slug": "als", "snapshot_id": web.request("alice")}
+    urls, asked = web.app.url_map.bind("localhost"), 0
+    for rule in web.app.url_map.iter_rules():
+        if {"GET", "POST"} <= (rule.methods or set()) and rule.arguments <= known.keys():
+            url = urls.build(rule.endpoint, {name: known[name] for name in rule.arguments})
+            page = chief.get(url)
+            before = web.store.data_version()
+            head = chief.client.head(url)
+            assert (head.status_code, head.data) == (page.status_code, b""), url
+            assert head.content_length == len(page.data) or "csrf" in page.text, url
+            assert web.store.data_version() == before, f"HEAD {url} changes something"
+            asked += 1
+    assert asked > 8

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from authlib.integrations.base_client import sync_openid
+from authlib.integrations.flask_client import FlaskOAuth2App
 
 from tests.support.provider import CLIENT, SECRET, Person, provider
 from tests.support.web import Browser, Web, web_fixture  # noqa: F401
@@ -316,6 +319,25 @@ def test_a_provider_that_does_not_answer_or_is_another_one(web: Web, issuer: str
     (web.settings.keys / "oidc-secret").chmod(0o644)
     allow(web, issuer)
     assert "Others may read" not in web.browser().get("/login/oidc").text
+
+
+def test_a_provider_that_hangs_holds_few_threads(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = threading.Semaphore(0), threading.Event()
+
+    def hang(_self: object) -> dict[str, str]:
+        asked.release()
+        answer.wait(20)
+        return {}
+
+    monkeypatch.setattr(FlaskOAuth2App, "load_server_metadata", hang)
+    with ThreadPoolExecutor(oidc.PLACES) as pool:
+        waiting = [pool.submit(web.browser().get, "/login/oidc") for _ in range(oidc.PLACES)]
+        for _ in waiting:
+            assert asked.acquire(timeout=10)
+        assert web.browser().get("/login/oidc").status_code == 502
+        assert not asked.acquire(blocking=False)
+        answer.set()
+        assert [one.result().status_code for one in waiting] == [502] * oidc.PLACES
 
 
 def test_returning_is_limited_by_address(web: Web) -> None:

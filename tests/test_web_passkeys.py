@@ -105,6 +105,9 @@ def test_a_passkey_confirms(web: Web, key: Authenticator) -> None:
     use(alice, key)
     web.store._db().execute("UPDATE sign_ins SET proven_at = proven_at - 601")
     assert alice.get("/account/codes").location == "/confirm?next=/account/codes"
+    verified, key.flags = key.flags, PRESENT  # touched, without PIN or finger
+    assert use(alice, key, "/confirm/passkey").status_code == 403
+    key.flags = verified
     assert use(alice, key, "/confirm/passkey", next="/account/codes").location == "/account/codes"
     assert alice.get("/account/codes").status_code == 200
     bob = Authenticator()

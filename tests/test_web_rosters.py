@@ -19,7 +19,7 @@ def test_a_file_is_shown_and_done_when_it_is_sent_again(web: Web) -> None:
     text = "name;email\ndora;dora@example.org\nalice;\n"
     shown = chief.post("/admin/users/import", {"file": (io.BytesIO(text.encode()), "people.csv"), "challenge": "als"})
     assert shown.status_code == 200
-    assert "1 new accounts, 1 new workspaces" in shown.text
+    assert "1 new account, 1 new workspace," in shown.text
     assert "dora@example.org" in shown.text
     assert web.store.find_user("dora") is None
     form = {"text": text, "challenge": "als", "do": "yes", "seen": seen(shown.text)}

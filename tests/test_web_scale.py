@@ -7,6 +7,7 @@ an index, none sorts many rows, and no page makes a statement for each of its li
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ from flask import Flask
 from werkzeug.routing import AnyConverter, BaseConverter, PathConverter, Rule, UnicodeConverter
 
 from tests.support import bigstore, plans
+from tests.support.api import program
 from tests.support.web import CHEAP_HASH, Browser, Web, open_web
+from webadmin.api.operations import OPERATIONS
 from workspaces.queries import Listed
 from workspaces.store import Store
 from workspaces.store.topics import NUMBERED, TOPICS
@@ -25,6 +28,7 @@ pytestmark = pytest.mark.slow
 STATEMENTS_MAX = 60  # of one page
 STEPS_MAX = 400_000  # instructions of SQLite's machine for one page: some ten milliseconds
 WAITS = frozenset({"readyz"})  # no worker runs here, and it says so
+NEEDED = {"show_diff": ("old", "new")}  # parameters that an operation cannot do without
 ENDLESS: frozenset[str] = frozenset()  # streams that the test's client would read for ever
 QUERIES = {
     Listed.WORKSPACES: (
@@ -160,7 +164,8 @@ def check(store: Store, seen: plans.Seen) -> None:
 
 
 def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object], browsers: dict[str, Browser]) -> None:
-    opened, problems = 0, []
+    opened, problems = Counter[str](), []
+    programs = {role: program(big, name) for role, name in (("admin", "chief"), ("participant", str(values["name"])))}
     urls = big.app.url_map.bind("localhost")
     for rule in get_rules(big.app):
         # Of what is not in the store, such as an announcement, there is nothing under 1 or x; that is looked up too.
@@ -170,10 +175,14 @@ def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object],
             if rule.endpoint.startswith("admin.") and role != "admin":
                 continue
             with plans.watched(big.store) as seen:
-                answer = browser.get(url, headers={"X-Fragment": "1"} if "live" in rule.endpoint else {})
+                if rule.endpoint.startswith("api."):
+                    answer = programs[role].get(url)
+                else:
+                    answer = browser.get(url, headers={"X-Fragment": "1"} if "live" in rule.endpoint else {})
                 status = answer.status_code
+                answer.get_data()  # some is read from the store while it is sent
                 answer.close()
-            opened += status == 200
+            opened[rule.endpoint.partition(".")[0]] += status == 200
             if status >= 500 and rule.endpoint not in WAITS:
                 problems.append(f"{url} as {role}: {status}")
             for statement in seen.reads:
@@ -185,7 +194,35 @@ def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object],
             if seen.steps > STEPS_MAX:
                 problems.append(f"{url} as {role}: {seen.steps} steps")
     assert not problems, "\n".join(problems)
-    assert opened > 20
+    assert min(opened["admin"], opened["me"], opened["api"]) > 10, opened
+
+
+def test_the_api_answers_through_indexes(big: Web, values: dict[str, object]) -> None:
+    problems, answered = [], 0
+    programs = {name: program(big, name) for name in (bigstore.ADMIN, str(values["name"]))}
+    for operation in OPERATIONS:
+        if operation.writes or operation.name == "follow_events":  # which tells what a page's stream tells
+            continue
+        path = operation.path.format_map(_Ones(values))
+        query = "&".join(f"{name}={number}" for number, name in enumerate(NEEDED.get(operation.name, ()), 1))
+        for name, asks in programs.items():
+            with plans.watched(big.store) as seen:
+                answer = asks.get(f"{path}?{query}")
+                answer.close()
+            answered += answer.status_code == 200
+            faults = [fault for statement in seen.reads for fault in plans.faults(big.store, statement)]
+            if answer.status_code >= 500 or faults or len(seen.made) > STATEMENTS_MAX or seen.steps > STEPS_MAX:
+                said = (answer.status_code, len(seen.made), seen.steps, *faults)
+                problems.append(f"{path} as {name}: {said}")
+    assert not problems, "\n".join(problems)
+    assert answered > 50
+
+
+class _Ones(dict[str, object]):
+    """What stands in an address; 1 for what the store has not."""
+
+    def __missing__(self, name: str) -> object:
+        return 1
 
 
 @pytest.mark.parametrize("listed", Listed)

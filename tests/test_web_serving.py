@@ -370,6 +370,16 @@ def test_a_websocket_is_for_pages_of_this_site_and_bounded(site: Site) -> None:
     assert absent.value.response.status_code == 404
 
 
+def test_what_asks_for_a_websocket_as_none_can_is_told_and_ended(site: Site) -> None:
+    for more in (b"", b"X: 1\r\n" * 300, b"Content-Length: 2\r\n"):
+        head = b"GET /socket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        with raw(site.port, head + more + b"\r\nab") as client:
+            assert client.recv(12) == b"HTTP/1.1 400"
+            while client.recv(1000):
+                pass
+    until(lambda: not site.server.server_state.connections, 10)
+
+
 def test_a_websocket_that_takes_nothing_fills_nothing(site: Site) -> None:
     own = f"http://127.0.0.1:{site.port}"
     head = (
@@ -387,3 +397,8 @@ def test_a_websocket_that_takes_nothing_fills_nothing(site: Site) -> None:
                 sent += len(frame)
         assert sent < 100 << 20
     assert site.gone.wait(10)
+    with raw(site.port, head.encode(), 4096) as client:
+        assert client.recv(12) == b"HTTP/1.1 101"
+        pings = (b"\x89\xfd\0\0\0\0" + b"x" * 125) * 250_000  # each is answered by the server itself
+        with pytest.raises(ConnectionError):
+            client.sendall(pings)

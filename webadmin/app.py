@@ -38,6 +38,7 @@ from webadmin.context import Parts, attach, store
 from webadmin.navigation import navigation
 from webadmin.paging import query
 from webadmin.security import harden, session_key
+from webadmin.serving.environ import head_as_get
 from webadmin.terminal import views as _views  # noqa: F401 -- its pages are the participant's
 from webadmin.trees import branches
 from workspaces.model import Session
@@ -109,6 +110,7 @@ def create_app(settings: Settings, store: Store) -> Flask:
         app.register_blueprint(blueprint)
     app.add_url_rule("/", "start", _start)
     metrics.install(app)
+    app.wsgi_app = head_as_get(app.wsgi_app)  # type: ignore[assignment, method-assign]
     return app
 
 

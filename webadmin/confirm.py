@@ -14,6 +14,7 @@ from workspaces.errors import Refused, WorkspacesError
 
 bp = Blueprint("confirm", __name__, url_prefix="/confirm")
 bp.before_request(access.require_account)
+bp.before_request(access.moved)
 
 
 def ask(error: WorkspacesError | None = None) -> Any:

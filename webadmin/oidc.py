@@ -13,7 +13,10 @@ linking, confirming, accepting an invitation) is in this browser's signed cookie
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -39,6 +42,7 @@ log = logging.getLogger(__name__)
 bp = Blueprint("oidc", __name__)
 own = Blueprint("own_oidc", __name__)
 own.before_request(access.require_account)
+own.before_request(access.moved)
 
 ASKED = "oidc"  # in the cookie: for what, for whom, when, and where it leads
 ASKED_SECONDS = 900.0
@@ -47,6 +51,8 @@ CLOCKS = 120.0  # seconds that the provider's clock may be apart
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 SUBJECT_MAX = 255  # characters, as the standard has it
 _EXTENSION = "workspaces-oidc"
+PLACES, PLACE_SECONDS = 3, 0.5  # threads that wait for the provider at once, and how long others wait for a place
+_places = threading.BoundedSemaphore(PLACES)
 
 
 class ProviderError(HostError):
@@ -83,7 +89,8 @@ def _client() -> FlaskOAuth2App:
         client_kwargs={"scope": wanted.scope, "code_challenge_method": "S256", "default_timeout": TIMEOUT},
     )
     try:
-        said = client.load_server_metadata()
+        with _waiting():
+            said = client.load_server_metadata()
     except (requests.RequestException, ValueError) as error:
         log.error("the OpenID provider %s does not answer: %s", wanted.issuer, error)
         raise ProviderError(_("The provider does not answer."), _("Try again, or sign in another way.")) from error
@@ -95,6 +102,17 @@ def _client() -> FlaskOAuth2App:
     said["id_token_signing_alg_values_supported"] = [name for name in offered if name in ALGORITHMS]
     current_app.extensions[_EXTENSION] = (wanted, client)
     return client
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """One of the few who wait for the provider: one that hangs must not hold all threads. Raises ProviderError."""
+    if not _places.acquire(timeout=PLACE_SECONDS):
+        raise ProviderError(_("The provider does not answer."), _("Try again, or sign in another way."))
+    try:
+        yield
+    finally:
+        _places.release()
 
 
 def _check_link() -> None:
@@ -173,13 +191,14 @@ def _claims(client: FlaskOAuth2App) -> dict[str, Any]:
             raise ValueError("another issuer's answer")
         if not request.args.get("code") or not request.args.get("state"):
             raise ValueError("no code or state")
-        token = client.authorize_access_token(
-            claims_options={
-                "iss": {"essential": True, "values": [issuer]},
-                "aud": {"essential": True, "values": [settings().client_id]},
-            },
-            leeway=CLOCKS,
-        )
+        with _waiting():
+            token = client.authorize_access_token(
+                claims_options={
+                    "iss": {"essential": True, "values": [issuer]},
+                    "aud": {"essential": True, "values": [settings().client_id]},
+                },
+                leeway=CLOCKS,
+            )
         claims = token["userinfo"]
         if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= SUBJECT_MAX:
             raise ValueError("no subject")

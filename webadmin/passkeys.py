@@ -3,9 +3,9 @@
     page ─► POST …/options ─► a challenge, in the signed cookie and good once ─► the browser asks its authenticator
          ─► POST the answer as a form ─► checked for challenge, origin, signature and count ─► signed in, or confirmed
 
-Signing in takes no name: the passkey says whose it is, and its own PIN or finger is the second factor. Beside a
-password (`second`) and to confirm, being there is enough. The origin is [web] url, or else the address that the browser
-asked.
+Signing in takes no name: the passkey says whose it is, and its own PIN or finger is the second factor. So it is to
+confirm, since a key may stay in a machine that is left alone; beside a password (`second`) being there is enough. The
+origin is [web] url, or else the address that the browser asked.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 bp = Blueprint("passkeys", __name__)
 own = Blueprint("own_passkeys", __name__)
 own.before_request(access.require_account)
+own.before_request(access.moved)
 
 ASKED = "asked"  # in the cookie: purpose, challenge and when
 ASKED_SECONDS = 300.0
@@ -97,7 +98,7 @@ def _ask_for(purpose: str, passkeys: list[Passkey]) -> Response:
         rp_id=host,
         challenge=challenge,
         allow_credentials=_descriptors(passkeys) or None,
-        user_verification=PREFERRED if passkeys else REQUIRED,
+        user_verification=PREFERRED if purpose == "second" else REQUIRED,
     )
     return _ask(purpose, made, challenge)
 
@@ -150,7 +151,7 @@ def _proven(purpose: str) -> User:
             expected_origin=origin,
             credential_public_key=passkey.public_key,
             credential_current_sign_count=passkey.sign_count,
-            require_user_verification=purpose == "sign_in",
+            require_user_verification=purpose != "second",
         )
         if user.disabled:
             raise ValueError("disabled")

@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 
 from workspaces.accounts import parse_key_line
 from workspaces.errors import Conflict, InvalidInput, NotFound, WorkspacesError
-from workspaces.model import Role, User
+from workspaces.model import Role
 from workspaces.names import check_address, check_name, printable
 from workspaces.store import Store
 
@@ -25,6 +25,7 @@ COLUMNS = ("name", "challenge", "workspace", "email", "key")
 MAX_BYTES = 1 << 20
 MAX_ROWS = 5000
 MAX_PROBLEMS = 100
+PART = 200  # accounts that an export reads at once
 DELIMITERS = ",;\t"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell is one to a spreadsheet (OWASP, "CSV Injection")
 
@@ -152,14 +153,21 @@ def enrol(store: Store, rows: list[Row], *, seen: str | None = None, actor: str)
     return found
 
 
-def export(users: list[User], spaces: dict[str, list[str]]) -> Iterator[str]:
-    """CSV of accounts, a line for each workspace of each (`spaces`: name → references); for spreadsheets too."""
+def export(store: Store) -> Iterator[str]:
+    """CSV of accounts, in the order in which they were made, a line for each workspace of each; for spreadsheets too.
+
+    They are read in parts, as they are asked for. Raises StoreError.
+    """
     yield _csv(["name", "challenge", "workspace", "email", "role", "disabled"])
-    for user in users:
-        for ref in spaces.get(user.name) or ["/"]:
-            challenge, _, workspace = ref.partition("/")
-            disabled = "yes" if user.disabled else "no"
-            yield _csv([user.name, challenge, workspace, user.email or "", user.role, disabled])
+    after: int | None = 0
+    while after is not None:
+        part = store.walk_users(after=after, size=PART)
+        for line in part.items:
+            user, disabled = line.user, "yes" if line.user.disabled else "no"
+            for _id, ref in line.workspaces or ((0, "/"),):
+                challenge, _, workspace = ref.partition("/")
+                yield _csv([user.name, challenge, workspace, user.email or "", user.role, disabled])
+        after = part.next
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -163,6 +164,13 @@ def preview(store: Store, challenge: Challenge) -> Preview:
     return Preview(
         counts.workspaces if counts else 0, counts.running if counts else 0, on, counts.requests if counts else 0
     )
+
+
+def freezes_now(before: Challenge, values: Mapping[str, Any]) -> bool:
+    """Whether these changes freeze a challenge at once, its closing time being over."""
+    closes_at, mode = (values.get(name, getattr(before, name)) for name in ("closes_at", "at_close"))
+    changed = not {"closes_at", "at_close"}.isdisjoint(values)
+    return changed and mode is not None and closes_at is not None and closes_at <= time.time()
 
 
 def freeze_mode(text: str) -> FreezeMode:

@@ -112,6 +112,8 @@ def edit_challenge(slug: str) -> Any:
     if form.errors:
         return _form(before, form.errors)
     applies = request.form.get("apply") == "yes"
+    if actions.freezes_now(before, form.values) and (answer := access.unproven()):
+        return answer
     if not form.values and not applies:
         flash(_("Nothing was changed."))
         return redirect(url_for(".challenge", slug=slug))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import ipaddress
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urlsplit
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 Environ = dict[str, Any]
 Headers = Iterable[tuple[bytes, bytes]]
@@ -90,6 +93,21 @@ def _visitor(scope: Any, forwarded: str) -> str:
         return str(ipaddress.ip_address(last))
     except ValueError:
         return peer
+
+
+def head_as_get(app: WSGIApplication) -> WSGIApplication:
+    """HEAD is answered as GET, without the body: views tell GET from POST, and one that does something when it is not
+    GET would do it without a form's token."""
+
+    def answer(environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return app(environ, start)
+        made = app({**environ, "REQUEST_METHOD": "GET"}, start)
+        if close := getattr(made, "close", None):
+            close()
+        return ()
+
+    return answer
 
 
 def own_origin(environ: Environ) -> bool:

@@ -130,7 +130,19 @@ class Protocol(H11Protocol):
 
 
 class WebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's, which breaks on some of what breaks the protocol."""
+    """uvicorn's, which breaks on some of what breaks the protocol, and waits for ever after a head it cannot read."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():  # all of its head was there
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            self.transport.close()
+
+    def handle_ping(self) -> None:
+        if self.transport.get_write_buffer_size() > MESSAGE_MAX:  # it asks, and takes no answers
+            self.transport.abort()
+        else:
+            super().handle_ping()
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is not None:

@@ -142,7 +142,7 @@ def job_retry(app: App, id: int | None, failed: bool) -> None:
     retried, left = app.store.retry_failed(actor=app.actor)
     click.echo(f"{len(retried)} failed jobs are queued again.")
     for job, why in left:
-        click.echo(f"Not {job.id}, {job.kind} of {job.workspace}: {why}", err=True)
+        click.echo(f"Not {job.id}, {job.kind} of {job.workspace}: {printable(why, 300)}", err=True)
     if left:
         click.echo("Retry those that are still wanted: workspaces job retry ID", err=True)
 

@@ -8,6 +8,7 @@ from workspaces import accounts
 from workspaces.challengeforms import parse_duration
 from workspaces.cli.common import App, pass_app
 from workspaces.errors import UsageError
+from workspaces.names import printable
 
 LASTS = "7d"  # an invitation, unless something else is said
 
@@ -29,7 +30,7 @@ def user_invite(app: App, name: str, lasts: str, withdraw: bool) -> None:
     if app.there is not None:
         if lasts != LASTS:
             raise UsageError("How long an invitation is good, the server says.", "Leave --for out.")
-        click.echo(app.there.invite(name))
+        click.echo(printable(app.there.invite(name), 1000))
         click.echo(f"Send it to {name} alone: whoever opens it first sets the password.", err=True)
         return
     token = accounts.invite(app.store, name, actor=app.actor, hours=seconds / 3600)

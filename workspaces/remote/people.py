@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from workspaces.errors import WorkspacesError
 from workspaces.model import Announcement, Key, Role, Severity, User
 from workspaces.remote.base import Remote, given, moment, on_host, part
 from workspaces.remote.decode import decode
@@ -96,20 +94,6 @@ class RemotePeople(Remote):
 
     def end_announcement(self, announcement_id: int, **_: object) -> None:
         self._client.write("POST", f"/announcements/{announcement_id}/end")
-
-    def tell(self, workspaces: Iterable[str], text: str) -> list[tuple[str, str, bool]]:
-        """Say something to who is on in each: its name, what became of it, and whether that was well."""
-        results, there = [], {}
-        for ref in workspaces:
-            try:
-                there[self._client.get("/workspaces", ref=ref)["items"][0]["id"]] = ref
-            except (WorkspacesError, IndexError) as error:
-                why = error.message if isinstance(error, WorkspacesError) else "There is no such workspace."
-                results.append((ref, why, False))
-        if there:
-            told = self._client.write("POST", "/workspaces/message", {"ids": list(there), "text": text})
-            results += [(one["workspace"], one["said"], one["good"]) for one in told["items"]]
-        return results
 
     def _only_me(self, name: str) -> None:
         """Raise UsageError for another's keys: through the API everybody has his own."""

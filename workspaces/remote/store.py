@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from workspaces.errors import Conflict, NotFound
+from workspaces.errors import Conflict, NotFound, WorkspacesError
 from workspaces.model import (
     ChangeReport,
     Command,
@@ -78,6 +78,20 @@ class RemoteStore(RemotePeople, RemoteChallenges, RemoteArchive):
         body = dataclasses.asdict(own)
         self.limiting[workspace_id] = decode(Job, self._client.write("PUT", f"/workspaces/{workspace_id}/limits", body))
         return self.workspace(workspace_id)
+
+    def tell(self, workspaces: Iterable[str], text: str) -> list[tuple[str, str, bool]]:
+        """Say something to who is on in each: its name, what became of it, and whether that was well."""
+        results: list[tuple[str, str, bool]] = []
+        there: list[int] = []
+        for ref in workspaces:
+            try:
+                there.append(self.workspace(ref).id)
+            except WorkspacesError as error:
+                results.append((ref, error.message, False))
+        if there:
+            told = self._client.write("POST", "/workspaces/message", {"ids": there, "text": text})
+            results += [(one["workspace"], one["said"], one["good"]) for one in told["items"]]
+        return results
 
     # snapshots
 

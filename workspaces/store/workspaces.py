@@ -5,6 +5,7 @@ A removed workspace keeps its row, for the sake of its versions, requests and jo
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Iterable
 
@@ -78,9 +79,14 @@ class Workspaces(Authorities, Users):
         challenge: str | None = None,
         state: WorkspaceState | None = None,
         challenges: Collection[str] | None = None,
+        ids: Collection[int] | None = None,
     ) -> list[Workspace]:
-        """All of them, or those of one challenge, of some (None: all) or in one state, by `challenge/name`."""
+        """All of them, or those of one challenge, of some (None: all), in one state or with these ids; by
+        `challenge/name`."""
         sql, params = f"{_WORKSPACES}{in_challenges(challenges)}", [*(challenges or ())]
+        if ids is not None:
+            sql += " AND w.id IN (SELECT value FROM json_each(?))"
+            params.append(json.dumps(sorted(ids)))
         if challenge is not None:
             sql, params = f"{sql} AND c.slug = ?", [*params, challenge]
         if state is not None:
