@@ -198,7 +198,11 @@ def test_it_shows_life_and_what_is_wrong_when_it_does_not(world: World) -> None:
         os.utime(locks / heartbeat.LOCK, (0, time.time() - 40))
         assert "has shown no life for 40 s" in str(heartbeat.trouble(locks))
         world.wait(lambda: heartbeat.trouble(locks) is None)  # at its next beat
+        world.wait(lambda: heartbeat.engine_answers(locks) is True)
+        os.utime(locks / heartbeat.ENGINE, (0, time.time() - 40))
+        assert heartbeat.engine_answers(locks) is False
     assert "No worker runs" in str(heartbeat.trouble(locks))
+    assert heartbeat.engine_answers(locks) is None
 
 
 def test_bytes_become_an_estimate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
