@@ -29,10 +29,11 @@ lint: test-install
 ROOM := $(shell df -k --output=avail /dev/shm 2>/dev/null | tail -1)
 IN_MEMORY := $(shell test "$(ROOM)" -gt 4000000 2>/dev/null && echo env PYTEST_DEBUG_TEMPROOT=/dev/shm)
 
-# A file's tests stay together. Then those with an engine, which mostly wait for it, beside those with Chromium.
+# The tests with an engine share one, so they run in one process; a file's tests stay together in the others.
 test: lint
 	$(IN_MEMORY) $(BIN)/pytest -n 2 --dist loadfile -m "not docker and not browser and not long"
-	$(BIN)/pytest -n 2 --dist loadgroup -m "(docker or browser) and not long"
+	$(IN_MEMORY) $(BIN)/pytest -m "browser and not long" $$(grep -l 'mark\.browser' tests/test_*.py)
+	$(BIN)/pytest -m "docker and not long" $$(grep -l 'mark\.docker' tests/test_*.py)
 
 # Files that are slow as a whole are not even read.
 test-fast: test-install

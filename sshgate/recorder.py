@@ -100,13 +100,27 @@ class Recorder:
                 except Exception:
                     log.exception("a recording ends early")
                     tape.closed = tape.ended = True
-                    self._files.pop(tape, None)
+                    self._drop(tape)
             if self._ending.is_set():
                 return
             self._ending.wait(PAUSE_SECONDS)
 
+    def _drop(self, tape: Tape) -> None:
+        """Give back what a tape holds that nothing more is written of."""
+        while entry := tape.next():
+            self._account(tape, entry)
+        if file := self._files.pop(tape, None):
+            file.abandon()
+
+    def _account(self, tape: Tape, entry: tuple[float, str, bytes]) -> None:
+        _at, kind, data = entry
+        if kind != "m":
+            tape.taken += len(data) + ENTRY
+            self._taken += len(data) + ENTRY
+
     def _write(self, tape: Tape) -> None:
         if tape.ended:
+            self._drop(tape)
             return
         over = tape.closed  # asked first: nothing is put on the tape after that
         if tape not in self._files:
@@ -114,10 +128,8 @@ class Recorder:
         file = self._files[tape]
         begun, together = 0.0, list[bytes]()
         while entry := tape.next():
+            self._account(tape, entry)
             at, kind, data = entry
-            if kind != "m":
-                tape.taken += len(data) + ENTRY
-                self._taken += len(data) + ENTRY
             if together and (kind != "o" or at - begun > TOGETHER_SECONDS):
                 file.output(begun, b"".join(together))
                 together.clear()
@@ -252,6 +264,13 @@ class _File:
         if self._fd >= 0:
             os.close(self._fd)
         return self._size, self._written, self._left_out
+
+    def abandon(self) -> None:
+        """Leave it as it is: the worker notes what it has come to."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            with suppress(OSError):
+                os.close(fd)
 
     def remove(self) -> None:
         """Leave nothing of it."""

@@ -20,7 +20,7 @@ from webadmin import tailing
 from webadmin.api import events
 from webadmin.context import Parts, attach
 from webadmin.server import Server
-from workspaces import apitokens
+from workspaces import apitokens, heartbeat
 from workspaces.heartbeat import LOCK
 from workspaces.model import JobKind
 
@@ -170,7 +170,11 @@ def test_ready_says_what_is_missing(web: Web, monkeypatch: pytest.MonkeyPatch) -
     with (web.settings.locks / LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.utime(web.settings.locks / LOCK)
+        heartbeat.engine_answered(web.settings.locks)
         assert client.get("/readyz").text == "ok\n"
+        os.utime(web.settings.locks / heartbeat.ENGINE, (0, time.time() - 40))
+        assert client.get("/readyz").text == "the engine does not answer\n"
+        heartbeat.engine_answered(web.settings.locks)
         job = web.store.add_job(JobKind.START, web.workspace_id("bob"), actor="chief")
         web.store.claim_job()
         web.store.fail_job(job.id, "no answer", 60.0, "engine")

@@ -204,7 +204,12 @@ def test_figures_failed_jobs_and_what_happened_to_one_workspace(web: Web, chief:
     web.store.fail_job(failed.id, "no engine", None)
     found = chief.get("/overview").get_json()
     assert (found["workspaces"], found["waiting"], [job["id"] for job in found["failures"]]) == (2, 1, [failed.id])
-    assert found["health"] == {"waiting": {}, "damaged": 0, "archived": chief.get("/archive").get_json()}
+    assert found["health"] == {
+        "waiting": {},
+        "engine": None,
+        "damaged": 0,
+        "archived": chief.get("/archive").get_json(),
+    }
     web.store.set_challenge_role("alice", "als", Role.REVIEWER, actor="test")
     assert program(web, "alice").get("/overview").get_json()["health"] is None
     assert chief.get("/challenges/als/figures").get_json()["requests"] == 1

@@ -52,7 +52,7 @@ def test_ones_own_sessions_also_of_who_reviews_elsewhere(web: Web) -> None:
     web.store.add_challenge("bci", "base:1", actor="test")
     web.store.set_challenge_role("bob", "bci", Role.REVIEWER, actor="test")
     for name in ("alice", "bob"):
-        web.store.begin_session(name, web.workspace_id(name), "shell", "192.0.2.1", "p", 1.0)
+        web.store.begin_session(name, web.workspace_id(name), "shell", "192.0.2.1", "p", time.time())
     for q in ("", "?q=on:yes", "?q=user:alice"):
         found = program(web, "bob").get(f"/me/sessions{q}").get_json()["items"]
         assert [one["user"] for one in found] == (["bob"] if "alice" not in q else [])

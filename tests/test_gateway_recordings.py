@@ -271,6 +271,25 @@ def test_a_full_disk_leaves_whole_lines_and_a_mark_and_it_goes_on(
     assert caplog.text.count("terminals are not recorded") == 1
 
 
+def test_one_that_breaks_gives_back_what_it_held(writer: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each would leave less for all others that wait for the disk, and a descriptor."""
+    broken = writer.begin(80, 24, "xterm", "als/alice")
+    broken.output(b"one")
+    until(lambda: (writer.directory / broken.name).exists())
+    fds = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(casts, "line", lambda *_: 1 / 0)
+        broken.output(b"two")
+        until(lambda: broken.ended)
+    broken.output(b"three")
+    until(lambda: writer._put == writer._taken)
+    assert len(os.listdir("/proc/self/fd")) == fds - 1
+    other = writer.begin(80, 24, "xterm", "als/bob")
+    other.output(b"and on")
+    ended(other)
+    assert "and on" in text_of(writer.directory / other.name)
+
+
 def test_a_directory_that_cannot_be_made_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     writer = Recorder(tmp_path / "file" / "recordings", Bounds(reserve=0))

@@ -29,6 +29,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayStage]:
 def alice(stage: GatewayStage) -> Person:
     person = stage.person("alice")
     assert person.run("true").returncode == 0
+    until(lambda: any(row.ended_at for row in stage.store.sessions(ended=True)))  # it is written down a moment later
     return person
 
 

@@ -16,7 +16,7 @@ from tests.support.stores import commit, empty, path, store
 from tests.support.worlds import World, world
 from workspaces import jobs
 from workspaces.errors import EngineError
-from workspaces.jobkinds import DELETING, LOOKING, ORDERED, STEPS
+from workspaces.jobkinds import DELETING, LOOKING, ORDERED, STEPS, passes
 from workspaces.jobtext import again
 from workspaces.model import OF_HOST, OF_VERSIONS, Job, JobKind, JobState, SnapshotState, WorkspaceState
 from workspaces.store import Store
@@ -222,6 +222,7 @@ def test_what_a_later_restore_makes_no_difference_to_goes_on_during_an_outage(
         store.fail_job(claim(store, job), "The disk is busy.", 3600.0)
     passed = set()
     for kind in (JobKind.STOP, JobKind.RESTART, JobKind.START, JobKind.LIMITS, JobKind.RESET, JobKind.COMMIT):
+        assert passes(kind, store.job(job.id)) is (kind in passing)
         later = store.add_job(kind, alice, actor="chief")
         assert later.behind == (None if kind in passing else job.id), kind
         claimed = store.claim_job()

@@ -22,7 +22,8 @@ from workspaces.provenance import BOM_TYPES, SNAPSHOT_TYPE
 from workspaces.registry import Client, Registry
 from workspaces.snapshots import layering, sboms
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")]
+KILLED = "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.filterwarnings(KILLED)]
 
 STORE = frozenset(
     {

@@ -121,13 +121,13 @@ def test_a_thread_that_cannot_be_stopped_takes_nobodys_place(
     world: World, monkeypatch: pytest.MonkeyPatch, impatient: None, call: str
 ) -> None:
     """Its workspace stays its own until it ends; then what it made is thrown away, also when it is retried by then."""
-    give(monkeypatch, JobKind.COMMIT, 0.1)
     monkeypatch.setattr(jobs, "LOST_SECONDS", 0.1)
     gate, worker, snapshot, job = commit_held(world, call)
     other = world.store.add_workspace("als", "bob", [], actor="test")
     worker._places = 1
     with world.working(worker):
         with gate.held():
+            give(monkeypatch, JobKind.COMMIT, 0.1)  # not before: a busy host may take longer to get here
             world.wait(lambda: world.store.job(job.id).state is JobState.FAILED)
             assert "does not answer" in str(world.store.snapshot(snapshot.id).reason)
             quick = world.store.add_job(JobKind.STOP, other.id, actor="chief")
@@ -198,7 +198,11 @@ def test_it_shows_life_and_what_is_wrong_when_it_does_not(world: World) -> None:
         os.utime(locks / heartbeat.LOCK, (0, time.time() - 40))
         assert "has shown no life for 40 s" in str(heartbeat.trouble(locks))
         world.wait(lambda: heartbeat.trouble(locks) is None)  # at its next beat
+        world.wait(lambda: heartbeat.engine_answers(locks) is True)
+        os.utime(locks / heartbeat.ENGINE, (0, time.time() - 40))
+        assert heartbeat.engine_answers(locks) is False
     assert "No worker runs" in str(heartbeat.trouble(locks))
+    assert heartbeat.engine_answers(locks) is None
 
 
 def test_bytes_become_an_estimate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

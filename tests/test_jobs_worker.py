@@ -395,6 +395,6 @@ def test_sigterm_ends_the_process_at_once_when_nothing_runs(tmp_path: Any) -> No
     assert process.stdout.readline() == b"ready\n"
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
-    assert time.monotonic() - begun < 2
+    assert process.wait(30) == 0
+    assert time.monotonic() - begun < 8
     process.stdout.close()

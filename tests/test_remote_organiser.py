@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from tests.support.sample import public_key
 from tests.support.web import Web, web_fixture
 from tests.test_remote import Run, here, there, url, worker
+from tests.test_web_downloads import archived
 from workspaces.errors import Conflict, InvalidInput, NotFound, UsageError, WorkspacesError
 from workspaces.model import (
     BaseImage,
@@ -44,8 +46,8 @@ def test_a_challenge_is_made_changed_frozen_and_thawed(web: Web, there: Run) -> 
     assert "not a directory on this host" in str(missing.exception)  # the server says so, not this side
     assert isinstance(there("challenge", "freeze", "als", "--status").exception, NotFound)
     with worker(web):
-        begun = there("challenge", "freeze", "als", "--mode", "stop", "--yes", "--no-wait")
-    assert "The worker freezes als" in begun.output, begun.exception
+        waited = there("challenge", "freeze", "als", "--mode", "stop", "--yes")
+    assert ", ended 20" in waited.output, waited.exception
     assert web.store.challenge("als").frozen is FreezeMode.STOP
     shown = there("challenge", "freeze", "als", "--status").output
     assert "als/alice" in shown
@@ -102,7 +104,7 @@ def test_people(web: Web, there: Run, tmp_path: Path) -> None:
     assert web.store.keys("chief") == []
 
 
-def test_versions_are_compared_and_the_archive_checked_and_cleared(web: Web, there: Run) -> None:
+def test_versions_are_compared_and_the_archive_checked_and_cleared(web: Web, there: Run, tmp_path: Path) -> None:
     for message in ("v1", "v2"):
         number = web.request("alice", message)
         web.store.approve_snapshot(number, actor="chief")
@@ -127,6 +129,11 @@ def test_versions_are_compared_and_the_archive_checked_and_cleared(web: Web, the
     refused = there("archive", "export", "als/alice:v1", "x.tar")
     assert "archived" in str(refused.exception)
     assert not Path("x.tar").exists()
+    archived(web, "bob")
+    file = tmp_path / "bob.tar"
+    assert "docker load -i bob.tar" in there("archive", "export", "als/bob:v1", str(file)).output
+    with tarfile.open(file) as tar:
+        assert "manifest.json" in tar.getnames()
 
 
 def test_failed_jobs_images_and_recordings(web: Web, there: Run, tmp_path: Path) -> None:

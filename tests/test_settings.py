@@ -38,6 +38,15 @@ def test_values(tmp_path: Path) -> None:
     assert found.archive_dir == Path("/big/archive")
 
 
+def test_the_address_is_as_browsers_write_it(tmp_path: Path) -> None:
+    for text, expected in (
+        ("HTTPS://Data.Example:443/challenge/", "https://data.example/challenge"),
+        ("http://[2001:DB8::1]:8080", "http://[2001:db8::1]:8080"),
+    ):
+        (tmp_path / "workspaces.toml").write_text(f'[web]\nurl = "{text}"\n')
+        assert settings.load(tmp_path).web_url == expected
+
+
 def test_an_archive_on_s3(tmp_path: Path) -> None:
     path = tmp_path / "workspaces.toml"
     path.write_text('[archive]\nurl = "s3://bucket"\nrecipients = ["age1", "age2"]\n')
@@ -66,6 +75,8 @@ def test_an_archive_on_s3(tmp_path: Path) -> None:
         ('[gateway]\nlisten = "22"', "ADDRESS:PORT"),
         ('[web]\nlisten = "a:99999"', "ADDRESS:PORT"),
         ('[web]\nurl = "ftp://x"', "https://"),
+        ('[web]\nurl = "https:///x"', "a host's name"),
+        ('[web]\nurl = "https://x:99999"', "a host's name"),
         ('[archive]\nurl = "/x"', "file:///"),
         ('[archive]\nurl = "s3://"', "s3://bucket/prefix"),
         ('[archive]\nurl = "s3://Bucket"', "s3://bucket/prefix"),

@@ -201,6 +201,17 @@ def test_after_a_look_that_reached_nobody_the_next_one_starts_afresh(counters: C
     assert counters.samples(alice) == 1
 
 
+def test_what_could_not_be_seen_for_one_look_is_not_used_all_at_once(counters: Counters) -> None:
+    """It was not started since: hours of computing would be counted in one minute."""
+    alice = counters.run_container("alice")
+    counters.look(alice=100.0)
+    counters.look()  # its control group could not be read
+    counters.look(alice=7200.0)
+    assert counters.samples(alice) == 0
+    counters.look(alice=7206.0)
+    assert counters.cpus(alice) == [0.1]
+
+
 def test_an_engine_that_is_away_is_asked_once_and_the_host_is_seen_all_the_same(counters: Counters) -> None:
     counters.run_container("alice")
     counters.run_container("bob")

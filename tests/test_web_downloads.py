@@ -15,6 +15,7 @@ import time
 import pyrage
 import pytest
 
+from tests.support.api import program
 from tests.support.gateway import until
 from tests.support.savetar import FakeImage, layer
 from tests.support.web import Web, web_fixture
@@ -51,6 +52,8 @@ def test_an_own_version_comes_as_a_tar_that_docker_loads(web: Web) -> None:
     alice = web.browser("alice")
     assert "Download v1" not in alice.get("/me").text
     assert alice.get(f"/me/snapshots/{number}/download").status_code == 403
+    asks = program(web, "alice")
+    assert asks.get(f"/snapshots/{number}/download").status_code == 403
     allow(web)
     page = alice.get("/me").text
     assert f"/me/snapshots/{number}/download" in page
@@ -62,7 +65,7 @@ def test_an_own_version_comes_as_a_tar_that_docker_loads(web: Web) -> None:
         manifest = tar.extractfile("manifest.json")
         assert manifest is not None
         assert json.load(manifest)[0]["RepoTags"] == ["als/alice:v1"]
-    assert alice.get(f"/me/snapshots/{number}/download").status_code == 200, "the first one is over"
+    assert asks.get(f"/snapshots/{number}/download").data == answer.data, "the first one is over"
 
 
 def test_nobody_else_gets_it_and_nothing_else_is_got(web: Web) -> None:

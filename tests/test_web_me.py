@@ -187,6 +187,19 @@ def test_a_member_starts_stops_and_restarts(web: Web) -> None:
     assert [job.kind for job in web.store.jobs()] == [JobKind.RESTART, JobKind.STOP, JobKind.START]
 
 
+def test_a_restore_that_waits_for_the_archive_keeps_nobody_from_starting(web: Web) -> None:
+    number, alice, store = web.workspace_id("alice"), web.browser("alice"), web.store
+    job = store.add_job(JobKind.RESTORE, number, actor="chief", arguments={"from": "als/alice:v1"})
+    store.claim_job()
+    assert alice.post(f"/me/workspaces/{number}/start").status_code == 409
+    store.fail_job(job.id, "It does not answer.", 600, "archive")
+    assert alice.post(f"/me/workspaces/{number}/stop").status_code == 409  # the restore would start it again
+    assert alice.post(f"/me/workspaces/{number}/start").status_code == 302
+    claimed = store.claim_job()
+    assert claimed is not None
+    assert claimed.kind is JobKind.START
+
+
 def test_who_acts_too_often_is_told_to_wait_and_others_are_not(web: Web) -> None:
     alice = web.browser("alice")
     number = web.workspace_id("alice")

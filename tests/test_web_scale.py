@@ -18,7 +18,6 @@ from werkzeug.routing import AnyConverter, BaseConverter, PathConverter, Rule, U
 from tests.support import bigstore, plans
 from tests.support.api import program
 from tests.support.web import CHEAP_HASH, Browser, Web, open_web
-from webadmin.api.operations import OPERATIONS
 from workspaces.queries import Listed
 from workspaces.store import Store
 from workspaces.store.topics import NUMBERED, TOPICS
@@ -28,7 +27,6 @@ pytestmark = pytest.mark.slow
 STATEMENTS_MAX = 60  # of one page
 STEPS_MAX = 400_000  # instructions of SQLite's machine for one page: some ten milliseconds
 WAITS = frozenset({"readyz"})  # no worker runs here, and it says so
-NEEDED = {"show_diff": ("old", "new")}  # parameters that an operation cannot do without
 ENDLESS: frozenset[str] = frozenset()  # streams that the test's client would read for ever
 QUERIES = {
     Listed.WORKSPACES: (
@@ -195,34 +193,6 @@ def test_every_page_is_made_through_indexes(big: Web, values: dict[str, object],
                 problems.append(f"{url} as {role}: {seen.steps} steps")
     assert not problems, "\n".join(problems)
     assert min(opened["admin"], opened["me"], opened["api"]) > 10, opened
-
-
-def test_the_api_answers_through_indexes(big: Web, values: dict[str, object]) -> None:
-    problems, answered = [], 0
-    programs = {name: program(big, name) for name in (bigstore.ADMIN, str(values["name"]))}
-    for operation in OPERATIONS:
-        if operation.writes or operation.name == "follow_events":  # which tells what a page's stream tells
-            continue
-        path = operation.path.format_map(_Ones(values))
-        query = "&".join(f"{name}={number}" for number, name in enumerate(NEEDED.get(operation.name, ()), 1))
-        for name, asks in programs.items():
-            with plans.watched(big.store) as seen:
-                answer = asks.get(f"{path}?{query}")
-                answer.close()
-            answered += answer.status_code == 200
-            faults = [fault for statement in seen.reads for fault in plans.faults(big.store, statement)]
-            if answer.status_code >= 500 or faults or len(seen.made) > STATEMENTS_MAX or seen.steps > STEPS_MAX:
-                said = (answer.status_code, len(seen.made), seen.steps, *faults)
-                problems.append(f"{path} as {name}: {said}")
-    assert not problems, "\n".join(problems)
-    assert answered > 50
-
-
-class _Ones(dict[str, object]):
-    """What stands in an address; 1 for what the store has not."""
-
-    def __missing__(self, name: str) -> object:
-        return 1
 
 
 @pytest.mark.parametrize("listed", Listed)

@@ -233,6 +233,13 @@ def test_one_connection_too_many_takes_the_place_of_an_idle_one(site: Site, monk
     until(lambda: len(site.server.server_state.tasks) == 1, 10)
     idle = [raw(site.port, b"") for _ in range(40)]
     assert get(site.port, "/address")[0] == 200
+    for client in idle:
+        client.close()
+    until(lambda: len(site.server.server_state.connections) == 1, 10)
+    half = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx"
+    idle = [raw(site.port, half) for _ in range(7)]
+    until(lambda: len(site.server.server_state.tasks) == 8, 10)  # all places are taken by what has begun
+    assert get(site.port, "/address")[0] == 200
     assert len(site.server.server_state.connections) <= 8
     site.hold.set()
     assert answered.recv(12) == b"HTTP/1.1 200", "one that is in use is not ended"

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 LOCK = "worker.lock"
+ENGINE = "engine.answered"  # its time is when the worker last had an answer from the engine
 BEAT_SECONDS = 5.0
 LATE_SECONDS = 30.0  # without a beat; a store that is busy holds one up for some seconds
 
@@ -20,6 +21,22 @@ def beat(locks: Path) -> None:
     """Show life in the directory of locks. A disk that is full does not keep the worker from its work."""
     with suppress(OSError):
         os.utime(locks / LOCK)
+
+
+def engine_answered(locks: Path) -> None:
+    """Show that the engine answers."""
+    with suppress(OSError):
+        (locks / ENGINE).touch()
+
+
+def engine_answers(locks: Path) -> bool | None:
+    """Whether the engine answered the worker just now; None when nobody can tell, as no worker lives."""
+    if trouble(locks) is not None:
+        return None
+    try:
+        return time.time() - (locks / ENGINE).stat().st_mtime <= LATE_SECONDS
+    except OSError:
+        return None
 
 
 def age(locks: Path) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workspaces.model import OF_HOST, OF_VERSIONS, JobKind
+from workspaces.model import OF_HOST, OF_VERSIONS, Job, JobKind, JobState
 
 PRIORITY_MAX = 100
 AGEING_SECONDS = 30.0  # of waiting that weigh as much as one more of priority: the lowest is first within an hour
@@ -73,3 +73,10 @@ PASSING: Mapping[JobKind, tuple[JobKind, ...]] = {
 }
 HARMLESS = (JobKind.LIMITS, JobKind.LOOK, JobKind.DIFF, JobKind.IMAGES, JobKind.USAGE, JobKind.VERIFY)  # when repeated
 STEPS = (JobKind.INSPECT, JobKind.COMMIT, *OF_VERSIONS)  # of one snapshot: one after the other
+
+
+def passes(kind: JobKind, other: Job) -> bool:
+    """Whether a job of that kind may be done before `other`, which was asked for earlier and waits."""
+    keeps = kind is JobKind.LIMITS or "discard" not in other.arguments
+    away = other.state is JobState.QUEUED and other.waits_for in ("archive", "registry")
+    return away and keeps and other.kind in PASSING.get(kind, ())

@@ -43,7 +43,7 @@ from workspaces.errors import (
     StoreError,
     WorkspacesError,
 )
-from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
+from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat, engine_answered
 from workspaces.jobkinds import BEHIND, KINDS, OUTAGE_SECONDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
 from workspaces.lifecycle import ADMINISTRATOR, Lifecycle
@@ -516,6 +516,7 @@ class Worker:
             self._engine.info()
         except EngineUnavailable:
             self._revive()
+        engine_answered(self._locks)
 
     def _sweep(self) -> None:
         if not self._swept:

@@ -41,7 +41,7 @@ class Metering:
         self._clock = clock
         self._host = HostLoad()
         self._looked: float | None = None
-        self._known: dict[int, Use] = {}  # at the last look, by workspace id
+        self._known: dict[int, Use | None] = {}  # at the last look, by workspace id; None: it ran, and was not seen
         self._missed = False  # whether that look did not reach all
 
     def run(self, stop: threading.Event) -> None:
@@ -72,7 +72,7 @@ class Metering:
         if passed:
             for workspace in running:
                 use, earlier = self._known.get(workspace.id), known.get(workspace.id)
-                if use is not None and (earlier is not None or not missed):
+                if use is not None and (earlier is not None or not (missed or workspace.id in known)):
                     samples[workspace.id] = _sample(use, earlier, passed, workspace.disk_bytes)
         host = self._host.read([self._store.path.parent, *places])
         if samples or host is not None:
@@ -85,12 +85,12 @@ class Metering:
         try:
             places = [Path(self._engine.info().data_root)] if running else []
             for workspace in running:
+                self._known[workspace.id] = None
                 try:
                     use = self._engine.usage(self._lifecycle.container_name(workspace))
                 except NotFound:
                     continue
-                if use is not None:
-                    self._known[workspace.id] = use
+                self._known[workspace.id] = use
         except EngineError as error:  # the next one would wait as long for nothing
             return error, []
         return None, places

@@ -23,6 +23,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ RECORDING_MIN = 1 << 20
 FACTORS_OF = ("none", "staff", "all")
 CLAIMS = ("", "preferred_username", "email")
 OIDC_SECRET_FILE = "oidc-secret"  # noqa: S105 -- a file's name
+PORTS = {"https": 443, "http": 80}
 SECURITIES = ("starttls", "tls", "none")
 DOCKER_SOCKET = "unix:///var/run/docker.sock"
 
@@ -258,10 +260,20 @@ def _checked(home: Path, path: Path, raw: dict[str, Any]) -> Settings:
     return _settings(home, path, values)
 
 
+def _web_url(path: Path, text: str) -> str:
+    """The address as browsers write it in Origin: small letters, no port that goes without saying."""
+    if not text:
+        return ""
+    with suppress(ValueError):
+        url = urlsplit(text)
+        if url.scheme in PORTS and url.hostname:
+            host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+            port = "" if url.port in (None, PORTS[url.scheme]) else f":{url.port}"
+            return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
+    raise SettingsError(f"{path}: [web] url must start with https:// or http:// and a host's name.")
+
+
 def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Settings:
-    web_url = values["web", "url"].rstrip("/")
-    if web_url and urlsplit(web_url).scheme not in ("http", "https"):
-        raise SettingsError(f"{path}: [web] url must start with https:// or http://.")
     archive = urlsplit(values["archive", "url"] or (home / "archive").as_uri())
     bucket = _bucket(path, values) if archive.scheme == "s3" else None
     if not bucket and (archive.scheme != "file" or archive.netloc or archive.path[:1] != "/" or archive.query):
@@ -275,7 +287,7 @@ def _settings(home: Path, path: Path, values: dict[tuple[str, str], Any]) -> Set
         worker_at_once={kind: values["worker", kind.value] for kind in KINDS},
         mail=_mail(path, values),
         web_listen=_address(path, "[web] listen", values["web", "listen"]),
-        web_url=web_url,
+        web_url=_web_url(path, values["web", "url"]),
         engine_host=values["engine", "host"],
         archive_dir=home / "archive" if bucket else Path(unquote(archive.path)),
         archive_bucket=bucket,

@@ -127,7 +127,7 @@ def _objects(store: Store, settings: Settings) -> dict[str, list[Any]]:
     spaces = store.workspaces()
     begun = store.begin_session("alice", spaces[0].id, "shell", "192.0.2.7", "test", time.time())
     store.begin_recording(begun, "test.cast", time.time())
-    ended = store.begin_session("alice", spaces[0].id, "shell", "192.0.2.7", "test", time.time() - 60)
+    ended = store.begin_session("alice", spaces[0].id, "shell", "192.0.2.7", "test", time.time())
     store.begin_recording(ended, "ended.cast", time.time() - 60)
     settings.recordings.mkdir(exist_ok=True)
     shown = casts.header(80, 24, time.time() - 60, "xterm", "") + casts.line(0.5, "o", "$ ls")

@@ -83,6 +83,7 @@ def worker(locks: Path) -> Iterator[None]:
     with (locks / heartbeat.LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         heartbeat.beat(locks)
+        heartbeat.engine_answered(locks)
         yield
 
 

@@ -1,13 +1,16 @@
 """How what the pages rely on is: worker, engine, archive, registry, as far as the store tells. Nothing is asked.
 
-What does not answer is known by the jobs that wait for it; damage in the archive by the last time that it was read.
+That the engine answers is known by the worker, which asks it every few seconds; what else does not answer, by the jobs
+that wait for it; damage in the archive by the last time that it was read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from webadmin.actions.archive import found
+from workspaces import heartbeat
 from workspaces.model import JobKind, Report
 from workspaces.store import Store
 from workspaces.store.figures import Archived
@@ -15,9 +18,13 @@ from workspaces.store.figures import Archived
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`waiting`: how many jobs wait for what does not answer, by its name; `verified`: the last look at the archive."""
+    """`waiting`: how many jobs wait for what does not answer, by its name; `verified`: the last look at the archive.
+
+    `engine`: whether it answers the worker, None when nobody can tell.
+    """
 
     waiting: dict[str, int]
+    engine: bool | None
     archived: Archived
     verified: Report | None
 
@@ -27,5 +34,8 @@ class Health:
         return int(found(self.verified).get("bad", 0))
 
 
-def look(store: Store) -> Health:
-    return Health(store.outages(), store.archived(), store.latest_report(JobKind.VERIFY))
+def look(store: Store, locks: Path) -> Health:
+    """The worker's sign of life, and the engine's, are in `locks`."""
+    return Health(
+        store.outages(), heartbeat.engine_answers(locks), store.archived(), store.latest_report(JobKind.VERIFY)
+    )

@@ -13,6 +13,7 @@ from webadmin.display import span
 from webadmin.i18n import _
 from webadmin.words import word
 from workspaces.errors import Conflict, Refused, WorkspacesError
+from workspaces.jobkinds import passes
 from workspaces.model import Challenge, Job, JobKind, JobState, Workspace
 from workspaces.refusals import check_open
 from workspaces.store import Store
@@ -58,7 +59,8 @@ def check(kind: JobKind, workspace: Workspace, challenge: Challenge, jobs: Itera
         check_open(challenge, time.time(), read_only=workspace.read_only)
     if kind is JobKind.RESET and (challenge.frozen or workspace.read_only):
         raise Refused(_("The organisers have frozen the challenge: nothing in it can be reset."))
-    other = next((job for job in jobs if job.kind in BUSY and job.state in MOVING), None)
+    moving = (job for job in jobs if job.kind in BUSY and job.state in MOVING)
+    other = next((job for job in moving if not passes(kind, job)), None)
     if other is not None:
         raise Conflict(
             _("Something is done to %(workspace)s already: %(what)s.", workspace=workspace.ref, what=word(other.kind)),

@@ -53,7 +53,7 @@ def is_own(session: Session, user: User) -> bool:
 
 
 def own(user: User) -> str:
-    """What finds the sessions that are somebody's own."""
+    """What finds the sessions, or requests, that are somebody's own."""
     since = datetime.fromtimestamp(user.created_at, UTC).isoformat()
     return f"user:{user.name} since:{since}"
 

@@ -18,8 +18,9 @@ FULL = 0.9  # of disk or memory, above which the figure is marked
 
 
 def _look() -> dict[str, Any]:
-    now = actions.look(store(), session.me().rights, parts().settings.locks)
-    return {"now": now, "health": health.look(store()) if access.may(Right.HOST) else None, "full": FULL}
+    locks = parts().settings.locks
+    now = actions.look(store(), session.me().rights, locks)
+    return {"now": now, "health": health.look(store(), locks) if access.may(Right.HOST) else None, "full": FULL}
 
 
 @bp.get("/overview")

@@ -31,10 +31,18 @@ def add_route(bp: Blueprint, operation: Operation) -> None:
     bp.add_url_rule(operation.rule, operation.name, _view(operation), methods=[operation.method])
 
 
+_parts: dict[int, type[BaseModel]] = {}  # by the identity of what an address may have: a few constants
+
+
+def _part(kind: Any) -> type[BaseModel]:
+    """A model of a part of an address. Making one takes a while, and many operations have the same parts."""
+    if id(kind) not in _parts:
+        _parts[id(kind)] = create_model("Part", value=(kind, ...))
+    return _parts[id(kind)]
+
+
 def _view(operation: Operation) -> Callable[..., Response]:
-    types: dict[str, type[BaseModel]] = {
-        name: create_model(f"Path_{name}", value=(kind, ...)) for name, kind in operation.path_parameters.items()
-    }
+    types = {name: _part(kind) for name, kind in operation.path_parameters.items()}
 
     def view(**values: Any) -> Response:
         try:

@@ -62,6 +62,8 @@ class Health(Out):
 
     waiting: dict[str, int]
     """How many jobs wait for what does not answer, by its name: engine, archive, registry."""
+    engine: bool | None
+    """Whether the engine answers the worker; null when nobody can tell."""
     damaged: int
     """Blobs that were missing or damaged when the archive was read last."""
     archived: Archive
@@ -97,9 +99,10 @@ class Overview(Out):
 def show_overview(caller: Caller) -> Overview:
     """Show what runs, what waits, what went wrong, and how the host is."""
     caller.check(Right.SEE)
-    found = overview.look(caller.store, caller.rights, parts().settings.locks)
+    locks = parts().settings.locks
+    found = overview.look(caller.store, caller.rights, locks)
     made: dict[str, object] = {"failures": [Job.of(job) for job in found.failures]}
-    made["health"] = health.look(caller.store) if caller.may(Right.HOST) else None
+    made["health"] = health.look(caller.store, locks) if caller.may(Right.HOST) else None
     return Overview.model_validate({name: getattr(found, name, None) for name in Overview.model_fields} | made)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from webadmin.actions import people
+from webadmin.actions.sessions import own
 from webadmin.api import paging
 from webadmin.api.auth import NOTHING, Caller
 from webadmin.api.inputs import Input, Listed
@@ -16,7 +17,6 @@ from webadmin.api.peoplemodels import Announcement, Door, Ended, SignIn
 from webadmin.context import door, host_key
 from workspaces import accounts
 from workspaces.errors import NotFound
-from workspaces.queries import quoted
 from workspaces.rights import CARRIED
 from workspaces.scopes import Scope
 
@@ -84,7 +84,7 @@ def show_door(caller: Caller, workspace_id: Id) -> Door:
 @get("/me/sessions")
 def list_my_sessions(caller: Caller, query: Listed) -> Part[Session]:
     """List your own SSH sessions, the latest first; `q=on:yes` for those that go on."""
-    q = f"user:{quoted(caller.name)} {query.q}"
+    q = f"{own(caller.user)} {query.q}"
     walked = caller.store.walk_sessions(q.strip(), after=query.after, size=query.limit, newest=True)
     return paging.of(Session, walked.items, walked.next)
 

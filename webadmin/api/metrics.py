@@ -64,7 +64,7 @@ def _missing() -> Iterator[str]:
     settings = parts().settings
     try:
         store().check_writable()
-        if store().waits_for_engine():
+        if store().waits_for_engine() or heartbeat.engine_answers(settings.locks) is False:
             yield "the engine does not answer"
     except WorkspacesError:
         yield "the store cannot be written"

@@ -9,6 +9,7 @@ from pydantic import StringConstraints
 
 from webadmin import downloads
 from webadmin.actions import versions as actions
+from webadmin.actions.sessions import own
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed
@@ -16,7 +17,6 @@ from webadmin.api.models import ChangeReport, Job, Part, Snapshot
 from webadmin.api.operations import Id, delete, get, post, put
 from webadmin.api.workspaces import confirm
 from workspaces.errors import NotFound
-from workspaces.queries import quoted
 from workspaces.rights import Right
 from workspaces.scopes import Scope
 
@@ -43,7 +43,7 @@ def list_snapshots(caller: Caller, query: Listed) -> Part[Snapshot]:
     """
     q = query.q
     if not caller.rights.is_staff:
-        q = f"user:{quoted(caller.name)} {q}"
+        q = f"{own(caller.user)} {q}"
     within = caller.rights.scope(Right.SEE) if caller.rights.is_staff else None
     walked = caller.store.walk_snapshots(q.strip(), after=query.after, size=query.limit, newest=True, within=within)
     return paging.of(Snapshot, [line.snapshot for line in walked.items], walked.next)

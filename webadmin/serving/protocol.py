@@ -89,8 +89,8 @@ class Protocol(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether no request is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+        """Whether no request is being answered, or the rest of one has yet to come."""
+        return self.cycle is None or self.cycle.response_complete or self._deadline is not None
 
     def _await_request(self) -> None:
         if self._deadline is None:

@@ -36,6 +36,8 @@ INDEXES = {
     "events_login": "events (actor, at) WHERE kind = 'login.accepted'",
     "sessions_started": "sessions (started_at)",
     "sessions_ended": "sessions (workspace_id, ended_at) WHERE ended_at IS NOT NULL",  # who was on last
+    # what the archive holds, without the rows, which are long
+    "snapshots_kept": "snapshots (state, pruned_at, size) WHERE state IN ('committed', 'archived')",
 }
 _REF = (
     "(SELECT c.slug || '/' || w.name FROM workspaces w JOIN challenges c ON c.id = w.challenge_id "
