@@ -44,7 +44,7 @@ class Size:
 
 FULL = Size(
     rounds=15, repeats=3, bulk=500, sftp=200, files=5000, echoes=200, lines=FLOOD_LINES, crowd=200, idle=500,
-    change=2000, part=50, frozen=200, reading=8.0,
+    change=2000, part=50, frozen=200, reading=4.0,
 )  # fmt: skip
 QUICK = Size(
     rounds=2, repeats=1, bulk=20, sftp=10, files=100, echoes=20, lines=10_000, crowd=10, idle=10,
