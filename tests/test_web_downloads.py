@@ -102,7 +102,7 @@ def test_what_cannot_be_decrypted_here_names_no_place_of_this_host(web: Web) -> 
     alice = web.browser("alice")
     for _ in range(taking.AT_ONCE + 1):
         answer = alice.get(f"/me/snapshots/{asked}/download")
-        assert (answer.status_code, "cannot be read just now" in answer.text) == (500, True)
+        assert (answer.status_code, "cannot be read just now" in answer.text) == (503, True)
         assert str(web.settings.keys) not in answer.text
 
 

@@ -16,7 +16,7 @@ from webadmin.context import parts
 from webadmin.i18n import _
 from webadmin.taking import Downloads
 from workspaces.archive import open_archive
-from workspaces.errors import ArchiveError, SettingsError, WorkspacesError
+from workspaces.errors import ArchiveError, ArchiveUnavailable, SettingsError, WorkspacesError
 from workspaces.model import Snapshot
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class _Stream:
 
 
 def answer(name: str, snapshot: Snapshot) -> Response:
-    """The answer to `name`, who may have it. Raises Conflict, NotFound; ArchiveError, for a participant's eyes."""
+    """The answer to `name`, who may have it. Raises Conflict, NotFound; ArchiveUnavailable, for a participant's eyes."""
     assert snapshot.manifest_digest is not None
     downloads = parts().downloads
     downloads.begin(name)
@@ -56,7 +56,7 @@ def answer(name: str, snapshot: Snapshot) -> Response:
     except (ArchiveError, SettingsError) as error:  # they tell administrators of places on this host
         downloads.end(name)
         log.error("the download of %s by %s cannot begin: %s", snapshot.image_ref, name, error)
-        raise ArchiveError(
+        raise ArchiveUnavailable(
             _("The version cannot be read just now."), _("Tell an administrator; the log says why.")
         ) from error
     except BaseException:
