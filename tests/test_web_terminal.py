@@ -220,7 +220,7 @@ def test_pasting_a_megabyte_into_what_echoes_it_does_not_lock_up(gate: WebGate, 
     page.type(b"wc -c; echo re''ady\n")
     page.type(lines + b"\x04")
     text = page.until(b"ready\r\n")
-    assert str(len(lines)).encode() in text[-100:]
+    assert str(len(lines)).encode() in text  # what the terminal has still to echo may come after it
     page.talk.close()
 
 
