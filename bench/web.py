@@ -38,7 +38,7 @@ MEDIAN_MAX, SLOWEST_MAX = 50, 150  # ms
 LIVE_MAX = 1  # % of a core
 OPEN_PAGES = 10
 CALM = 5.0  # seconds after which a page without a stream looks by itself
-APART, LONGEST_APART, SHARE = 0.8, 5.0, 100  # seconds between two looks of one, as in webadmin/static/app.js
+APART, LONGEST_APART, SHARE = 0.8, 5.0, 150  # seconds between two looks of one, as in webadmin/static/app.js
 GOALS = (Goal(MEDIAN_MAX), Goal(SLOWEST_MAX, of=SLOWEST))
 
 Taken = dict[str, list[float]]

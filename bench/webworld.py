@@ -33,7 +33,7 @@ from workspaces.store import Store
 SECONDS = 30.0  # that one answer may take
 # Lists are read in more than one way.
 SEARCHED = {
-    "admin.workspaces": ("q=state:running+idle%3E1h&sort=-disk", "size=200"),
+    "admin.workspaces": ("q=state:running+idle%3E1h&sort=-disk", "size=100"),
     "admin.users": ("sort=-login", "q=challenge:als"),
     "admin.jobs": ("q=state:failed",),
     "admin.events": ("q=ensemble", "page=1000"),

@@ -45,7 +45,7 @@ class _Stream:
 
 
 def answer(name: str, snapshot: Snapshot) -> Response:
-    """The answer to `name`, who may have it. Raises Conflict, NotFound; ArchiveUnavailable, for a participant's eyes."""
+    """The answer to `name`, who may have it. Raises Conflict, NotFound; ArchiveUnavailable, as people may read it."""
     assert snapshot.manifest_digest is not None
     downloads = parts().downloads
     downloads.begin(name)

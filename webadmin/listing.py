@@ -18,6 +18,7 @@ from workspaces.store.lists import Within
 
 T = TypeVar("T")
 SIZE = 50
+SIZES = (25, 50, 100)  # lines of a page to choose from
 NUMBER_MAX = 10**9
 
 
@@ -39,7 +40,7 @@ class Found(Generic[T]):
 def found(find: Finder[T], *, size: int = SIZE, always: str = "", sort: str = "", within: Within = None) -> Found[T]:
     """What the request's address asks `find` for; `always` is asked beside, `size` and `sort` without others."""
     q = request.args.get("q", "")[: LENGTH_MAX + 1]
-    number, many = _number("page", 1), _number("size", size)
+    number, many = _number("page", 1), min(_number("size", size), SIZES[-1])
     asked = request.args.get("sort", sort)[:40]
     try:
         return Found(q, find(f"{q} {always}".strip(), sort=asked, page=number, size=many, within=within))

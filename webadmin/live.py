@@ -8,8 +8,8 @@ what the markup was made from (the store's version, the minute, the session), an
     first half new, markup the same ─► 304, with the new tag
     else                            ─► the markup
 
-The answer says how much of the processor's time it took. The script asks again after a hundred times as long at the
-soonest, so that an open page costs no more than one per cent of a core, however much happens.
+The answer says how much of the processor's time it took. The script asks again after 150 times as long at the
+soonest, so that an open page costs less than one per cent of a core, however much happens.
 """
 
 from __future__ import annotations

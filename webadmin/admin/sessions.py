@@ -11,7 +11,7 @@ from webadmin.actions import sessions as actions
 from webadmin.admin.base import actor, bp
 from webadmin.context import parts, store
 from webadmin.i18n import _
-from webadmin.listing import syntax
+from webadmin.listing import SIZES, syntax
 from webadmin.live import fragment
 from webadmin.security import PLAYER_POLICY
 from webadmin.serving.handover import stream
@@ -21,8 +21,6 @@ from workspaces.model import Page, Session
 from workspaces.queries import Listed
 from workspaces.rights import Right
 from workspaces.store import Store
-
-SIZES = (25, 50, 100, 200)
 
 
 def _list() -> dict[str, Any]:

@@ -5,7 +5,7 @@
 "use strict";
 
 const QUICK = 1500, CALM = 5000, SLOWEST = 60000, APART = 800, LONGEST_APART = 5000; // milliseconds
-const SHARE = 100; // times what an answer took the server, before it is asked again
+const SHARE = 150; // times what an answer took the server, before it is asked again
 const offline = document.getElementById("offline");
 
 /** Make `from` equal to `to`, changing only what differs. Elements with an id are matched by it. */
