@@ -78,6 +78,7 @@ def test_a_passkey_from_first_to_last_by_keyboard(site: Site) -> None:
 
     # Without a name; a finger that is another's does not do.
     alice.wait_for_url("**/login")
+    expect(alice.get_by_label("Name")).to_be_focused()
     finger(False)
     reach(alice, "Use a passkey")
     expect(alice.get_by_text("The passkey was not used.")).to_be_visible()
