@@ -205,15 +205,22 @@ def test_with_one_worker_who_comes_while_it_is_replaced_waits(tmp_path: Path) ->
 
 
 def test_a_worker_that_is_stuck_holds_up_only_whom_it_has(stage: ProcessStage) -> None:
+    """Alice's first connection makes its worker the one with the most, so the silent one goes to the other, stopped."""
     alice = running_person(stage, "alice")
-    stopped, _ = stage.children()
-    os.kill(stopped, signal.SIGSTOP)
-    try:
-        with silent(stage, 2) as waiting:
-            assert select.select(waiting, [], [], 10)[0], "the other worker has taken its one"
-            assert [whoami(alice) for _ in range(3)] == ["als/alice alice"] * 3
-    finally:
-        os.kill(stopped, signal.SIGCONT)
+    with Terminal(alice.line("-tt"), "echo up; read line; echo got $line") as terminal:
+        terminal.expect(rb"up")
+        (stopped,) = stage.children().keys() - stage.logged_in("alice")
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            with silent(stage, 1) as waiting:
+                assert [whoami(alice) for _ in range(3)] == ["als/alice alice"] * 3
+                terminal.send("word\n")
+                terminal.expect(rb"got word")
+                assert not select.select(waiting, [], [], 0)[0], "the stopped worker has it"
+                os.kill(stopped, signal.SIGCONT)
+                assert greeted(waiting[0])
+        finally:
+            os.kill(stopped, signal.SIGCONT)
 
 
 def test_without_an_answering_coordinator_sessions_go_on_and_new_ones_are_refused(tmp_path: Path) -> None:
