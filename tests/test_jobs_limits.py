@@ -149,11 +149,12 @@ def test_a_thread_that_cannot_be_stopped_takes_nobodys_place(
 def test_places_and_kinds_are_bounded_and_one_place_is_kept(world: World) -> None:
     spaces = [world.store.add_workspace("als", f"w{n}", [], actor="test").id for n in range(5)]
     gate = Gate()
+    engine = gate.wrap(world.engine, "remove")
+    lifecycle = Lifecycle(world.store, engine, world.root / "locks")
     worker = Worker(
-        world.store, gate.wrap(world.engine, "remove"), world.lifecycle, world.archive, world.root / "locks",
+        world.store, engine, lifecycle, world.archive, world.root / "locks",
         signer=world.signer, places=3, at_once={JobKind.REMOVE: 1},
     )  # fmt: skip
-    worker._lifecycle = Lifecycle(world.store, worker._engine, world.root / "locks")
     for space in spaces[:2]:
         world.store.add_job(JobKind.REMOVE, space, actor="chief")
     for space in spaces[2:4]:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.faults import Gate, Wrapped, failing
 from tests.support.worlds import OPEN, World, impatient, world
-from workspaces import jobs
+from workspaces import housekeeping, jobs
 from workspaces.errors import (
     ArchiveUnavailable,
     Conflict,
@@ -315,7 +315,7 @@ def test_what_does_not_end_in_time_is_left_to_the_next_worker(world: World, monk
 
 
 def test_containers_that_ended_by_themselves_are_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "RECONCILE_SECONDS", 0.01)
+    monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 0.01)
     world.lifecycle.ensure_running(world.id)
     with world.working():
         world.engine.stop(world.container, 5)
@@ -325,7 +325,7 @@ def test_containers_that_ended_by_themselves_are_noticed(world: World, monkeypat
 def test_filters_are_looked_at_again_and_again(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(jobs, "RECONCILE_SECONDS", 0.01)
+    monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 0.01)
     looks: list[None] = []
 
     def hook(name: str, call: Callable[[], Any]) -> Any:
@@ -348,7 +348,7 @@ def test_filters_are_looked_at_again_and_again(
 def test_an_engine_that_died_is_started_again(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(jobs, "RECONCILE_SECONDS", 0.01)
+    monkeypatch.setattr(housekeeping, "EVERY_SECONDS", 0.01)
     dead = threading.Event()
     tries: list[None] = []
 
@@ -382,7 +382,7 @@ MAIN = """
 import sys
 from pathlib import Path
 from tests.support.worlds import memory_world
-from workspaces import jobs
+from workspaces import housekeeping, jobs
 with memory_world(Path(sys.argv[1])) as world:
     jobs.main(world.worker(), lambda: print("ready", flush=True))
 """

@@ -1,9 +1,8 @@
 """The worker: takes jobs from the store and does them, one worker for a state directory.
 
-    store.claim_job ─► a thread for each job, `places` at most ─► handler of its kind ─► finish_job or fail_job
+    store.claim_job ─► a thread for each job, `places` at most ─► jobhandlers.py ─► finish_job or fail_job
     beside them: mail and webhooks leave (deliveries.py)
-    every 5 s: challenges that closed are frozen if they ask for it; an engine that died is started again, network
-               filters are put back, what the engine shows ─► store
+    every 5 s: challenges, engine, network filters and containers are looked after (housekeeping.py)
     now and then: how much disk a workspace uses (sampling.py); each minute: what all of them use (metering.py)
 
 A kill at any moment loses nothing: the lock on the state directory goes with the process, the next worker queues again
@@ -30,26 +29,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from workspaces import chores, snapshots
+from workspaces import snapshots
 from workspaces.archive import Archive
-from workspaces.engine.base import Engine, Progress
+from workspaces.engine.base import Engine
 from workspaces.errors import (
     ArchiveUnavailable,
     Conflict,
     EngineTimeout,
     EngineUnavailable,
-    NotFound,
     RegistryUnavailable,
     StoreError,
     WorkspacesError,
 )
-from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat, engine_answered
+from workspaces.heartbeat import BEAT_SECONDS, LOCK, beat
+from workspaces.housekeeping import Housekeeping
+from workspaces.jobhandlers import Handlers
 from workspaces.jobkinds import BEHIND, KINDS, OUTAGE_SECONDS
 from workspaces.jobprogress import Abandoned, Cancelled, Overdue, Run
-from workspaces.lifecycle import ADMINISTRATOR, Lifecycle
+from workspaces.lifecycle import Lifecycle
 from workspaces.metering import Metering
-from workspaces.model import Job, JobKind, SnapshotState
-from workspaces.names import amount, span
+from workspaces.model import Job, JobKind
+from workspaces.names import span
 from workspaces.provenance import Signer
 from workspaces.registry import Registry
 from workspaces.sampling import Sampler
@@ -60,7 +60,6 @@ log = logging.getLogger(__name__)
 PLACES = 4  # jobs at once; archiving and commits wait for disks, so that a restart need not wait for them
 POLL_SECONDS = 0.1  # how soon a new job is seen; one look costs about 20 µs
 CLAIM_SECONDS = 1.0  # how soon a job whose pause is over is seen
-RECONCILE_SECONDS = 5.0
 WRITE_PAUSE = 10.0  # at most, between tries to write how a job ended
 MAX_ATTEMPTS = 10  # of which the last is about nine minutes after the first
 LONGEST_PAUSE = 300.0
@@ -101,43 +100,18 @@ class Worker:
         self._lifecycle = lifecycle
         self._archive = archive
         self._locks = locks
-        self._shelf = snapshots.Shelf(engine, archive, locks.with_name("layers"))  # beside it in the state directory
-        self._revive = revive
         self._places = places
         self._at_once = {kind: rule.at_once for kind, rule in KINDS.items()} | dict(at_once or {})
         self._deliver = deliver
         self._keep_recordings = keep_recordings
-        self._signer = signer
-        self._registry = registry
         self._lock: IO[bytes]
         self._wake = threading.Event()
         self._abandon = threading.Event()
-        self._swept = False
         self._guard = threading.Lock()  # of the next
         self._running: dict[int, Run] = {}  # by job id
-        self._handlers: dict[JobKind, Callable[[Job, Progress], str]] = {
-            JobKind.INSPECT: self._inspect,
-            JobKind.COMMIT: self._commit,
-            JobKind.ARCHIVE: self._archive_version,
-            JobKind.PUSH: self._push,
-            JobKind.SBOM: self._list_packages,
-            JobKind.RESTORE: self._restore,
-            JobKind.START: self._start,
-            JobKind.STOP: self._stop,
-            JobKind.RESTART: self._restart,
-            JobKind.RESET: self._reset,
-            JobKind.REMOVE: self._remove,
-            JobKind.FREEZE: self._freeze,
-            JobKind.THAW: self._thaw,
-            JobKind.LIMITS: self._limit,
-            JobKind.LOOK: self._look,
-            JobKind.DIFF: self._differ,
-            JobKind.VERIFY: lambda job, progress: chores.verify(store, archive, job, progress),
-            JobKind.GC: lambda job, progress: chores.collect(store, archive, job, progress),
-            JobKind.USAGE: lambda job, progress: chores.usage(store, archive, job, progress),
-            JobKind.PRUNE: lambda job, progress: chores.prune(store, engine, archive, job, progress),
-            JobKind.IMAGES: lambda job, progress: chores.look_at_images(store, engine, job, progress),
-        }
+        shelf = snapshots.Shelf(engine, archive, locks.with_name("layers"))  # beside it in the state directory
+        self._housekeeping = Housekeeping(store, engine, lifecycle, archive, shelf, locks, revive)
+        self._handlers = Handlers(store, engine, lifecycle, archive, shelf, signer, registry).by_kind()
 
     def run(self, stop: threading.Event, ready: Callable[[], None] = lambda: None) -> None:
         """Do jobs until `stop` is set; call `ready` once they are taken. Raises Conflict when another worker runs.
@@ -149,7 +123,7 @@ class Worker:
             if count:
                 log.info("%d interrupted jobs are taken up again", count)
             beside = {
-                "housekeeping": self._keep_house,
+                "housekeeping": self._housekeeping.run,
                 "sampler": Sampler(self._store, self._engine, self._lifecycle).run,
                 "metering": Metering(self._store, self._engine, self._lifecycle).run,
                 **({"deliveries": self._deliver} if self._deliver else {}),
@@ -392,139 +366,6 @@ class Worker:
                     return 0
                 pause = min(WRITE_PAUSE, pause * 2)
 
-    # kinds
-
-    def _inspect(self, job: Job, progress: Progress) -> str:
-        return snapshots.inspect(self._store, self._engine, self._lifecycle, _snapshot(job), progress, self._shelf)
-
-    def _commit(self, job: Job, progress: Progress) -> str:
-        snapshot = self._store.snapshot(_snapshot(job))
-        if snapshot.state is SnapshotState.FAILED:  # killed between writing that and the job's end
-            raise Conflict(snapshot.reason or "It failed.")
-        return snapshots.commit(self._store, self._engine, self._lifecycle, snapshot.id, progress, self._shelf)
-
-    def _archive_version(self, job: Job, progress: Progress) -> str:
-        return snapshots.archive(
-            self._store,
-            self._engine,
-            self._archive,
-            _snapshot(job),
-            progress,
-            signer=self._signer,
-            pushes=self._registry is not None,
-        )
-
-    def _push(self, job: Job, progress: Progress) -> str:
-        if self._registry is None:
-            raise Conflict("No registry is set.", "Set [registry] url in workspaces.toml, and start the worker again.")
-        return snapshots.push(self._store, self._archive, self._registry, _snapshot(job), progress)
-
-    def _list_packages(self, job: Job, progress: Progress) -> str:
-        pushes = self._registry is not None
-        return snapshots.list_packages(
-            self._store, self._archive, self._signer, _snapshot(job), progress, pushes=pushes
-        )
-
-    def _restore(self, job: Job, progress: Progress) -> str:
-        return snapshots.restore(
-            self._store, self._engine, self._lifecycle, self._archive, job, progress, self._shelf, self._registry
-        )
-
-    def _freeze(self, job: Job, progress: Progress) -> str:
-        return snapshots.freeze(
-            self._store, self._engine, self._lifecycle, self._archive, job, progress, self._shelf, self._registry
-        )
-
-    def _thaw(self, job: Job, progress: Progress) -> str:
-        return snapshots.thaw(self._lifecycle, job, progress)
-
-    def _limit(self, job: Job, progress: Progress) -> str:
-        progress(f"Giving {job.workspace} its limits", None)
-        has = self._lifecycle.apply_limits(job.workspace_id, snapshots.LOCK_SECONDS)
-        if has is None:
-            return f"{job.workspace} has no container; it gets its limits when it is made."
-        return f"{job.workspace} has {has.cpus:g} cores, {amount(has.memory)} memory and {has.pids} processes now."
-
-    def _look(self, job: Job, progress: Progress) -> str:
-        return snapshots.look(self._store, self._engine, self._lifecycle, job, progress, self._shelf)
-
-    def _differ(self, job: Job, progress: Progress) -> str:
-        return snapshots.differ(self._store, self._shelf, job, progress)
-
-    def _start(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.ensure_running(job.workspace_id, progress)
-        return f"{job.workspace} runs."
-
-    def _stop(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.stop(job.workspace_id, progress, since=_repeated(job), why=f"stopped by {self._by(job)}")
-        return f"{job.workspace} is stopped."
-
-    def _restart(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.restart(job.workspace_id, progress, since=_repeated(job), by=self._by(job))
-        return f"{job.workspace} runs again."
-
-    def _reset(self, job: Job, progress: Progress) -> str:
-        self._lifecycle.reset(job.workspace_id, progress, since=job.created_at, by=self._by(job))
-        return f"{job.workspace} starts afresh at the next login."
-
-    def _remove(self, job: Job, progress: Progress) -> str:
-        with suppress(NotFound):  # killed between removing it and the job's end
-            self._lifecycle.remove(job.workspace_id, progress, actor=job.requested_by)
-        return f"{job.workspace} is removed."
-
-    def _by(self, job: Job) -> str:
-        """Who asked for it, as those who use the workspace read it: one of themselves by name."""
-        members = self._store.workspace(job.workspace_id).members
-        return job.requested_by if job.requested_by in members else ADMINISTRATOR
-
-    # beside the jobs
-
-    def _keep_house(self, stop: threading.Event) -> None:
-        """Clear what killed workers left, once; keep engine, filters, and the store's sightings of containers right."""
-        rounds: dict[str, Callable[[], None]] = {
-            "challenges that have closed cannot be frozen": self._freeze_closed,
-            "announcements cannot be told": self._announce,
-            "the engine cannot be started again": self._look_after_engine,
-            "what killed workers left cannot be cleared": self._sweep,
-            "network filters cannot be looked at": self._engine.prepare,
-            "containers cannot be looked at": self._lifecycle.reconcile,
-            "images cannot be looked at": chores.Images(self._store, self._engine).look,
-        }
-        failing: dict[str, str] = {}
-        while not stop.is_set():
-            for what, look in rounds.items():
-                try:
-                    look()
-                    failing.pop(what, None)
-                except WorkspacesError as exc:
-                    if failing.get(what) != exc.message:  # told once, not every five seconds
-                        failing[what] = exc.message
-                        log.warning("%s: %s", what, exc.message)
-                except Exception:
-                    log.exception("%s, unexpectedly", what)
-            stop.wait(RECONCILE_SECONDS)
-
-    def _freeze_closed(self) -> None:
-        for begun in self._store.begin_due_freezes(time.time()):
-            log.info("challenge %s has closed and is being frozen", begun.challenge)
-
-    def _announce(self) -> None:
-        self._store.tell_announcements()
-
-    def _look_after_engine(self) -> None:
-        try:
-            self._engine.info()
-        except EngineUnavailable:
-            self._revive()
-        engine_answered(self._locks)
-
-    def _sweep(self) -> None:
-        if not self._swept:
-            self._archive.clean()
-            self._shelf.clean(self._store)
-            snapshots.sweep(self._store, self._engine, self._lifecycle)
-            self._swept = True
-
     @contextmanager
     def _only_worker(self) -> Iterator[None]:
         """Hold the state directory's worker lock; until the process ends when jobs did not stop."""
@@ -542,17 +383,6 @@ class Worker:
         finally:
             if not self._alive():
                 self._lock.close()
-
-
-def _repeated(job: Job) -> float | None:
-    """When the job was asked for, if an earlier attempt may have done it already."""
-    return job.created_at if job.attempts > 1 else None
-
-
-def _snapshot(job: Job) -> int:
-    if job.snapshot_id is None:
-        raise Conflict(f"Job {job.id} ({job.kind}) names no snapshot.")
-    return job.snapshot_id
 
 
 def main(worker: Worker, ready: Callable[[], None] = lambda: None) -> None:

@@ -9,20 +9,18 @@ worker that nothing waits for. Disk use is not measured here: it is what samplin
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from workspaces.engine.base import Engine, Use
-from workspaces.errors import EngineError, NotFound, WorkspacesError
+from workspaces.errors import EngineError, NotFound
 from workspaces.hostload import HostLoad
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Sample, Workspace, WorkspaceState
+from workspaces.rounds import go_on
 from workspaces.store import Store
-
-log = logging.getLogger(__name__)
 
 FIRST_SECONDS = 5.0  # after the worker's start, which others wait for
 EVERY_SECONDS = 60.0
@@ -46,18 +44,7 @@ class Metering:
 
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set."""
-        said, pause = "", FIRST_SECONDS
-        while not stop.wait(pause):
-            pause = EVERY_SECONDS
-            try:
-                self.step()
-                said = ""
-            except (WorkspacesError, OSError) as error:
-                if str(error) != said:  # told once, not every minute
-                    said = str(error)
-                    log.warning("use cannot be looked at: %s", said)
-            except Exception:
-                log.exception("use cannot be looked at, unexpectedly")
+        go_on({"use cannot be looked at": self.step}, stop, EVERY_SECONDS, FIRST_SECONDS)
 
     def step(self) -> None:
         """One look. Raises StoreError, OSError; what the engine does not tell is left out, and logged."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from workspaces import casts
 from workspaces.errors import WorkspacesError
 from workspaces.model import Recording
+from workspaces.rounds import go_on
 from workspaces.settings import Settings
 from workspaces.store import Store
 
@@ -67,18 +68,7 @@ class Keeper:
 
     def run(self, stop: threading.Event) -> None:
         """Tidy every minute until `stop` is set."""
-        said = ""
-        while not stop.is_set():
-            try:
-                self.step()
-                said = ""
-            except (WorkspacesError, OSError) as error:
-                if str(error) != said:  # told once, not every minute
-                    said = str(error)
-                    log.warning("recordings cannot be tidied: %s", said)
-            except Exception:
-                log.exception("recordings cannot be tidied, unexpectedly")
-            stop.wait(TIDY_SECONDS)
+        go_on({"recordings cannot be tidied": self.step}, stop, TIDY_SECONDS)
 
     def step(self) -> list[int]:
         """Tidy once; the sessions whose recordings are gone. Raises StoreError, OSError."""

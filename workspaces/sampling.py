@@ -10,18 +10,16 @@ the worker that nothing waits for.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 
 from workspaces.engine.base import Engine
-from workspaces.errors import NotFound, WorkspacesError
+from workspaces.errors import NotFound
 from workspaces.lifecycle import Lifecycle
 from workspaces.model import Workspace, WorkspaceState
+from workspaces.rounds import go_on
 from workspaces.store import Store
-
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0  # between two looks at what is due, and so between two walks
 EVERY_SECONDS = 600.0
@@ -46,17 +44,7 @@ class Sampler:
 
     def run(self, stop: threading.Event) -> None:
         """Sample until `stop` is set."""
-        said = ""
-        while not stop.wait(LOOK_SECONDS):
-            try:
-                self.step()
-                said = ""
-            except WorkspacesError as error:
-                if error.message != said:  # told once, not every five seconds
-                    said = error.message
-                    log.warning("disk use cannot be looked at: %s", said)
-            except Exception:
-                log.exception("disk use cannot be looked at, unexpectedly")
+        go_on({"disk use cannot be looked at": self.step}, stop, LOOK_SECONDS, LOOK_SECONDS)
 
     def step(self) -> Workspace | None:
         """Look at the workspace that is due longest, if one is. Raises StoreError, EngineError."""
