@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +14,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.api import program
+from tests.support.serving import in_a_thread
 from tests.support.web import Web, web_fixture
 from webadmin import tailing
 from webadmin.api import events
@@ -30,15 +30,8 @@ __all__ = ["web_fixture"]
 @pytest.fixture
 def url(web: Web) -> Iterator[str]:
     """A real server of it."""
-    server = Server(web.app, web.settings)
-    ready = threading.Event()
-    thread = threading.Thread(target=server.serve_until_stopped, args=(lambda *_: ready.set(),))
-    thread.start()
-    assert ready.wait(20)
-    yield f"http://127.0.0.1:{server.port}/api/v1"
-    server.stop()
-    thread.join(20)
-    assert not thread.is_alive()
+    with in_a_thread(Server(web.app, web.settings)) as address:
+        yield f"{address}/api/v1"
 
 
 def token(web: Web, name: str, *scopes: str) -> dict[str, str]:

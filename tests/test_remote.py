@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.serving import in_a_thread
 from tests.support.web import Web, web_fixture
 from webadmin.server import Server
 from workspaces import apitokens
@@ -37,15 +38,8 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def url(web: Web) -> Iterator[str]:
-    server = Server(web.app, web.settings)
-    ready = threading.Event()
-    thread = threading.Thread(target=server.serve_until_stopped, args=(lambda *_: ready.set(),))
-    thread.start()
-    assert ready.wait(20)
-    yield f"http://127.0.0.1:{server.port}"
-    server.stop()
-    thread.join(20)
-    assert not thread.is_alive()
+    with in_a_thread(Server(web.app, web.settings)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.gateway import until
+from tests.support.serving import in_a_thread
 from tests.support.web import Browser, Web, web_fixture
 from webadmin import following, watching
 from webadmin.server import Server
@@ -153,14 +154,8 @@ class Live:
 @pytest.fixture
 def live(web: Web) -> Iterator[Live]:
     server = Server(web.app, web.settings)
-    started = threading.Event()
-    thread = threading.Thread(target=server.serve_until_stopped, args=[lambda *_: started.set()], daemon=True)
-    thread.start()
-    assert started.wait(10)
-    yield Live(web, server.port)
-    server.stop()
-    thread.join(20)
-    assert not thread.is_alive()
+    with in_a_thread(server):
+        yield Live(web, server.port)
 
 
 def hello(reader: Reader) -> str:

@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.serving import in_a_thread
 from tests.support.web import fill_small, make_settings
 from webadmin.server import make_server
 from workspaces.errors import HostError
@@ -28,6 +28,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import webadmin
+from tests.support.serving import in_a_thread
 from tests.support.web import make_settings
 from workspaces.store import Store
 settings = make_settings(Path(sys.argv[1]))
@@ -40,16 +41,8 @@ print("ended")
 def running(settings: Settings, store: Store) -> Iterator[int]:
     """The real server in a thread; gives its port."""
     server = make_server(settings, store)
-    started = threading.Event()
-    thread = threading.Thread(target=server.serve_until_stopped, args=[lambda *_: started.set()], daemon=True)
-    thread.start()
-    assert started.wait(10)
-    try:
+    with in_a_thread(server):
         yield server.port
-    finally:
-        server.stop()
-        thread.join(20)
-        assert not thread.is_alive(), "the server did not end"
 
 
 @pytest.fixture

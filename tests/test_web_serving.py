@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from tests.support.gateway import until
+from tests.support.serving import in_a_thread
 from tests.support.web import make_settings
 from webadmin.server import Server
 from webadmin.serving import bridge, handover, protocol
@@ -89,18 +90,12 @@ class Site:
 def serving(home: Path) -> Iterator[Site]:
     site = Site()
     site.server = Server(site.app, make_settings(home))
-    started = threading.Event()
-    thread = threading.Thread(target=site.server.serve_until_stopped, args=[lambda *_: started.set()], daemon=True)
-    thread.start()
-    assert started.wait(10)
     site.port = site.server.port
-    try:
-        yield site
-    finally:
-        site.hold.set()
-        site.server.stop()
-        thread.join(20)
-        assert not thread.is_alive(), "the server did not end"
+    with in_a_thread(site.server):
+        try:
+            yield site
+        finally:
+            site.hold.set()
 
 
 @pytest.fixture

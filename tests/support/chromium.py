@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +9,7 @@ from dataclasses import replace
 from flask import Flask
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.support.serving import in_a_thread
 from webadmin.context import Parts
 from webadmin.server import Server
 
@@ -40,14 +40,5 @@ def chromium() -> Iterator[Browser]:
 def served(app: Flask) -> Iterator[str]:
     """Serve `app` on a free port of this host; gives its address."""
     parts: Parts = app.extensions["workspaces"]
-    server = Server(app, replace(parts.settings, web_listen=("127.0.0.1", 0)))
-    started = threading.Event()
-    thread = threading.Thread(target=server.serve_until_stopped, args=[lambda *_: started.set()], daemon=True)
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.stop()
-        thread.join(20)
-        assert not thread.is_alive(), "the server did not end"
+    with in_a_thread(Server(app, replace(parts.settings, web_listen=("127.0.0.1", 0)))) as address:
+        yield address

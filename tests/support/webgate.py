@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from tests.support.gateway import GatewayStage, memory_stage
+from tests.support.serving import in_a_thread
 from tests.support.web import Browser, make_settings
 from webadmin import create_app
 from webadmin.server import Server
@@ -61,13 +61,5 @@ def web_gate(home: Path) -> Iterator[WebGate]:
         settings = make_settings(home, gateway=stage.port)
         app = create_app(settings, stage.store)
         server = Server(app, settings)
-        started = threading.Event()
-        thread = threading.Thread(target=server.serve_until_stopped, args=[lambda *_: started.set()], daemon=True)
-        thread.start()
-        assert started.wait(10)
-        try:
+        with in_a_thread(server):
             yield WebGate(stage, settings, server, Browser(app))
-        finally:
-            server.stop()
-            thread.join(20)
-            assert not thread.is_alive(), "the server did not end"
