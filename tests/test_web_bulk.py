@@ -130,12 +130,18 @@ def test_who_decides_in_a_challenge_does_not_approve_what_is_his_own(web: Web, r
     own, other = web.request("alice"), web.request("bob")
     web.store.add_member(web.workspace_id("alice"), "chief", actor="test")
     alice = web.browser("alice")
+    for page in ("/admin/", f"/admin/snapshots/{own}", f"/admin/snapshots/{own}/live"):
+        assert f"/{own}/approve" not in alice.get(page).text
+        assert "others who decide approve it" in alice.get(page).text
+    assert f"/{other}/approve" in alice.get("/admin/").text
     assert alice.post(f"/admin/snapshots/{own}/approve").status_code == 403
     done = alice.post("/admin/queue/decide", {"action": "approve", "id": [own, other]})
     assert "of your own workspace" in done.text
     assert program(web, "alice").post(f"/snapshots/{own}/approve").status_code == 403
     assert [web.store.snapshot(number).state for number in (own, other)] == ["requested", "approved"]
-    assert web.browser("chief").post(f"/admin/snapshots/{own}/approve").status_code == 302  # may be alone
+    chief = web.browser("chief")
+    assert f"/{own}/approve" in chief.get(f"/admin/snapshots/{own}").text
+    assert chief.post(f"/admin/snapshots/{own}/approve").status_code == 302  # may be alone
     assert web.store.snapshot(own).decided_by == "chief"
 
 

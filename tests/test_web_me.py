@@ -58,9 +58,12 @@ def test_a_workspace_that_was_frozen_alone_says_so_and_is_not_called_new(web: We
     page = text(alice.get("/me").text)
     assert "It is not there: your next login, or a start, makes it." in page
     assert "frozen" not in page
+    web.store.set_workspace_state(number, WorkspaceState.STOPPED)
+    assert f"/{number}/reset" in alice.get("/me").text
     web.store.set_read_only(number, True)
-    page = text(alice.get("/me").text)
-    assert "The organisers have frozen this workspace: files can be read, and not changed." in page
+    page = alice.get("/me").text
+    assert "The organisers have frozen this workspace: files can be read, and not changed." in text(page)
+    assert f"/{number}/reset" not in page
 
 
 def test_how_to_get_in(web: Web) -> None:

@@ -21,14 +21,19 @@ def reason_given(text: str) -> str:
     return check_message(text)
 
 
-def approve(store: Store, snapshot_id: int, *, actor: str) -> Job:
-    """Raises NotFound; Conflict for what is decided; Refused for one's own, but for administrators of the host.
+def barred(store: Store, actor: str) -> frozenset[int]:
+    """Ids of the workspaces whose requests `actor` may not approve: one's own, but for administrators of the host.
 
     They may be alone, and can do anything; who was made a reviewer decides on what others made.
     """
-    found = store.snapshot(snapshot_id)
-    own = any(workspace.id == found.workspace_id for workspace in store.workspaces_of(actor))
-    if own and store.user(actor).role is not Role.ADMIN:
+    if store.user(actor).role is Role.ADMIN:
+        return frozenset()
+    return frozenset(workspace.id for workspace in store.workspaces_of(actor))
+
+
+def approve(store: Store, snapshot_id: int, *, actor: str) -> Job:
+    """Raises NotFound; Conflict for what is decided; Refused for one's own (`barred`)."""
+    if store.snapshot(snapshot_id).workspace_id in barred(store, actor):
         raise Refused(_("You cannot approve a snapshot of your own workspace."), _("Others who decide can."))
     return store.approve_snapshot(snapshot_id, actor=actor)
 

@@ -71,6 +71,7 @@ def _queue() -> dict[str, Any]:
         "asked": asked,
         "page": asked.page,
         "items": items,
+        "barred": actions.barred(store(), actor()),
         "decided": [Request(line.snapshot, None, line.job) for line in decided],
         "form": None,
         "error": None,
@@ -90,11 +91,13 @@ def live_queue() -> Any:
     return fragment(lambda: render_template("admin/_queue.html", **_queue()))
 
 
+def _one(snapshot_id: int) -> dict[str, Any]:
+    return {"item": _request(store().snapshot(snapshot_id)), "barred": actions.barred(store(), actor())}
+
+
 def _page(snapshot_id: int, error: WorkspacesError | None = None) -> Any:
-    found = _request(store().snapshot(snapshot_id))
-    html = render_template(
-        "admin/snapshot.html", item=found, form=snapshot_id if error else None, error=error, typed=request.form
-    )
+    form = snapshot_id if error else None
+    html = render_template("admin/snapshot.html", **_one(snapshot_id), form=form, error=error, typed=request.form)
     return make_response(html, error.http_status if error else 200)
 
 
@@ -107,11 +110,9 @@ def snapshot(snapshot_id: int) -> Any:
 @bp.get("/snapshots/<int:snapshot_id>/live")
 @access.require(Right.SEE)
 def live_snapshot(snapshot_id: int) -> Any:
-    def render() -> str:
-        found = _request(store().snapshot(snapshot_id))
-        return render_template("admin/_snapshot.html", item=found, form=None, error=None, typed={})
-
-    return fragment(render)
+    return fragment(
+        lambda: render_template("admin/_snapshot.html", **_one(snapshot_id), form=None, error=None, typed={})
+    )
 
 
 @bp.post("/snapshots/<int:snapshot_id>/approve")

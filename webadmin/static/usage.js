@@ -47,7 +47,7 @@
       width: place.clientWidth, height: place.clientHeight,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-      scales: { y: { range: (_, low, high) => [0, Math.max(limit, (high || 1) * (limit ? 1 : 1.15))] } },
+      scales: { y: { range: (_, low, high) => [0, Math.max(limit, (bytes ? Math.max(high, 1024) : high || 1) * (limit ? 1 : 1.15))] } },
       axes: [
         { ...axis, space: 64, size: 24, values: (_, values) => values.map((at) => new Date(at * 1000).toLocaleString(lang, clock)) },
         { ...axis, size: bytes ? 64 : 40, space: 24, values: (_, values) => values.map((v) => (bytes ? amount(v).replace(".0 ", " ") : String(v))), ...(bytes ? { splits: (u) => ticks(u.scales.y.max) } : {}) },
