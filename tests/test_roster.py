@@ -139,6 +139,24 @@ def test_an_export_is_a_list_again_and_no_formula(store: Store, monkeypatch: pyt
     assert (alice["challenge"], alice["workspace"], alice["email"]) == ("als", "alice", "'=cmd@example.org")
     assert [row["role"] for row in rows if row["name"] == "chief"] == ["admin"]
     assert [row["name"] for row in rows] == [user.name for user in sorted(store.users(), key=lambda user: user.id)]
+    found = roster.plan(store, *roster.parse(text.encode()))
+    assert (found.problems, {step.does for step in found.steps}, len(found.steps)) == ((), {()}, len(rows))
+
+
+def test_a_list_changes_no_role_and_disables_nobody(store: Store) -> None:
+    store.set_disabled("bob", True, actor="chief")
+    found = tried(
+        store,
+        "name,role,disabled\nchief,admin,no\nalice,admin,\nbob,participant,no\n"
+        "dora,reviewer,no\nemil,participant,yes\nfay,participant,no\n",
+    )
+    assert [(problem.line, problem.message) for problem in found.problems] == [
+        (3, "A list changes no roles: alice has the role participant."),
+        (4, "A list disables and enables nobody: bob is disabled."),
+        (5, "A list changes no roles: dora gets the role participant."),
+        (6, "A list disables and enables nobody: emil is not disabled."),
+    ]
+    assert [step.row.name for step in found.steps] == ["chief", "fay"]
 
 
 def test_the_command_shows_does_and_refuses(ready: Run, tmp_path: Path) -> None:

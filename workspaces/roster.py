@@ -5,6 +5,7 @@
 
 A row makes what is not there yet: the account, its key and address, the workspace, the membership. Rows with the same
 workspace make a team. A list may be sent again: what is there already stays as it is. Passwords are not in lists.
+An export is a list too: its `role` and `disabled` are not carried out, and a row that would change them is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from workspaces.names import check_address, check_name, printable
 from workspaces.store import Store
 
 COLUMNS = ("name", "challenge", "workspace", "email", "key")
+TOLD = ("role", "disabled")
 MAX_BYTES = 1 << 20
 MAX_ROWS = 5000
 MAX_PROBLEMS = 100
@@ -40,6 +42,8 @@ class Row:
     workspace: str = ""
     email: str = ""
     key: str = ""
+    role: str = ""
+    disabled: str = ""
 
     @property
     def ref(self) -> str:
@@ -93,7 +97,7 @@ def parse(data: bytes, challenge: str = "") -> tuple[list[Row], list[Problem]]:
     lines = _lines(text)
     number, header = next(lines, (1, []))
     names = [cell.strip().lower() for cell in header]
-    if "name" not in names or len(names) != len(set(names)) or not set(names) <= {*COLUMNS}:
+    if "name" not in names or len(names) != len(set(names)) or not set(names) <= {*COLUMNS, *TOLD}:
         raise InvalidInput(
             f"The first line must name the columns, name and any of {', '.join(COLUMNS[1:])}, each once.",
             f"It is: {printable(','.join(header), 200)}",
@@ -106,7 +110,7 @@ def parse(data: bytes, challenge: str = "") -> tuple[list[Row], list[Problem]]:
         if len(cells) > len(names):
             problems.append(Problem(number, "", f"It has {len(cells)} cells; there are {len(names)} columns."))
             continue
-        said = dict(zip(names, (cell.strip() for cell in cells), strict=False))
+        said = dict(zip(names, map(_plain, cells), strict=False))
         row = Row(number, **{**said, "challenge": said.get("challenge") or challenge})
         problems += (found := list(_problems(row)))
         if not found:
@@ -158,15 +162,15 @@ def export(store: Store) -> Iterator[str]:
 
     They are read in parts, as they are asked for. Raises StoreError.
     """
-    yield _csv(["name", "challenge", "workspace", "email", "role", "disabled"])
+    yield _csv(["name", "challenge", "workspace", "email", *TOLD])
     after: int | None = 0
     while after is not None:
         part = store.walk_users(after=after, size=PART)
         for line in part.items:
-            user, disabled = line.user, "yes" if line.user.disabled else "no"
+            user = line.user
             for _id, ref in line.workspaces or ((0, "/"),):
                 challenge, _, workspace = ref.partition("/")
-                yield _csv([user.name, challenge, workspace, user.email or "", user.role, disabled])
+                yield _csv([user.name, challenge, workspace, user.email or "", user.role, _yes(user.disabled)])
         after = part.next
 
 
@@ -222,6 +226,11 @@ def _twice(rows: list[Row]) -> Iterator[Problem]:
 def _does(store: Store, row: Row, challenges: set[str], made: set[str]) -> Iterator[str]:
     """`made` are accounts, keys and workspaces of rows before. Raises NotFound, Conflict."""
     user = store.find_user(row.name)
+    role, disabled = (user.role, user.disabled) if user else (Role.PARTICIPANT, False)
+    if row.role not in ("", role):
+        raise Conflict(f"A list changes no roles: {row.name} {'has' if user else 'gets'} the role {role}.")
+    if row.disabled not in ("", _yes(disabled)):
+        raise Conflict(f"A list disables and enables nobody: {row.name} is {'' if disabled else 'not '}disabled.")
     if user is None and f"user {row.name}" not in made:
         made.add(f"user {row.name}")
         yield "account"
@@ -250,6 +259,16 @@ def _does(store: Store, row: Row, challenges: set[str], made: set[str]) -> Itera
             return
     if row.name not in members:
         yield "member"
+
+
+def _yes(disabled: bool) -> str:
+    return "yes" if disabled else "no"
+
+
+def _plain(cell: str) -> str:
+    """What the cell says, without the quote that `_csv` puts before what a spreadsheet would take for a formula."""
+    cell = cell.strip()
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
 
 
 def _csv(cells: list[str]) -> str:

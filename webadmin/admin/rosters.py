@@ -79,7 +79,6 @@ def _page(data: bytes = b"", found: roster.Plan | None = None, error: Workspaces
         text=data.decode("utf-8-sig", "replace") if len(data) <= roster.MAX_BYTES else "",
         plan=found,
         shown=ROWS,
-        columns=roster.COLUMNS,
         challenges=[challenge.slug for challenge in store().challenges()],
         challenge=request.form.get("challenge", ""),
         error=error,
