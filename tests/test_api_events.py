@@ -148,6 +148,11 @@ def test_metrics_are_for_the_host_itself_or_a_token(web: Web) -> None:
     near, far = {"REMOTE_ADDR": "127.0.0.1"}, {"REMOTE_ADDR": "192.0.2.7"}
     assert client.get("/metrics", environ_base=near).status_code == 200
     assert client.get("/metrics", environ_base=far).status_code == 401
+    for asked, status in (
+        ("127.0.0.1:8080", 200), ("[::1]:8080", 200), ("localhost:8080", 200), ("localhost", 200),
+        ("pages.example:8080", 401), ("127.0.0.1.pages.example", 401), ("localhost.", 401), ("", 401), ("[", 401),
+    ):  # fmt: skip
+        assert client.get("/metrics", environ_base=near, headers={"Host": asked}).status_code == status, asked
     reader = program(web, "chief", "read")
     wrong = {"Authorization": f"Bearer {reader.secret}"}
     assert client.get("/metrics", environ_base=near, headers=wrong).status_code == 403

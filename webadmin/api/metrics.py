@@ -1,7 +1,8 @@
 """For monitors: `/metrics` in the form of Prometheus, `/healthz` (alive) and `/readyz` (able to do its work).
 
 /metrics takes a token with the scope metrics. Without one only loopback gets it, and only while no proxy stands in
-front of this ([web] url), since a proxy's own requests come from loopback too.
+front of this ([web] url), since a proxy's own requests come from loopback too. It has to ask under an address or as
+`localhost`: a page elsewhere whose name leads here all of a sudden (DNS rebinding) asks under that name.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -76,10 +78,13 @@ def _missing() -> Iterator[str]:
 
 
 def _is_own() -> bool:
-    """Whether the request comes from this host itself, by no proxy, and shows no token."""
+    """Whether the request comes from this host itself, by no proxy nor foreign page, and shows no token."""
     if parts().settings.web_url or "Authorization" in request.headers:
         return False
     try:
+        asked = urlsplit(f"//{request.host}").hostname or ""
+        if asked != "localhost":
+            ipaddress.ip_address(asked)
         return ipaddress.ip_address(request.remote_addr or "").is_loopback
     except ValueError:
         return False
