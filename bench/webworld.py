@@ -37,7 +37,6 @@ SEARCHED = {
     "admin.users": ("sort=-login", "q=challenge:als"),
     "admin.jobs": ("q=state:failed",),
     "admin.events": ("q=ensemble", "page=1000"),
-    "admin.audit": ("q=ensemble", "page=1000"),
 }
 
 
@@ -178,7 +177,7 @@ def _rules(configured: settings.Settings, store: Store, person: str) -> list[tup
     return sorted(
         (rule.endpoint, urls.build(rule.endpoint, {name: known[name] for name in rule.arguments}))
         for rule in app.url_map.iter_rules()
-        if rule.methods and "GET" in rule.methods and rule.arguments <= known.keys() and not rule.websocket
+        if rule.methods and "GET" in rule.methods and rule.arguments <= known.keys()
     )
 
 

@@ -107,6 +107,19 @@ def test_sessions_now_and_past_are_on_the_page(web: Web) -> None:
     assert "open alice sftp from 198.51.100.9" in page
 
 
+def test_its_page_leads_to_all_its_sessions_and_events(web: Web) -> None:
+    number = web.workspace_id("alice")
+    web.store.end_session(web.store.begin_session("alice", number, "shell", "192.0.2.9", "p", 1.0), 2.0)
+    web.store.set_challenge_role("bob", "als", Role.REVIEWER, actor="chief")
+    for who, event in (("chief", True), ("bob", False)):
+        browser = web.browser(who)
+        links = re.findall(r'class="push" href="([^"]+)">Show all', browser.get(f"/admin/workspaces/{number}").text)
+        pages = [text(browser.get(unescape(link)).text) for link in links]
+        assert any("192.0.2.9" in page for page in pages)
+        assert any(link.startswith("/admin/events") for link in links) is event
+        assert not event or any("als/alice" in page and "Audit" in page for page in pages)
+
+
 def test_removing_a_workspace_asks_for_its_name(web: Web) -> None:
     chief, space = web.browser("chief"), web.workspace_id("alice")
     version(web, "alice")

@@ -1,13 +1,13 @@
-"""The sections of the site and who sees them; one is shown only where its page exists.
+"""The sections of the site and who sees them.
 
-account, endpoints ─► navigation() ─► groups of entries, the current one marked ─► base.html
+account ─► navigation() ─► groups of entries, the current one marked ─► base.html
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from flask import current_app, request, url_for
+from flask import request, url_for
 
 from webadmin import access, session
 from webadmin.context import store
@@ -18,10 +18,10 @@ from workspaces.rights import Right
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One entry: the first of `endpoints` that exists is its page, `also` are pages elsewhere that belong to it."""
+    """One entry: `endpoint` is its page, `also` are pages elsewhere that belong to it."""
 
     label: str
-    endpoints: tuple[str, ...]
+    endpoint: str
     right: Right | None = None
     also: tuple[str, ...] = ()
     badge: int = 0
@@ -50,8 +50,8 @@ def navigation() -> list[list[Section]]:
 def _own() -> list[Section]:
     unread = 0 if request.endpoint == "me.page" else store().unread_news(session.me().name)
     return [
-        Section(_("My workspace"), ("me.page",), badge=unread, badge_title=_("unread news")),
-        Section(_("My account"), ("account.page",)),
+        Section(_("My workspace"), "me.page", badge=unread, badge_title=_("unread news")),
+        Section(_("My account"), "account.page"),
     ]
 
 
@@ -59,9 +59,9 @@ def _now() -> list[Section]:
     waiting = 0 if request.endpoint == "admin.queue" else _waiting()
     of_queue = ("admin.snapshot", "admin.approve", "admin.reject")
     return [
-        Section(_("Overview"), ("admin.overview",), Right.SEE),
-        Section(_("Queue"), ("admin.queue",), Right.DECIDE, of_queue, waiting, _("requests that wait")),
-        Section(_("Sessions"), ("admin.sessions",), Right.SEE),
+        Section(_("Overview"), "admin.overview", Right.SEE),
+        Section(_("Queue"), "admin.queue", Right.DECIDE, of_queue, waiting, _("requests that wait")),
+        Section(_("Sessions"), "admin.sessions", Right.SEE),
     ]
 
 
@@ -72,29 +72,25 @@ def _waiting() -> int:
 
 def _things() -> list[Section]:
     return [
-        Section(_("Workspaces"), ("admin.workspaces",), Right.SEE, ("admin.restore",)),
-        Section(_("Users"), ("admin.users",), Right.USERS),
-        Section(_("Challenges"), ("admin.challenges",), Right.SEE),
-        Section(_("Images"), ("admin.images",), Right.IMAGES),
+        Section(_("Workspaces"), "admin.workspaces", Right.SEE, ("admin.restore",)),
+        Section(_("Users"), "admin.users", Right.USERS),
+        Section(_("Challenges"), "admin.challenges", Right.SEE),
+        Section(_("Images"), "admin.images", Right.IMAGES),
     ]
 
 
 def _record() -> list[Section]:
     return [
-        Section(_("Archive"), ("admin.archive",), Right.ARCHIVE),
-        Section(_("Jobs"), ("admin.jobs",), Right.SEE),
-        Section(_("Audit"), ("admin.audit", "admin.events"), Right.AUDIT),
-        Section(_("Announcements"), ("admin.announcements",), Right.TELL),
+        Section(_("Archive"), "admin.archive", Right.ARCHIVE),
+        Section(_("Jobs"), "admin.jobs", Right.SEE),
+        Section(_("Audit"), "admin.events", Right.AUDIT),
+        Section(_("Announcements"), "admin.announcements", Right.TELL),
     ]
 
 
-def _endpoint(section: Section) -> str | None:
-    return next((name for name in section.endpoints if name in current_app.view_functions), None)
-
-
 def _is_open(section: Section) -> bool:
-    return _endpoint(section) is not None and (section.right is None or access.may(section.right))
+    return section.right is None or access.may(section.right)
 
 
 def _placed(section: Section) -> Section:
-    return replace(section, url=url_for(_endpoint(section) or ""))
+    return replace(section, url=url_for(section.endpoint))

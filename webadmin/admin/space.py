@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import current_app, flash, make_response, redirect, render_template, request, url_for
+from flask import flash, make_response, redirect, render_template, request, url_for
 
 from webadmin import access, danger
 from webadmin.actions import spaces as actions
@@ -24,15 +24,6 @@ SAID = {
 }
 
 
-def page_of(name: str, **arguments: object) -> str | None:
-    """The address of a page that belongs to another part, None where it is not there or not for this person."""
-    view = current_app.view_functions.get(name)
-    right: Right | None = getattr(view, "right", None)
-    if view is None or (right is not None and not access.may(right)):
-        return None
-    return url_for(name, **arguments)  # type: ignore[arg-type]
-
-
 def _one(workspace_id: int) -> dict[str, Any]:
     workspace = store().workspace(workspace_id)
     challenge = store().challenge(workspace.challenge)
@@ -47,11 +38,9 @@ def _one(workspace_id: int) -> dict[str, Any]:
         "snapshots": store().find_snapshots(f"workspace:{workspace_id}", size=SHOWN).items,
         "sessions": store().find_sessions(f"workspace:{workspace_id}", size=SHOWN).items,
         "on": store().sessions(workspace_id, limit=SHOWN),
-        "sessions_url": page_of("admin.sessions", q=f"workspace:{ref}"),
         "job": moving_job(workspace_id),
         "jobs": store().jobs(workspace_id=workspace_id, limit=SHOWN),
         "events": events[:SHOWN],
-        "audit_url": page_of("admin.audit", q=f"workspace:{ref}"),
         "form": None,
         "error": None,
         "typed": {},

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
-from flask import Blueprint, current_app, redirect, url_for
+from flask import Blueprint, redirect, url_for
 
 from webadmin import access, session
 from webadmin.actions import own, usage
 from webadmin.context import Door, door, store
 from workspaces.model import (
+    UNDER_WAY,
     Challenge,
     ChangeReport,
     Job,
@@ -41,12 +41,6 @@ ROWS, EACH, OPEN_FIRST = 200, 20, 6  # of the tree of changes, of one directory 
 def clock() -> float:
     """Now, in seconds since the epoch."""
     return time.time()
-
-
-@bp.app_template_global()
-def endpoints() -> Collection[str]:
-    """The pages that there are."""
-    return current_app.view_functions.keys()
 
 
 class Space:
@@ -108,7 +102,7 @@ class Space:
     @cached_property
     def jobs(self) -> list[Job]:
         """What is being done to it, or waits to be."""
-        return store().jobs(states=own.MOVING, workspace_id=self.workspace.id, limit=10)
+        return store().jobs(states=UNDER_WAY, workspace_id=self.workspace.id, limit=10)
 
     @property
     def other_jobs(self) -> list[Job]:
@@ -152,9 +146,9 @@ def spaces() -> list[Space]:
 
 def space(workspace_id: int) -> Space:
     """NotFound alike when it is another's or nobody's."""
-    found = access.own_workspace(workspace_id)
     name = session.me().name
-    return Space(found, name, len(store().workspaces_of(name)) == 1)
+    mine = store().workspaces_of(name)
+    return Space(access.own_among(mine, workspace_id), name, len(mine) == 1)
 
 
 def home(workspace_id: int) -> Any:
