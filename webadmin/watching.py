@@ -5,8 +5,8 @@
                         ─► whose token is another one: its followers, a little apart from each other
     in a thread of its own, and only while somebody follows
 
-A follower is a page's event stream (live.py) or a web terminal, which follows `account` alone: when that changes, it is
-asked again whether it may go on. So it is after ASK_SECONDS at the latest, if anything in the store has changed.
+A follower is a page's event stream (following.py) or a web terminal, which follows `account` alone: when that changes,
+it is asked again whether it may go on. So it is after ASK_SECONDS at the latest, if anything in the store has changed.
 """
 
 from __future__ import annotations

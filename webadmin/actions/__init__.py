@@ -1,1 +1,1 @@
-"""What people do, as functions of plain arguments that raise WorkspacesError: pages and API share them."""
+"""What people do, as functions that raise WorkspacesError: pages and API share them."""
