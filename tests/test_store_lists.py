@@ -12,7 +12,7 @@ import pytest
 from tests.support import sample
 from tests.support.sample import HOUR, ago
 from workspaces.errors import InvalidInput
-from workspaces.model import JobKind, Limits, Network, Role, SnapshotState, WorkspaceState
+from workspaces.model import JobKind, Limits, Network, Role, WorkspaceState
 from workspaces.queries import Listed
 from workspaces.store import Store
 
@@ -126,11 +126,8 @@ def test_jobs_are_found_by_when_they_ended(full: Store) -> None:
 
 def test_a_line_of_a_workspace_has_what_its_row_shows(full: Store) -> None:
     (kofi,) = full.find_workspaces("name:kofi").items
-    assert (kofi.workspace.members, kofi.version, kofi.on) == (("kofi",), 1, 0)
-    assert kofi.open is not None
-    assert kofi.open.state is SnapshotState.REQUESTED
+    assert kofi.workspace.members == ("kofi",)
     (team,) = full.find_workspaces("name:team-1").items
-    assert (team.version, team.on) == (None, 2)
     assert team.job is not None
     assert team.job.kind is JobKind.INSPECT
 

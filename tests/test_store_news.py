@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.stores import empty, path, store
 from workspaces.errors import Conflict
-from workspaces.model import DeliveryState, FreezeMode, JobKind, JobState, Role, Snapshot
+from workspaces.model import DeliveryState, FreezeMode, JobKind, JobState, Role, Snapshot, SnapshotState
 from workspaces.store import Store, deliveries, news
 
 
@@ -188,7 +188,7 @@ def test_a_participant_cannot_fill_an_administrators_mailbox(store: Store, monke
     assert store.unread_news("chief") == 2
     later = time.time() + news.MAIL_PAUSE + 1
     monkeypatch.setattr(time, "time", lambda: later)
-    store.withdraw_snapshot(store.open_requests()[0].id, actor="alice")
+    store.withdraw_snapshot(store.snapshots(states=[SnapshotState.REQUESTED])[-1].id, actor="alice")
     request(store)
     assert len(store.deliveries()) == 3
 

@@ -333,7 +333,7 @@ def test_every_query_of_a_growing_table_uses_an_index(store: Store) -> None:
         store.keys("alice")
         store.key_owner("SHA256:a")
         store.snapshots(workspace_id=1)
-        store.open_requests()
+        store.snapshots(states=[SnapshotState.REQUESTED])
         store.jobs(workspace_id=1)
         store.events(workspace="als/alice")
         store.events(actor="alice")

@@ -35,7 +35,7 @@ def test_the_whole_way(store: Store, alice: int) -> None:
     asked = store.request_snapshot(alice, "  first submission ", actor="alice", via="ssh")
     assert (asked.state, asked.message, asked.workspace) == (S.REQUESTED, "first submission", "als/alice")
     assert (asked.requested_by, asked.requested_via, asked.version) == ("alice", "ssh", None)
-    assert store.open_requests() == [asked]
+    assert store.snapshots(states=[SnapshotState.REQUESTED]) == [asked]
     job = store.approve_snapshot(asked.id, actor="chief")
     assert (job.kind, job.state, job.snapshot_id, job.requested_by) == (
         JobKind.COMMIT,

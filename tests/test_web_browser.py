@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.support.gateway import until
 from tests.support.sample import finish_jobs, public_key, report
 from tests.support.site import Site, browser_fixture, site_fixture
-from workspaces.model import JobKind
+from workspaces.model import JobKind, SnapshotState
 
 __all__ = ["browser_fixture", "site_fixture"]
 
@@ -29,7 +29,7 @@ def test_the_story_from_key_to_version(site: Site) -> None:
     alice.get_by_label("What is this version?").fill("third try <b>bold</b>")
     alice.get_by_role("button", name="Request a snapshot").click()
     expect(alice.get_by_role("button", name="Withdraw the request")).to_be_visible()
-    request = next(s for s in site.store.open_requests() if s.requested_by == "alice")
+    request = next(s for s in site.store.snapshots(states=[SnapshotState.REQUESTED]) if s.requested_by == "alice")
 
     # It appears in the open queue by itself, and so does what changed.
     card = chief.locator(f"#r{request.id}")

@@ -13,7 +13,7 @@ import pytest
 from tests.support.sample import HOUR, ago, fill, finish_jobs, public_key, report
 from tests.support.web import CHEAP_HASH, PASSWORD, Web, make_settings, open_web, web_fixture  # noqa: F401
 from workspaces.heartbeat import LOCK
-from workspaces.model import JobKind, JobState, WorkspaceState
+from workspaces.model import JobKind, JobState, SnapshotState, WorkspaceState
 from workspaces.store import Store
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def test_request_approve_commit_restore(web: Web) -> None:
     space = web.workspace_id("alice")
     page = alice.post(f"/me/workspaces/{space}/snapshots", {"message": "line one\r\nline two"}, follow_redirects=True)
     assert "Your request is in the queue." in page.text
-    [request] = web.store.open_requests()
+    [request] = web.store.snapshots(states=[SnapshotState.REQUESTED])
     assert (request.message, request.requested_by, request.requested_via) == ("line one\nline two", "alice", "web")
     assert "being listed" in text(chief.get("/admin/").text)
 
@@ -129,7 +129,7 @@ def test_a_second_request_keeps_what_was_typed(web: Web) -> None:
     web.request("alice")
     page = alice.post(url, {"message": "another"})
     assert page.status_code == 409
-    assert web.store.open_requests()[0].message == "first submission"
+    assert web.store.snapshots(states=[SnapshotState.REQUESTED])[0].message == "first submission"
 
 
 def test_keys_are_added_and_removed(web: Web) -> None:
@@ -435,7 +435,7 @@ def test_a_poll_without_news_is_304(web: Web, path: str) -> None:
     assert spent[0] > spent[1] > 0, "the script asks the more seldom, the more it costs"
     web.store.set_workspace_state(1, WorkspaceState.RUNNING)
     job = web.store.add_job(JobKind.RESTART, 1, actor="chief")
-    web.store.reject_snapshot(web.store.open_requests()[0].id, "no", actor=f"chief{job.id}")
+    web.store.reject_snapshot(web.store.snapshots(states=[SnapshotState.REQUESTED])[0].id, "no", actor=f"chief{job.id}")
     assert chief.get(path, headers={"X-Fragment": "1", "If-None-Match": first.headers["ETag"]}).status_code == 200
 
 

@@ -11,7 +11,7 @@ what a list holds, it asks the store for with `scope`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -36,7 +36,7 @@ THINGS: dict[str, Callable[[Any], str | None]] = {
     "freeze_id": lambda number: store().challenge_of("freeze", number),
     "slug": lambda slug: str(slug),
 }
-WORDS = frozenset({"action", "form", "format", "kind", "member"})  # those that name nothing which has to be looked up
+WORDS = frozenset({"action", "kind", "member"})  # those that name nothing which has to be looked up
 
 
 def require_account() -> Any:
@@ -114,9 +114,6 @@ def guard() -> Any:
     return None if request.method in ("GET", "HEAD") or session.is_fresh() else _moved()
 
 
-require_admin = guard  # the name of before there were rights
-
-
 def may(right: Right | str, challenge: str | None = None) -> bool:
     """Whether who is signed in has `right` in that challenge, or without one anywhere; for templates too."""
     account = session.account()
@@ -188,7 +185,12 @@ def _second_factor() -> Any:
 
 def own_workspace(workspace_id: int) -> Workspace:
     """The workspace if the signed-in user is a member of it. NotFound alike when it is another's or nobody's."""
-    for workspace in store().workspaces_of(session.me().name):
+    return own_among(store().workspaces_of(session.me().name), workspace_id)
+
+
+def own_among(mine: Iterable[Workspace], workspace_id: int) -> Workspace:
+    """That of `mine`, all that the signed-in user is a member of. NotFound for another."""
+    for workspace in mine:
         if workspace.id == workspace_id:
             return workspace
     raise NotFound(_("You have no such workspace."))

@@ -12,6 +12,7 @@ from webadmin.actions.own import Acts
 from webadmin.api.limits import Limits
 from webadmin.reports import Reports
 from webadmin.taking import Downloads
+from webadmin.terminal.door import HOST_KEY
 from webadmin.terminal.relay import Terminals
 from webadmin.throttle import Once, Throttle
 from webadmin.watching import Watching
@@ -21,7 +22,6 @@ from workspaces.settings import Settings
 from workspaces.store import Store
 
 _KEY = "workspaces"
-HOST_KEY = "ssh_host_ed25519_key.pub"  # the gateway's
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,6 @@ def install(app: Flask) -> None:
     for function in said:
         app.jinja_env.filters[function.__name__] = function
     app.jinja_env.filters["command"] = shown_command
-    app.jinja_env.filters["lasting"] = span
     app.jinja_env.filters["lines"] = lines
     app.jinja_env.filters["typed_size"] = typed_size
     app.jinja_env.filters["browser"] = browser_name

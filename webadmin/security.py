@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -46,18 +47,23 @@ def session_key(keys: Path) -> bytes:
     Two processes that start together get the same one. Raises SettingsError when it cannot be used.
     """
     path = keys / KEY_FILE
-    try:
-        if not path.exists():
-            keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-            put(path, secrets.token_bytes(KEY_BYTES), 0o600)
-        if path.stat().st_mode & 0o077:
-            raise SettingsError(f"Others may read {path}.", f"Run: chmod 600 {path}   (or delete it to get a new one)")
-        key = path.read_bytes()
-    except OSError as exc:
-        raise SettingsError(f"The session key cannot be used: {exc}.") from exc
+    key = kept_key(path, lambda: secrets.token_bytes(KEY_BYTES))
     if len(key) < KEY_BYTES:
         raise SettingsError(f"{path} is too short for a key.", "Delete it; a new one is made at the next start.")
     return key
+
+
+def kept_key(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What is in file `path`, made once, readable by its owner only. Raises SettingsError when it cannot be used."""
+    try:
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            put(path, make(), 0o600)
+        if path.stat().st_mode & 0o077:
+            raise SettingsError(f"Others may read {path}.", f"Run: chmod 600 {path}   (or delete it to get a new one)")
+        return path.read_bytes()
+    except OSError as exc:
+        raise SettingsError(f"{path} cannot be used: {exc}.") from exc
 
 
 def harden(response: Response) -> Response:

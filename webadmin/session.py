@@ -17,7 +17,7 @@ import secrets
 import time
 from contextlib import suppress
 
-from flask import Flask, Request, g, request, session
+from flask import Flask, g, request, session
 from flask_login import LoginManager, UserMixin, current_user
 
 from webadmin.context import parts, store
@@ -67,7 +67,7 @@ def install(app: Flask) -> None:
     """Have flask-login ask for the account of a request here."""
     manager = LoginManager()
     manager.session_protection = None  # `is_fresh` looks at the address and the browser
-    manager.request_loader(_of_request)
+    manager.request_loader(lambda _request: _load())
     manager.init_app(app, add_context_processor=False)
 
 
@@ -126,10 +126,6 @@ def over(sign_in: SignIn, rights: Rights, now: float) -> bool:
     limits = parts().settings.access
     idle, longest = (limits.staff_idle, limits.staff_longest) if staff else (limits.idle, limits.longest)
     return now - sign_in.seen_at > idle or now - sign_in.created_at > longest
-
-
-def _of_request(_request: Request) -> Account | None:
-    return _load()
 
 
 def _forget() -> None:

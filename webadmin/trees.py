@@ -11,8 +11,16 @@ from markupsafe import Markup, escape
 
 from webadmin.display import count, shown, sign_of
 from webadmin.i18n import _, ngettext
+from workspaces.model import ChangeReport
 from workspaces.names import amount
-from workspaces.snapshots.tree import Row
+from workspaces.snapshots.tree import Row, fold
+
+ROWS, EACH, OPEN = 1500, 40, 6  # of the tree, of one directory in it, and how many directories are open at first
+
+
+def whole(report: ChangeReport | None) -> Row | None:
+    """All of a report as one tree, as far as a page has room for it; the first directories are open."""
+    return fold(report, rows=ROWS, each=EACH, first=OPEN) if report else None
 
 
 def branches(top: Row) -> Markup:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from webadmin.actions import findings
 from webadmin.i18n import _
 from workspaces import snapshots
 from workspaces.errors import Conflict, NotFound
-from workspaces.model import Job, JobKind, Report, Snapshot
+from workspaces.model import Job, JobKind, Snapshot
 from workspaces.store import Store
 
 KINDS: Mapping[str, JobKind] = {"usage": JobKind.USAGE, "verify": JobKind.VERIFY, "gc": JobKind.GC}
@@ -22,15 +21,10 @@ def look(store: Store, kind: str, *, actor: str) -> Job:
     return store.add_job(KINDS[kind], actor=actor)
 
 
-def found(report: Report | None) -> dict[str, Any]:
-    """What a job about the archive found; empty when there was none."""
-    document: dict[str, Any] = json.loads(report.document) if report else {}
-    return document
-
-
 def check_collectable(store: Store) -> None:
     """Raise Conflict unless it is known what would be deleted: somebody looked, and nothing was deleted since."""
-    if found(store.latest_report(JobKind.GC)).get("deleted", True):
+    found = findings.latest(store, JobKind.GC)
+    if found is None or found.document.get("deleted", True):
         raise Conflict(
             _("It is not known what would be deleted."), _("Look for what nothing refers to first; then delete it.")
         )

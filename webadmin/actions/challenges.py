@@ -11,7 +11,7 @@ from typing import Any
 
 from workspaces.challengeforms import MEANINGS, parse_cores, parse_mount, parse_number
 from workspaces.errors import InvalidInput
-from workspaces.model import Challenge, Forwarding, FreezeMode, JobKind, Limits, Mount, WorkspaceState
+from workspaces.model import Challenge, ChallengeCounts, Forwarding, FreezeMode, JobKind, Limits, Mount, WorkspaceState
 from workspaces.names import parse_size
 from workspaces.store import Store
 
@@ -148,22 +148,20 @@ def change(store: Store, slug: str, values: Mapping[str, Any], *, apply_limits: 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What freezing a challenge would meet: its workspaces, those that run, those with somebody on, open requests."""
+    """What freezing a challenge would meet: workspaces, those that run, those with somebody on, requests, versions."""
 
     workspaces: int
     running: int
     on: int
     requests: int
+    versions: int
 
 
 def preview(store: Store, challenge: Challenge) -> Preview:
     """What there is to freeze now."""
-    here = f"challenge:{challenge.slug}"
-    counts = store.challenge_counts().get(challenge.slug)
-    on = store.count_matching(f"{here} on:yes")
-    return Preview(
-        counts.workspaces if counts else 0, counts.running if counts else 0, on, counts.requests if counts else 0
-    )
+    counts = store.challenge_counts().get(challenge.slug, ChallengeCounts())
+    on = store.count_matching(f"challenge:{challenge.slug} on:yes")
+    return Preview(counts.workspaces, counts.running, on, counts.requests, counts.versions)
 
 
 def freezes_now(before: Challenge, values: Mapping[str, Any]) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from webadmin.actions.archive import found
+from webadmin.actions import findings
 from workspaces import heartbeat
-from workspaces.model import JobKind, Report
+from workspaces.model import JobKind
 from workspaces.store import Store
 from workspaces.store.figures import Archived
 
@@ -26,16 +26,16 @@ class Health:
     waiting: dict[str, int]
     engine: bool | None
     archived: Archived
-    verified: Report | None
+    verified: findings.Found | None
 
     @property
     def damaged(self) -> int:
         """Blobs that were missing or damaged when the archive was read."""
-        return int(found(self.verified).get("bad", 0))
+        return int(self.verified.document.get("bad", 0)) if self.verified else 0
 
 
 def look(store: Store, locks: Path) -> Health:
     """The worker's sign of life, and the engine's, are in `locks`."""
     return Health(
-        store.outages(), heartbeat.engine_answers(locks), store.archived(), store.latest_report(JobKind.VERIFY)
+        store.outages(), heartbeat.engine_answers(locks), store.archived(), findings.latest(store, JobKind.VERIFY)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from workspaces.model import BaseImage, Challenge, Job, JobKind
 from workspaces.store import Store
 
@@ -12,9 +14,8 @@ def is_image(name: str, refs: tuple[str, ...]) -> bool:
     return (name if ":" in last else f"{name}:latest") in refs
 
 
-def used(store: Store) -> list[tuple[BaseImage, list[Challenge]]]:
-    """Each image with the challenges whose containers are made from it."""
-    challenges = store.challenges()
+def used(store: Store, challenges: Sequence[Challenge]) -> list[tuple[BaseImage, list[Challenge]]]:
+    """Each image with those of `challenges` whose containers are made from it."""
     return [(image, [c for c in challenges if is_image(c.image, image.refs)]) for image in store.base_images()]
 
 

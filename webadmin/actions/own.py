@@ -14,14 +14,13 @@ from webadmin.i18n import _
 from webadmin.words import word
 from workspaces.errors import Conflict, Refused, WorkspacesError
 from workspaces.jobkinds import passes
-from workspaces.model import Challenge, Job, JobKind, JobState, Workspace
+from workspaces.model import UNDER_WAY, Challenge, Job, JobKind, Workspace
 from workspaces.refusals import check_open
 from workspaces.store import Store
 from workspaces.throttle import Buckets, Rate
 
 ACTS = (JobKind.START, JobKind.STOP, JobKind.RESTART, JobKind.RESET)
 BUSY = (*ACTS, JobKind.RESTORE, JobKind.FREEZE, JobKind.THAW, JobKind.REMOVE)  # what none is asked for beside
-MOVING = (JobState.QUEUED, JobState.RUNNING)
 RATE = Rate(8, 90)  # for one person; a start or stop keeps the engine busy for about a second
 
 
@@ -59,7 +58,7 @@ def check(kind: JobKind, workspace: Workspace, challenge: Challenge, jobs: Itera
         check_open(challenge, time.time(), read_only=workspace.read_only)
     if kind is JobKind.RESET and (challenge.frozen or workspace.read_only):
         raise Refused(_("The organisers have frozen the challenge: nothing in it can be reset."))
-    moving = (job for job in jobs if job.kind in BUSY and job.state in MOVING)
+    moving = (job for job in jobs if job.kind in BUSY and job.state in UNDER_WAY)
     other = next((job for job in moving if not passes(kind, job)), None)
     if other is not None:
         raise Conflict(
@@ -79,7 +78,7 @@ def trouble(kind: JobKind, workspace: Workspace, challenge: Challenge, jobs: Ite
 
 def act(store: Store, acts: Acts, workspace: Workspace, kind: JobKind, *, actor: str) -> Job:
     """Have the worker do it. The caller knows that `actor` is a member. Refused, Conflict, TooOften."""
-    moving = store.jobs(states=MOVING, workspace_id=workspace.id, limit=20)
+    moving = store.jobs(states=UNDER_WAY, workspace_id=workspace.id, limit=20)
     check(kind, workspace, store.challenge(workspace.challenge), moving)
     if kind is JobKind.RESET:
         store.check_nothing_to_lose(workspace.id)

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from webadmin.i18n import _
 from workspaces.challengeforms import own_limits
 from workspaces.errors import Conflict, InvalidInput, NotFound
-from workspaces.model import Job, JobKind, JobState, OwnLimits, Report, Snapshot, Workspace
+from workspaces.model import UNDER_WAY, Job, JobKind, OwnLimits, Report, Snapshot, Workspace
 from workspaces.store import Store
-
-MOVING = (JobState.QUEUED, JobState.RUNNING)
 
 
 def set_limits(store: Store, workspace_id: int, typed: Mapping[str, str], *, actor: str) -> tuple[Workspace, Job]:
@@ -81,5 +79,5 @@ def comparison(store: Store, old: Snapshot, new: Snapshot) -> tuple[Report | Non
 
 def _once(store: Store, kind: JobKind, workspace_id: int, told: Mapping[str, str]) -> Job | None:
     """Such a job that waits or runs already."""
-    jobs = store.jobs(states=MOVING, workspace_id=workspace_id)
+    jobs = store.jobs(states=UNDER_WAY, workspace_id=workspace_id)
     return next((job for job in jobs if job.kind is kind and dict(job.arguments) == dict(told)), None)

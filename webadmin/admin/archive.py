@@ -8,13 +8,13 @@ from flask import flash, make_response, redirect, render_template, request, url_
 
 from webadmin import access, danger
 from webadmin.actions import archive as actions
-from webadmin.admin import findings
-from webadmin.admin.base import MOVING, actor, bp
+from webadmin.actions import findings
+from webadmin.admin.base import actor, bp
 from webadmin.context import store
 from webadmin.i18n import N_, _
 from webadmin.live import fragment
 from workspaces.errors import Conflict, InvalidInput, WorkspacesError
-from workspaces.model import Job, JobKind, Snapshot
+from workspaces.model import UNDER_WAY, Job, JobKind, Snapshot
 from workspaces.rights import Right
 
 SAID = {
@@ -28,12 +28,12 @@ PREVIEWED = 200
 def _archive() -> dict[str, Any]:
     jobs: dict[str, Job | None] = {name: store().latest_job(kind) for name, kind in actions.KINDS.items()}
     return {
-        "usage": findings.latest(JobKind.USAGE),
-        "verified": findings.latest(JobKind.VERIFY),
-        "garbage": findings.latest(JobKind.GC),
-        "pruned": findings.latest(JobKind.PRUNE),
+        "usage": findings.latest(store(), JobKind.USAGE),
+        "verified": findings.latest(store(), JobKind.VERIFY),
+        "garbage": findings.latest(store(), JobKind.GC),
+        "pruned": findings.latest(store(), JobKind.PRUNE),
         "jobs": {name: job for name, job in jobs.items() if job is not None},
-        "moving": any(job is not None and job.state in MOVING for job in jobs.values()),
+        "moving": any(job is not None and job.state in UNDER_WAY for job in jobs.values()),
         "ruled": [challenge for challenge in store().challenges() if challenge.keep_last is not None],
     }
 
@@ -76,7 +76,7 @@ def collect(error: InvalidInput | None = None) -> Any:
             return redirect(url_for(".archive"))
     html = render_template(
         "admin/collect.html",
-        found=findings.latest(JobKind.GC),
+        found=findings.latest(store(), JobKind.GC),
         name=actions.NAME,
         typed=danger.typed(),
         error=error,

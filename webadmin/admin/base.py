@@ -9,12 +9,10 @@ from flask import Blueprint, redirect
 from webadmin import access, session
 from webadmin.context import store
 from webadmin.security import came_from
-from workspaces.model import Job, JobState
+from workspaces.model import UNDER_WAY, Job, JobState
 
 bp = Blueprint("admin", "webadmin.admin", url_prefix="/admin")
 bp.before_request(access.guard)
-
-MOVING = (JobState.QUEUED, JobState.RUNNING)
 
 
 def actor() -> str:
@@ -29,5 +27,5 @@ def back(otherwise: str) -> Any:
 
 def moving_job(workspace_id: int) -> Job | None:
     """What is being done to a workspace, or waits to be; the running one where there are several."""
-    jobs = store().jobs(states=MOVING, workspace_id=workspace_id, limit=50)
+    jobs = store().jobs(states=UNDER_WAY, workspace_id=workspace_id, limit=50)
     return max(jobs, key=lambda j: (j.state is JobState.RUNNING, -j.id), default=None)

@@ -22,9 +22,9 @@ from workspaces.rights import Right
 FREEZES = 5
 
 
-def state_of(challenge: Challenge, now: float | None = None) -> str:
+def state_of(challenge: Challenge) -> str:
     """In a word: frozen, closed, not open yet, or open."""
-    now = now or time.time()
+    now = time.time()
     if challenge.frozen:
         return "frozen"
     if challenge.closes_at is not None and challenge.closes_at <= now:
@@ -52,14 +52,14 @@ def live_challenges() -> Any:
 
 
 def _one(slug: str) -> dict[str, Any]:
-    challenge = store().challenge(slug)
+    challenge, images = store().challenge(slug), store().base_images()
     return {
         "challenge": challenge,
         "counts": store().challenge_counts().get(slug, ChallengeCounts()),
         "state_word": state_of(challenge),
         "freezes": store().freezes(slug)[:FREEZES],
-        "image_known": any(is_image(challenge.image, image.refs) for image in store().base_images()),
-        "images_noted": bool(store().base_images()),
+        "image_known": any(is_image(challenge.image, image.refs) for image in images),
+        "images_noted": bool(images),
     }
 
 

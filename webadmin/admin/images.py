@@ -8,24 +8,25 @@ from flask import flash, redirect, render_template, request, url_for
 
 from webadmin import access
 from webadmin.actions import images as actions
-from webadmin.admin.base import MOVING, actor, bp
+from webadmin.admin.base import actor, bp
 from webadmin.context import store
 from webadmin.i18n import _
 from webadmin.live import fragment
-from workspaces.model import JobKind
+from workspaces.model import UNDER_WAY, JobKind
 from workspaces.rights import Right
 
 
 def _list() -> dict[str, Any]:
     challenges, counts = store().challenges(), store().challenge_counts()
-    rows = [(image, [(c, counts[c.slug].workspaces) for c in users]) for image, users in actions.used(store())]
+    used = actions.used(store(), challenges)
+    rows = [(image, [(c, counts[c.slug].workspaces) for c in users]) for image, users in used]
     known = {c.slug for _image, users in rows for c, _count in users}
     job = store().latest_job(JobKind.IMAGES)
     return {
         "rows": rows,
         "missing": [c for c in challenges if c.slug not in known] if rows else [],
         "job": job,
-        "moving": job is not None and job.state in MOVING,
+        "moving": job is not None and job.state in UNDER_WAY,
     }
 
 

@@ -7,14 +7,14 @@ from typing import Any
 from flask import flash, render_template, url_for
 
 from webadmin import access, listing
-from webadmin.admin import findings
+from webadmin.actions import findings
 from webadmin.admin.base import actor, back, bp
 from webadmin.context import parts, store
 from webadmin.i18n import _, ngettext
 from webadmin.live import fragment
 from workspaces import heartbeat
 from workspaces.jobkinds import DELETING
-from workspaces.model import JobKind, JobState
+from workspaces.model import UNDER_WAY, JobKind, JobState
 from workspaces.queries import Listed
 from workspaces.rights import Right
 
@@ -51,13 +51,13 @@ def live_jobs() -> Any:
 def _job(job_id: int) -> dict[str, Any]:
     """What nobody asked to be looked into (LOOK) is shown to those who may have it looked into."""
     job = store().job(job_id)
-    waits = job.state in (JobState.QUEUED, JobState.RUNNING)
+    waits = job.state in UNDER_WAY
     private = job.kind is JobKind.LOOK and not access.may(Right.WORKSPACES, store().challenge_of("job", job_id) or "")
     return {
         "job": job,
         "lines": store().job_log(job_id),
         "front": store().job(job.behind) if job.behind is not None else None,
-        "found": None if private else findings.of_job(job),
+        "found": None if private else findings.of_job(store(), job.id),
         "trouble": heartbeat.trouble(parts().settings.locks) if waits else None,
     }
 

@@ -7,18 +7,17 @@ from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
-from webadmin import access, danger, listing
+from webadmin import access, danger, listing, trees
 from webadmin.actions import versions as actions
 from webadmin.admin.base import actor, back, bp
 from webadmin.context import parts, store
 from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces.errors import InvalidInput, WorkspacesError
-from workspaces.model import ChangeReport, Job, JobKind, JobState, Snapshot, SnapshotState, Workspace
+from workspaces.model import UNDER_WAY, ChangeReport, Job, JobKind, Snapshot, SnapshotState, Workspace
 from workspaces.rights import Right
-from workspaces.snapshots.tree import Row, fold
+from workspaces.snapshots.tree import Row
 
-ALL_ROWS, ALL_EACH, OPEN = 1500, 40, 6  # of that on the request's page, and how many directories are open at first
 WAITING, RECENT = 20, 8
 MOVING = (SnapshotState.APPROVED, SnapshotState.COMMITTING)
 DECIDED = (*MOVING, SnapshotState.COMMITTED, SnapshotState.ARCHIVED, SnapshotState.REJECTED, SnapshotState.FAILED)
@@ -36,7 +35,7 @@ class Request:
     @property
     def whole_tree(self) -> Row | None:
         """What changed, for the request's own page."""
-        return fold(self.report, rows=ALL_ROWS, each=ALL_EACH, first=OPEN) if self.report else None
+        return trees.whole(self.report)
 
     @property
     def looking(self) -> bool:
@@ -45,7 +44,7 @@ class Request:
 
     @property
     def moving(self) -> bool:
-        return self.job is not None and self.job.state in (JobState.QUEUED, JobState.RUNNING)
+        return self.job is not None and self.job.state in UNDER_WAY
 
     @property
     def restorable(self) -> bool:

@@ -6,18 +6,16 @@ from typing import Any
 
 from flask import Response, flash, redirect, render_template, request, url_for
 
-from webadmin import access, tailing
+from webadmin import access, listing, tailing
 from webadmin.actions import sessions as actions
 from webadmin.admin.base import actor, bp
 from webadmin.context import parts, store
 from webadmin.i18n import _
-from webadmin.listing import SIZES, syntax
 from webadmin.live import fragment
 from webadmin.security import PLAYER_POLICY
 from webadmin.serving.handover import stream
 from workspaces import recordings
-from workspaces.errors import Conflict, InvalidInput
-from workspaces.model import Page, Session
+from workspaces.errors import Conflict
 from workspaces.queries import Listed
 from workspaces.rights import Right
 from workspaces.store import Store
@@ -25,31 +23,24 @@ from workspaces.store import Store
 
 def _list() -> dict[str, Any]:
     """Those that match the address: `show=all` has the ended ones too."""
-    args = request.args
-    q, every = args.get("q", "").strip(), args.get("show") == "all"
-    size = args.get("size", 50, type=int)
-    error = None
-    page: Page[Session]
-    try:
-        page = store().find_sessions(
-            q if every else f"{q} on:yes",
-            sort=args.get("sort", ""),
-            page=args.get("page", 1, type=int),
-            size=size if size in SIZES else 50,
-            within=access.scope(Right.SEE),
-        )
-    except InvalidInput as wrong:
-        error = wrong
-        page = Page((), 0, 1, 50, "")
-    items = actions.shown(store(), page.items)
-    return {"q": q, "every": every, "page": page, "items": items, "error": error, "help": syntax(Listed.SESSIONS)}
+    every = request.args.get("show") == "all"
+    always = "" if every else "on:yes"
+    asked = listing.found(store().find_sessions, always=always, within=access.scope(Right.SEE))
+    return {
+        "asked": asked,
+        "every": every,
+        "page": asked.page,
+        "items": actions.shown(store(), asked.page.items),
+        "syntax": listing.syntax(Listed.SESSIONS),
+    }
 
 
 @bp.get("/sessions")
 @access.require(Right.SEE)
 def sessions() -> Any:
     found = _list()
-    return render_template("admin/sessions.html", **found), found["error"].http_status if found["error"] else 200
+    error = found["asked"].error
+    return render_template("admin/sessions.html", **found), error.http_status if error else 200
 
 
 @bp.get("/sessions/live")

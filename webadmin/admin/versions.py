@@ -7,15 +7,15 @@ from typing import Any
 from flask import flash, redirect, render_template, request, url_for
 
 from webadmin import access, downloads, listing
+from webadmin.actions import findings
 from webadmin.actions import spaces as actions
 from webadmin.actions.versions import check_downloadable
-from webadmin.admin import findings
-from webadmin.admin.base import MOVING, actor, back, bp
+from webadmin.admin.base import actor, back, bp
 from webadmin.context import store
 from webadmin.i18n import _
 from webadmin.live import fragment
 from workspaces.errors import InvalidInput
-from workspaces.model import JobKind, Workspace
+from workspaces.model import UNDER_WAY, JobKind, Workspace
 from workspaces.queries import Listed
 from workspaces.rights import Right
 
@@ -52,9 +52,9 @@ def _changes(workspace_id: int) -> dict[str, Any]:
     job = store().latest_job(JobKind.LOOK, workspace_id)
     return {
         "workspace": workspace,
-        "found": findings.latest(JobKind.LOOK, str(workspace_id)),
+        "found": findings.latest(store(), JobKind.LOOK, str(workspace_id)),
         "job": job,
-        "moving": job is not None and job.state in MOVING,
+        "moving": job is not None and job.state in UNDER_WAY,
     }
 
 
@@ -90,7 +90,7 @@ def _diff(workspace_id: int) -> dict[str, Any]:
         "new": new,
         "found": findings.of_report(report),
         "job": job,
-        "moving": job is not None and job.state in MOVING,
+        "moving": job is not None and job.state in UNDER_WAY,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import StringConstraints
 
 from webadmin.actions import archive as actions
-from webadmin.actions import images
+from webadmin.actions import findings, images
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Paging
@@ -92,11 +92,11 @@ def show_archive(caller: Caller) -> Archive:
 def list_archive_findings(caller: Caller) -> Part[ArchiveFinding]:
     """List what was found in the archive, the last of each kind."""
     caller.check(Right.ARCHIVE)
-    reports = {name: caller.store.latest_report(kind) for name, kind in FOUND.items()}
+    latest = {name: findings.latest(caller.store, kind) for name, kind in FOUND.items()}
     return paging.part(
-        ArchiveFinding(kind=name, job_id=report.job_id, at=report.at, document=actions.found(report))  # type: ignore[arg-type]
-        for name, report in reports.items()
-        if report is not None
+        ArchiveFinding(kind=name, job_id=found.job_id, at=found.at, document=dict(found.document))  # type: ignore[arg-type]
+        for name, found in latest.items()
+        if found is not None
     )
 
 
@@ -146,7 +146,7 @@ def list_images(caller: Caller) -> Part[Image]:
     """List the base images, as the worker saw them last."""
     caller.check(Right.IMAGES)
     made = []
-    for image, challenges in images.used(caller.store):
+    for image, challenges in images.used(caller.store, caller.store.challenges()):
         fields = {name: getattr(image, name) for name in Image.model_fields if name != "challenges"}
         made.append(Image.model_validate({**fields, "challenges": [challenge.slug for challenge in challenges]}))
     return paging.part(made)

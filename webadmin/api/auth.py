@@ -61,11 +61,7 @@ class Caller:
             found = self.store.workspace(workspace_id)
         except NotFound:
             raise NotFound(NOTHING) from None
-        if self.name in found.members:
-            if not own and not self.may(right, found.challenge):
-                raise Refused("Your role does not allow that.")
-            return found
-        self._seen(found.challenge, right)
+        self._checked(self.name in found.members, found.challenge, right, own)
         return found
 
     def snapshot(self, snapshot_id: int, right: Right = Right.SEE, *, own: bool = True) -> Snapshot:
@@ -97,12 +93,14 @@ class Caller:
         return found
 
     def _of(self, workspace_id: int, ref: str, right: Right, own: bool) -> None:
-        slug = ref.partition("/")[0]
-        if any(mine.id == workspace_id for mine in self.store.workspaces_of(self.name)):
-            if not own and not self.may(right, slug):
-                raise Refused("Your role does not allow that.")
-            return
-        self._seen(slug, right)
+        member = any(mine.id == workspace_id for mine in self.store.workspaces_of(self.name))
+        self._checked(member, ref.partition("/")[0], right, own)
+
+    def _checked(self, member: bool, slug: str, right: Right, own: bool) -> None:
+        if not member:
+            self._seen(slug, right)
+        elif not own and not self.may(right, slug):
+            raise Refused("Your role does not allow that.")
 
     def _seen(self, challenge: str, right: Right) -> None:
         if not self.may(Right.SEE, challenge):

@@ -147,15 +147,7 @@ def set_challenge(caller: Caller, slug: Name, body: Change) -> Challenge:
 @get("/challenges/{slug}/figures")
 def show_figures(caller: Caller, slug: Name) -> Figures:
     """Show what there is of a challenge now, and so what freezing it would meet."""
-    found = actions.preview(caller.store, _challenge(caller, slug, Right.SEE))
-    counts = caller.store.challenge_counts().get(slug, model.ChallengeCounts())
-    return Figures(
-        workspaces=found.workspaces,
-        running=found.running,
-        on=found.on,
-        requests=found.requests,
-        versions=counts.versions,
-    )
+    return Figures.model_validate(actions.preview(caller.store, _challenge(caller, slug, Right.SEE)))
 
 
 @post("/challenges/{slug}/freeze", Scope.CHALLENGES, 202)

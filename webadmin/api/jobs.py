@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from webadmin.actions import health, overview
+from webadmin.actions import findings, health, overview
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed
@@ -19,9 +18,6 @@ from workspaces.jobkinds import PRIORITY_MAX
 from workspaces.model import JobKind
 from workspaces.rights import Right
 from workspaces.scopes import Scope
-from workspaces.store import found_changes
-
-CHANGES = (JobKind.LOOK, JobKind.DIFF)
 
 
 class LogQuery(Input):
@@ -134,18 +130,12 @@ def show_found(caller: Caller, job_id: Id) -> Found:
     404 for one that finds nothing, or has not yet.
     """
     job = caller.job(job_id, own=False)
-    if job.kind is JobKind.LOOK:  # no request was made of it
-        caller.job(job_id, Right.WORKSPACES, own=False)
-    report = caller.store.report_of(job.id)
-    if report is None:
+    if job.kind is JobKind.LOOK and job.workspace_id:  # no request was made of it
+        caller.workspace(job.workspace_id, Right.WORKSPACES, own=False)
+    found = findings.of_job(caller.store, job.id)
+    if found is None:
         raise NotFound("This job has found nothing.", "Those that list, compare, count or read something do.")
-    lists = report.kind in CHANGES
-    return Found(
-        kind=report.kind,
-        at=report.at,  # type: ignore[arg-type]
-        changes=ChangeReport.model_validate(found_changes(report)) if lists else None,
-        document={} if lists else json.loads(report.document),
-    )
+    return Found.model_validate(found)
 
 
 @post("/jobs/retry-failed", Scope.WORKSPACES)

@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from workspaces import model
 from workspaces.jobtext import condition
 from workspaces.model import (
-    DeliveryState,
     JobKind,
     JobState,
     Role,
@@ -19,8 +18,6 @@ from workspaces.model import (
 )
 from workspaces.rights import Right
 from workspaces.scopes import Scope
-
-__all__ = ["DeliveryState"]
 
 T = TypeVar("T")
 _FIRST, _LAST = -62135596800.0, 253402300799.0  # of the years that a date can have

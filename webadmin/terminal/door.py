@@ -21,13 +21,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import SSHCertificateBuilder, SSHCertificateType
 
+from webadmin.security import kept_key
 from workspaces.accounts import parse_public_key
 from workspaces.errors import SettingsError, WorkspacesError
-from workspaces.files import put
 from workspaces.keyoptions import TERMINAL_KEY_ID
 from workspaces.settings import Settings, is_loopback
 from workspaces.store import Store
 
+HOST_KEY = "ssh_host_ed25519_key.pub"  # the gateway's
 KEY_FILE = "web-terminal.key"
 VALID_SECONDS = 60
 SKEW_SECONDS = 5
@@ -124,7 +125,7 @@ class Door:
 
     def _check(self, shown: paramiko.PKey) -> None:
         """Raise NotLetIn unless it is the gateway of this state directory that answers."""
-        path = self.settings.keys / "ssh_host_ed25519_key.pub"
+        path = self.settings.keys / HOST_KEY
         try:
             known = path.read_text(encoding="ascii").split()[1]
         except (OSError, IndexError, UnicodeDecodeError) as exc:
@@ -137,22 +138,18 @@ def signing_key(keys: Path) -> Ed25519PrivateKey:
     """The authority's key, made when it is first needed, readable by its owner only. Raises SettingsError."""
     path = keys / KEY_FILE
     try:
-        if not path.exists():
-            keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-            made = Ed25519PrivateKey.generate().private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            put(path, made, 0o600)
-        if path.stat().st_mode & 0o077:
-            raise SettingsError(f"Others may read {path}.", f"Run: chmod 600 {path}   (or delete it to get a new one)")
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError) as exc:
-        raise SettingsError(
-            f"The key of web terminals cannot be used: {exc}.", f"Delete {path} to get a new one."
-        ) from exc
+        key = serialization.load_pem_private_key(kept_key(path, _made), None)
+    except ValueError as exc:
+        raise SettingsError(f"{path} is no key: {exc}.", "Delete it to get a new one.") from exc
     if not isinstance(key, Ed25519PrivateKey):
         raise SettingsError(f"{path} holds another kind of key.", "Delete it; a new one is made.")
     return key
+
+
+def _made() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def fingerprint_of(key: Ed25519PrivateKey) -> str:

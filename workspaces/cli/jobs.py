@@ -12,10 +12,9 @@ from workspaces.errors import UsageError, WorkspacesError
 from workspaces.heartbeat import trouble
 from workspaces.jobkinds import PRIORITY_MAX
 from workspaces.jobtext import again, condition, pace, percent
-from workspaces.model import Job, JobState
+from workspaces.model import UNDER_WAY, Job, JobState
 from workspaces.names import printable
 
-MOVING = (JobState.QUEUED, JobState.RUNNING)
 LOOK_SECONDS = 0.2
 
 
@@ -73,7 +72,7 @@ def job_show(app: App, id: int, with_log: bool, follow: bool, as_json: bool) -> 
         click.echo(_said(job))
         if with_log:
             _print_log(app, id, 0)
-        if job.state in MOVING:
+        if job.state in UNDER_WAY:
             _warn(app)
     if follow and job.state is not JobState.DONE:
         raise WorkspacesError(f"Job {id} is {job.state}.", f"Try it again: workspaces job retry {id}")
@@ -109,7 +108,7 @@ def _follow(app: App, id: int) -> Job:
         if shown:
             click.echo("\r\x1b[K", nl=False, err=True)
         seen, shown = _print_log(app, id, seen), ""
-        if job.state not in MOVING:
+        if job.state not in UNDER_WAY:
             return job
         if sys.stderr.isatty():
             shown = f"{percent(job)}%  {pace(job) or again(job)}".rstrip()

@@ -11,12 +11,10 @@ import click
 
 from workspaces.cli.common import App, show_progress
 from workspaces.errors import Conflict, WorkspacesError
-from workspaces.model import Job, JobKind, JobState
+from workspaces.model import UNDER_WAY, Job, JobKind, JobState
 
 if TYPE_CHECKING:
     from workspaces.jobs import Worker
-
-OPEN = (JobState.QUEUED, JobState.RUNNING)
 
 
 def make_worker(app: App, **own: Any) -> Worker:
@@ -102,7 +100,7 @@ def _follow(app: App, job: Job, ended: threading.Event, *, retries: bool = True)
     Without `retries` it is not waited for once it is to be tried again later.
     """
     said = ""
-    while job.state in OPEN:
+    while job.state in UNDER_WAY:
         if not retries and job.state is JobState.QUEUED and job.attempts:
             raise WorkspacesError(f"{job.error} The worker tries it again.", f"See: workspaces job show {job.id}")
         if job.message and job.message != said:

@@ -5,7 +5,7 @@ Times are seconds since the epoch, in UTC, as float. Sizes are bytes. `None` mea
 
 from __future__ import annotations
 
-from workspaces.model.jobs import OF_HOST, OF_VERSIONS, Job, JobKind, JobState, LogLine, Report
+from workspaces.model.jobs import OF_HOST, OF_VERSIONS, UNDER_WAY, Job, JobKind, JobState, LogLine, Report
 from workspaces.model.lists import ChallengeCounts, Page, Slice, SnapshotLine, UserLine, WorkspaceLine
 from workspaces.model.people import Authority, Identity, Invitation, Key, Passkey, Role, SignIn, Token, User
 from workspaces.model.telling import Announcement, Delivery, DeliveryState, Event, NewsItem, Notice, Severity, Webhook
@@ -45,6 +45,7 @@ from workspaces.model.workspaces import (
 __all__ = [
     "OF_HOST",
     "OF_VERSIONS",
+    "UNDER_WAY",
     "Announcement",
     "Authority",
     "BaseImage",

@@ -46,6 +46,9 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     id: int

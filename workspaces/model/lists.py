@@ -49,14 +49,10 @@ class Slice(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceLine:
-    """A workspace as a list shows it: what is done to it now, its open request, its latest version, who is on."""
+    """A workspace as a list shows it, with what is done to it now: under way, or the next that waits."""
 
     workspace: Workspace
-    job: Job | None  # under way, or the next that waits
-    open: Snapshot | None  # requested, approved or being committed, by a person
-    version: int | None
-    version_at: float | None
-    on: int  # sessions
+    job: Job | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from workspaces.errors import WorkspacesError
-from workspaces.model import Job, JobState
+from workspaces.model import UNDER_WAY, Job, JobState
 from workspaces.remote.base import on_host
 from workspaces.remote.client import Client
 from workspaces.remote.decode import decode
 from workspaces.remote.store import RemoteStore
 
 Progress = Callable[[str, float | None], None]
-OPEN = (JobState.QUEUED, JobState.RUNNING)
 
 
 class RemoteLifecycle:
@@ -50,7 +49,7 @@ class RemoteLifecycle:
     def _wait(self, job: Job, progress: Progress) -> None:
         """Raises WorkspacesError when the job fails."""
         said = ""
-        while job.state in OPEN:
+        while job.state in UNDER_WAY:
             if job.message and job.message != said:
                 said = job.message
                 progress(said, job.progress)

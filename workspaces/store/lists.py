@@ -33,11 +33,6 @@ Item = TypeVar("Item")
 Within = Collection[str] | None
 _IDS = "IN (SELECT value FROM json_each(?))"
 _EVENTS = "SELECT id, at, actor, kind, workspace, snapshot_id, data FROM events"
-_LATEST = (
-    "SELECT s.workspace_id, s.version, s.committed_at FROM json_each(?) x JOIN snapshots s ON s.id = "
-    "(SELECT t.id FROM snapshots t WHERE t.workspace_id = x.value AND t.version > 0 "
-    "AND t.state IN ('committed', 'archived') ORDER BY t.version DESC LIMIT 1)"
-)
 
 
 class Lists(Snapshots, Events):
@@ -303,29 +298,8 @@ class Lists(Snapshots, Events):
         sql = f"{_JOBS} WHERE j.workspace_id {_IDS} AND j.state IN ('queued', 'running')"
         for job in sorted(map(to_job, self._rows(sql, [asked])), key=lambda job: (job.state == "running", -job.id)):
             jobs[job.workspace_id] = job
-        sql = (
-            f"{_SNAPSHOTS} WHERE s.workspace_id {_IDS} AND s.state IN ('requested', 'approved', 'committing') "
-            "AND s.requested_via != 'auto'"
-        )
-        requests = {row["workspace_id"]: to_snapshot(row) for row in self._rows(sql, [asked])}
-        latest = {row["workspace_id"]: row for row in self._rows(_LATEST, [asked])}
-        on: dict[int, int] = {}
-        for row in self._rows(
-            f"SELECT workspace_id FROM sessions WHERE ended_at IS NULL AND +workspace_id {_IDS}",
-            [asked],
-        ):
-            on[row["workspace_id"]] = on.get(row["workspace_id"], 0) + 1
-        return [
-            WorkspaceLine(
-                found[id_],
-                jobs.get(id_),
-                requests.get(id_),
-                latest[id_]["version"] if id_ in latest else None,
-                latest[id_]["committed_at"] if id_ in latest else None,
-                on.get(id_, 0),
-            )
-            for id_ in ids
-            if id_ in found  # else it was removed since the ids were read
+        return [  # what is not found was removed since the ids were read
+            WorkspaceLine(found[id_], jobs.get(id_)) for id_ in ids if id_ in found
         ]
 
     def _user_lines(self, ids: list[int]) -> list[UserLine]:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from workspaces.errors import Conflict, InvalidInput, NotFound
 from workspaces.model import Command, Job, JobKind, Snapshot, SnapshotState
 from workspaces.names import check_message
-from workspaces.store.connection import Row, in_challenges
+from workspaces.store.connection import Row
 from workspaces.store.jobs import SYSTEM, Jobs
 from workspaces.store.rows import command_json, to_snapshot
 
@@ -204,11 +204,6 @@ class Snapshots(Jobs):
         """Newest first; of one workspace, in some states, of some challenges, at most `limit` of them (None: all)."""
         wanted = None if states is None else [SnapshotState(state) for state in states]
         return [to_snapshot(row) for row in self._newest(_SNAPSHOTS, "s", workspace_id, wanted, limit, challenges)]
-
-    def open_requests(self, challenges: Collection[str] | None = None) -> list[Snapshot]:
-        """The requests that wait for a decision, oldest first; of some challenges only, if not None."""
-        sql = f"{_SNAPSHOTS} WHERE s.state = 'requested'{in_challenges(challenges)} ORDER BY s.id"
-        return [to_snapshot(row) for row in self._rows(sql, [*(challenges or ())])]
 
     def auto_approvals_left(self, challenge: str, person: str) -> int:
         """How many more requests of that person the challenge approves by itself today (UTC)."""

@@ -82,15 +82,6 @@ class UsageTables(Connections):
         rows = self._read(_USAGE, since, step, workspace=workspace_id)
         return [Usage(**row) for row in rows]
 
-    def usage_now(self) -> dict[int, Usage]:
-        """The latest minute of every workspace that ran within NOW_SECONDS, by its id."""
-        sql = (
-            "SELECT workspace_id, at, samples, cpus, cpus_most, CAST(memory AS INTEGER) AS memory, memory_most, "
-            "pids_most, disk, received, sent FROM usage WHERE step = ? AND at > ? ORDER BY at"
-        )
-        rows = self._rows(sql, [MINUTE, int(time.time()) - NOW_SECONDS])
-        return {row.pop("workspace_id"): Usage(seconds=MINUTE, **row) for row in rows}
-
     def host_usage(self) -> HostUsage | None:
         """The host in the latest minute, None when nobody looked within NOW_SECONDS."""
         found = self.host_usages(time.time() - NOW_SECONDS, MINUTE)

@@ -1,4 +1,4 @@
-"""What jobs found, as templates want it: a list of changes with its tree, or the document of a job about the host."""
+"""What jobs found: a list of changes with its tree, or the document of a job about the host. Pages and API share it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from webadmin.context import store
-from workspaces.model import ChangeReport, Job, JobKind, Report
-from workspaces.snapshots.tree import Row, fold
-from workspaces.store import found_changes
+from webadmin import trees
+from workspaces.model import ChangeReport, JobKind, Report
+from workspaces.snapshots.tree import Row
+from workspaces.store import Store, found_changes
 
-ROWS, EACH, OPEN = 1500, 40, 6  # of a tree, of one directory in it, and how many directories are open at first
 CHANGES = (JobKind.LOOK, JobKind.DIFF)
 
 
@@ -28,17 +27,17 @@ class Found:
 
     @property
     def tree(self) -> Row | None:
-        return fold(self.changes, rows=ROWS, each=EACH, first=OPEN) if self.changes else None
+        return trees.whole(self.changes)
 
 
-def of_job(job: Job) -> Found | None:
-    """What that job found, if it is a kind that finds something and has."""
-    return of_report(store().report_of(job.id))
+def of_job(store: Store, job_id: int) -> Found | None:
+    """What that job found, if it is of a kind that finds something and has."""
+    return of_report(store.report_of(job_id))
 
 
-def latest(kind: JobKind, about: str = "") -> Found | None:
+def latest(store: Store, kind: JobKind, about: str = "") -> Found | None:
     """What the last one found."""
-    return of_report(store().latest_report(kind, about))
+    return of_report(store.latest_report(kind, about))
 
 
 def of_report(report: Report | None) -> Found | None:
