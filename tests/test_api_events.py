@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tests.support.serving import in_a_thread
 from tests.support.web import Web, web_fixture
 from webadmin import tailing
 from webadmin.api import events
+from webadmin.api.limits import Limits
 from webadmin.context import Parts, attach
 from webadmin.server import Server
 from workspaces import apitokens, heartbeat
@@ -202,3 +204,22 @@ def test_a_terminal_is_watched_until_its_session_ends(web: Web, url: str, monkey
         web.store.end_session(number, time.time())
         assert list(lines) == []  # it comes to its end by itself
     assert len(web.store.looks([number])[number]) == 1, "asking whether it may go on is no look of its own"
+
+
+def test_a_watched_terminal_that_shows_nothing_holds_no_place_once_its_reader_left(
+    web: Web, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", time.time())
+    web.store.begin_recording(number, "a.cast", time.time())
+    closed, close = threading.Event(), Limits.close_stream
+
+    def close_stream(self: Limits, token_id: int) -> None:
+        close(self, token_id)
+        closed.set()
+
+    monkeypatch.setattr(Limits, "close_stream", close_stream)
+    headers = token(web, "chief", "workspaces")
+    with requests.get(f"{url}/sessions/{number}/watch", headers=headers, stream=True, timeout=20) as response:
+        assert next(response.iter_lines(chunk_size=1)) == b"retry: 5000"
+        assert not closed.is_set()
+    assert closed.wait(20)

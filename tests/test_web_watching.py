@@ -250,6 +250,42 @@ def test_a_stream_of_much_output_begins_with_the_last_of_it(tmp_path: Path, monk
     asyncio.run(run())
 
 
+def test_a_stream_that_nobody_reads_any_more_ends_though_nothing_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tailing, "LOOK_SECONDS", 3600.0)
+    path = tmp_path / "a.cast"
+    path.write_bytes(casts.header(80, 24, 0.0, "xterm", "t"))
+
+    async def run() -> None:
+        reader = Reader(path)
+        task = asyncio.create_task(reader.run())
+        await until(lambda: reader.messages)
+        reader.gone.set()
+        with pytest.raises(Gone):
+            await asyncio.wait_for(task, 10)
+        assert reader.noted == 0
+
+    asyncio.run(run())
+
+
+def test_a_stream_says_something_now_and_then_or_nobody_would_know_who_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_SECONDS", "SILENT_SECONDS"):
+        monkeypatch.setattr(tailing, name, 0.01)
+
+    async def run() -> None:
+        reader = Reader(tmp_path / "a.cast")
+        task = asyncio.create_task(reader.run())
+        await until(lambda: reader.said[1:4] == [":\n\n"] * 3)
+        reader.gone.set()
+        with pytest.raises(Gone):
+            await asyncio.wait_for(task, 10)
+
+    asyncio.run(run())
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_stream_waits_for_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
     path = tmp_path / "a.cast"

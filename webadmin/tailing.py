@@ -2,7 +2,7 @@
 
     recording ─► {"cols": 80, "rows": 24, "time": 12.5, "init": "all of its output"} ─► [13.1, "o", "$ "] ─► … ─► done
 
-The file is looked at a few times a second while somebody watches; nothing else is done for it.
+The file is looked at a few times a second while somebody watches, and no longer; nothing else is done for it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from workspaces.names import amount
 LOOK_SECONDS = 0.25
 ASK_SECONDS = 2.0  # without news, between two questions whether the session, and the right to see it, last
 BEAT_SECONDS = 60.0  # between two notes that somebody still looks
+SILENT_SECONDS = 20.0  # without news, after which something is sent: it shows who is gone
 INIT_MAX = 1 << 20  # characters of what was shown before
 
 
@@ -40,9 +41,9 @@ async def _follow(path: Path, look: Callable[[], None], left_out: str, stream: S
 
     opening, start = await in_thread(partial(_opening, path))
     await stream.write(f"retry: 5000\n\ndata: {opening}\n\n")
-    asked = noted = loop.time()
+    asked = noted = told = loop.time()
     lasts = True
-    while lasts:
+    while lasts and not stream.gone.is_set():
         now = loop.time()
         if now - asked >= ASK_SECONDS:
             asked, lasts = now, await stream.allowed()
@@ -50,10 +51,13 @@ async def _follow(path: Path, look: Callable[[], None], left_out: str, stream: S
             noted = now
             await loop.run_in_executor(None, look)
         text, start = await in_thread(partial(_news, path, start, left_out))
+        if not text and now - told >= SILENT_SECONDS:
+            text = ":\n\n"
         if text:
+            told = now
             await stream.write(text)
         elif lasts:
-            await asyncio.sleep(LOOK_SECONDS)
+            await stream.pause(LOOK_SECONDS)
     await stream.event("done")
 
 

@@ -159,10 +159,6 @@ async def _follow(watch: _Watch, limits: Limits, token_id: int, stream: Stream) 
                 if not await stream.allowed():
                     await stream.event("over")
                     return
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await stream.gone.wait()
-            except TimeoutError:
-                pass
+            await stream.pause(LOOK_SECONDS)
     finally:
         limits.close_stream(token_id)

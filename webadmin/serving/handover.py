@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from flask import Response, current_app, request
@@ -44,6 +45,12 @@ class Stream:
         if self.gone.is_set():
             raise Gone
         await self._send({"type": "http.response.body", "body": data.encode(), "more_body": True})
+
+    async def pause(self, seconds: float) -> None:
+        """Returns after so many seconds, or as soon as there is no reader any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.gone.wait()
 
     async def event(self, name: str, data: str = "", number: str = "") -> None:
         """A server-sent event; none of them may have a line break."""
