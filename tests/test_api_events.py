@@ -22,9 +22,10 @@ from webadmin.api import events
 from webadmin.api.limits import Limits
 from webadmin.context import Parts, attach
 from webadmin.server import Server
-from workspaces import apitokens, heartbeat
+from workspaces import apitokens, casts, heartbeat, recordings
 from workspaces.heartbeat import LOCK
 from workspaces.model import JobKind
+from workspaces.store import Store
 
 __all__ = ["web_fixture"]
 
@@ -202,6 +203,7 @@ def test_a_terminal_is_watched_until_its_session_ends(web: Web, url: str, monkey
         assert json.loads(next(lines)[6:])["init"] == "hello"
         assert [(look.actor, look.how) for look in web.store.looks([number])[number]] == [("chief", "watch")]
         web.store.end_session(number, time.time())
+        web.store.end_recording(number, path.stat().st_size, 0.5, 0)
         assert list(lines) == []  # it comes to its end by itself
     assert len(web.store.looks([number])[number]) == 1, "asking whether it may go on is no look of its own"
 
@@ -223,3 +225,42 @@ def test_a_watched_terminal_that_shows_nothing_holds_no_place_once_its_reader_le
         assert next(response.iter_lines(chunk_size=1)) == b"retry: 5000"
         assert not closed.is_set()
     assert closed.wait(20)
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_what_a_recorder_writes_after_the_end_of_a_session_is_shown(
+    web: Web, url: str, monkeypatch: pytest.MonkeyPatch, api: bool
+) -> None:
+    monkeypatch.setattr(tailing, "ASK_SECONDS", 0.01)
+    number = web.store.begin_session("alice", web.workspace_id("alice"), "shell", "192.0.2.1", "p", time.time())
+    web.settings.recordings.mkdir(exist_ok=True)
+    path = web.settings.recordings / "a.cast"
+    path.write_bytes(casts.header(80, 24, 0.0, "xterm", "t"))
+    web.store.begin_recording(number, "a.cast", time.time())
+    asked, is_written = threading.Event(), recordings.is_written
+
+    def ask(store: Store, session_id: int) -> bool:
+        over, found = store.session(session_id).ended_at is not None, is_written(store, session_id)
+        if over:
+            asked.set()
+        return found
+
+    monkeypatch.setattr(recordings, "is_written", ask)
+    if api:
+        address, headers = f"{url}/sessions/{number}/watch", token(web, "chief", "workspaces")
+    else:
+        chief = web.browser("chief")
+        chief.post(f"/admin/sessions/{number}/watch/begin")
+        address = url.replace("/api/v1", f"/admin/sessions/{number}/stream")
+        cookie = chief.client.get_cookie(web.app.config["SESSION_COOKIE_NAME"])
+        assert cookie is not None
+        headers = {"Cookie": f"{cookie.key}={cookie.value}"}
+    with requests.get(address, headers=headers, stream=True, timeout=20) as response:
+        lines = (line for line in response.iter_lines(chunk_size=1, decode_unicode=True) if "data" in line)
+        next(lines)
+        web.store.end_session(number, time.time())
+        assert asked.wait(20)
+        with path.open("ab") as file:
+            file.write(casts.line(1.0, "o", "logout"))
+        web.store.end_recording(number, path.stat().st_size, 1.0, 0)
+        assert list(lines) == ['data: [1.0, "o", "logout"]', "data: "]

@@ -178,11 +178,20 @@ def test_a_part_of_one_that_is_written(store: Store, settings: Settings) -> None
     assert recordings.part(store, settings.recordings, number, first.next) == Played(b"", first.next, live=True)
     assert recordings.part(store, settings.recordings, number, 10**30).data == b""
     store.end_session(number, time.time())
+    assert recordings.part(store, settings.recordings, number, first.next).live is True, "its last words may come yet"
+    store.end_recording(number, path.stat().st_size, 1.5, 0)
     assert recordings.part(store, settings.recordings, number, first.next).live is False
     path.unlink()
     path.symlink_to("/etc/passwd")
     with pytest.raises(Exception, match="cannot be read"):
         recordings.part(store, settings.recordings, number, 0)
+
+
+def test_nobody_waits_for_a_gateway_that_was_killed(store: Store, settings: Settings) -> None:
+    number = record(store, settings, "a.cast")
+    store.end_session(number, time.time() - recordings.LAST_SECONDS - 1)
+    assert recordings.is_written(store, number)
+    assert store.recording(number).ended_at is None
 
 
 # --- on the reader's terminal ---

@@ -155,14 +155,15 @@ def test_ending_one_says_what_ends(web: Web) -> None:
 
 
 class Reader:
-    """What comes out of a stream; `rights` last until they are taken away."""
+    """What comes out of a stream; `rights` last until they are taken away, and the recording until it `is_written`."""
 
     def __init__(self, path: Path) -> None:
         self.said: list[str] = []
         self.rights = True
         self.noted = 0
         self.gone = asyncio.Event()
-        self._work = tailing.follower(path, self._note)
+        self.is_written: Callable[[], bool] = lambda: False
+        self._work = tailing.follower(path, self._note, lambda: self.is_written())
 
     async def run(self) -> None:
         async def send(message: dict[str, object]) -> None:
@@ -170,10 +171,10 @@ class Reader:
             assert isinstance(body, bytes)
             self.said.append(body.decode())
 
-        async def allowed() -> bool:
-            return self.rights
+        await self._work(Stream(send, self.gone, self.allowed))
 
-        await self._work(Stream(send, self.gone, allowed))
+    async def allowed(self) -> bool:
+        return self.rights
 
     def _note(self) -> None:
         self.noted += 1
@@ -299,5 +300,49 @@ def test_a_stream_waits_for_a_file_that_is_not_there_yet(tmp_path: Path) -> None
         assert reader.messages[1] == [1.0, "o", "hello"]
         reader.rights = False
         await task
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_stream_goes_on_until_the_last_of_a_session_that_ended(tmp_path: Path) -> None:
+    path = tmp_path / "a.cast"
+    path.write_bytes(casts.header(80, 24, 0.0, "xterm", "t"))
+    much = [casts.line(float(n), "o", "x" * 999) for n in range(3000)]  # three times of what is read at once
+
+    async def run() -> None:
+        reader = Reader(path)
+
+        def end() -> bool:
+            with path.open("ab") as file:
+                file.writelines(much)
+            reader.is_written = lambda: True
+            return True
+
+        reader.is_written = end
+        await asyncio.wait_for(reader.run(), 20)
+        assert len(reader.messages) == 1 + len(much)
+        assert reader.said[-1] == "event: done\ndata: \n\n"
+
+    asyncio.run(run())
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_shown_to_whom_the_right_was_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.cast"
+    path.write_bytes(casts.header(80, 24, 0.0, "xterm", "t"))
+
+    class Late(Reader):
+        async def allowed(self) -> bool:
+            with path.open("ab") as file:
+                file.write(casts.line(1.0, "o", "secret"))
+            return False
+
+    async def run() -> None:
+        reader = Late(path)
+        reader.is_written = lambda: True
+        await asyncio.wait_for(reader.run(), 10)
+        assert len(reader.messages) == 1
+        assert reader.said[-1] == "event: done\ndata: \n\n"
 
     asyncio.run(run())

@@ -51,8 +51,8 @@ def test_a_session_is_watched_ended_and_replayed(site: Site, tmp_path: Path) -> 
     boss.get_by_role("link", name="End…").click()
     boss.get_by_role("button", name="End the session").click()
     expect(boss.get_by_text("ends within two seconds")).to_be_visible()
-    expect(chief.locator("#screen-said")).to_contain_text("has ended")
     store.end_recording(number, path.stat().st_size, 2.1, 0)
+    expect(chief.locator("#screen-said")).to_contain_text("has ended")
 
     boss.get_by_role("button", name="Replay").click()
     expect(boss.locator("#screen .ap-term")).to_contain_text("typed just now")

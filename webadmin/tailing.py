@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,19 +22,26 @@ from workspaces.errors import NotFound, WorkspacesError
 from workspaces.names import amount
 
 LOOK_SECONDS = 0.25
-ASK_SECONDS = 2.0  # without news, between two questions whether the session, and the right to see it, last
+ASK_SECONDS = 2.0  # between two questions whether the right to see it lasts, and whether all of it is written
 BEAT_SECONDS = 60.0  # between two notes that somebody still looks
 SILENT_SECONDS = 20.0  # without news, after which something is sent: it shows who is gone
 INIT_MAX = 1 << 20  # characters of what was shown before
 
 
-def follower(path: Path, look: Callable[[], None]) -> Callable[[Stream], Awaitable[None]]:
-    """What goes on with the stream of a recording; `look` notes, in a thread, that somebody still looks."""
+def follower(
+    path: Path, look: Callable[[], None], is_written: Callable[[], bool]
+) -> Callable[[Stream], Awaitable[None]]:
+    """What goes on with the stream of a recording, until its reader may not see it, or has seen all of it.
+
+    In threads, `look` notes that somebody still looks, and `is_written` says whether nothing will be added.
+    """
     left_out = _("[%(size)s left out]", size="{}")  # in the reader's language, which later nobody knows
-    return partial(_follow, path, look, left_out)
+    return partial(_follow, path, look, is_written, left_out)
 
 
-async def _follow(path: Path, look: Callable[[], None], left_out: str, stream: Stream) -> None:
+async def _follow(
+    path: Path, look: Callable[[], None], is_written: Callable[[], bool], left_out: str, stream: Stream
+) -> None:
     loop = asyncio.get_running_loop()
 
     async def in_thread(function: Callable[[], tuple[str, int]]) -> tuple[str, int]:
@@ -42,21 +50,28 @@ async def _follow(path: Path, look: Callable[[], None], left_out: str, stream: S
     opening, start = await in_thread(partial(_opening, path))
     await stream.write(f"retry: 5000\n\ndata: {opening}\n\n")
     asked = noted = told = loop.time()
-    lasts = True
-    while lasts and not stream.gone.is_set():
+    over = False
+    while not stream.gone.is_set():
         now = loop.time()
         if now - asked >= ASK_SECONDS:
-            asked, lasts = now, await stream.allowed()
-        if lasts and now - noted >= BEAT_SECONDS:
+            asked = now
+            if not await stream.allowed():
+                break
+            with suppress(WorkspacesError):  # it is asked again
+                over = await loop.run_in_executor(None, is_written)
+        if now - noted >= BEAT_SECONDS:
             noted = now
             await loop.run_in_executor(None, look)
-        text, start = await in_thread(partial(_news, path, start, left_out))
+        since = start
+        text, start = await in_thread(partial(_news, path, since, left_out))
+        if over and start == since:
+            break
         if not text and now - told >= SILENT_SECONDS:
             text = ":\n\n"
         if text:
             told = now
             await stream.write(text)
-        elif lasts:
+        elif start == since:
             await stream.pause(LOOK_SECONDS)
     await stream.event("done")
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 TIDY_SECONDS = 60.0
 STRAY_SECONDS = 86400.0  # that a file without a row is kept: its row may not be written yet
+LAST_SECONDS = 5.0  # after its session for the last of a recording, where its gateway does not say that it is written
 BLOCK = 4096  # bytes of the disk that even a short recording takes
 
 
@@ -47,9 +48,20 @@ def find(store: Store, directory: Path, session_id: int) -> Path:
     return directory / store.recorded_file(session_id)
 
 
+def is_written(store: Store, session_id: int) -> bool:
+    """Whether all that there will be of a recording is in its file: its session has ended, and its gateway said so.
+
+    The row of a session that is killed ends before the session does. NotFound.
+    """
+    over = store.session(session_id).ended_at
+    if over is None:
+        return False
+    return store.recording(session_id).ended_at is not None or time.time() - over > LAST_SECONDS
+
+
 def part(store: Store, directory: Path, session_id: int, start: int) -> Played:
     """What a recording has from byte `start` on, as far as it is handed out at once. NotFound, Conflict."""
-    live = store.session(session_id).ended_at is None
+    live = not is_written(store, session_id)
     path = find(store, directory, session_id)
     if live and not path.exists():
         return Played(b"", 0, live=True)  # its gateway makes the file in a moment

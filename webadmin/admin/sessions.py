@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import Response, flash, redirect, render_template, request, url_for
@@ -13,7 +14,7 @@ from webadmin.context import parts, store
 from webadmin.i18n import _
 from webadmin.live import fragment
 from webadmin.security import PLAYER_POLICY
-from webadmin.serving.handover import stream
+from webadmin.serving.handover import AGAIN, stream
 from workspaces import recordings
 from workspaces.errors import Conflict
 from workspaces.queries import Listed
@@ -103,13 +104,14 @@ def screen(session_id: int, action: str) -> Any:
 @bp.get("/sessions/<int:session_id>/stream")
 @access.require(Right.WATCH)
 def stream_session(session_id: int) -> Any:
-    """What its terminal shows from now on, as an event stream. Refused when it has ended."""
+    """What its terminal shows from now on, as an event stream, to its end. Refused when it has ended by then."""
     name, of = actor(), store()
     actions.check_looking(of, session_id, "watch", actor=name)
-    if of.session(session_id).ended_at is not None:
+    if AGAIN not in request.environ and of.session(session_id).ended_at is not None:
         raise Conflict(_("This session has ended."))
     path = recordings.find(of, parts().settings.recordings, session_id)
-    return stream(tailing.follower(path, lambda: _still(of, session_id, name)))
+    is_written = partial(recordings.is_written, of, session_id)
+    return stream(tailing.follower(path, partial(_still, of, session_id, name), is_written))
 
 
 def _still(of: Store, session_id: int, name: str) -> None:

@@ -24,7 +24,7 @@ from webadmin.api.operations import Id, get, post
 from webadmin.context import parts
 from webadmin.serving.handover import AGAIN, Stream, stream
 from workspaces import recordings
-from workspaces.errors import Conflict, NotFound
+from workspaces.errors import NotFound
 from workspaces.rights import Right
 from workspaces.scopes import Scope
 from workspaces.store import Store
@@ -117,15 +117,13 @@ def look_at_session(caller: Caller, session_id: Id) -> Annotated[Response, EVENT
     """
     _watchable(caller, session_id)
     limits, of = parts().limits, caller.store
-    if AGAIN in request.environ:  # it is asked whether this may go on
-        if of.session(session_id).ended_at is not None:
-            raise Conflict("This session has ended.")
-    else:
+    if AGAIN not in request.environ:  # else it is asked whether this may go on, which it does to the end
         if limits.full(caller.token.id):
             raise too_many(30)
         actions.look(of, session_id, "watch", actor=caller.name)
     path = recordings.find(of, parts().settings.recordings, session_id)
-    follow = tailing.follower(path, partial(_still, of, session_id, caller.name))
+    is_written = partial(recordings.is_written, of, session_id)
+    follow = tailing.follower(path, partial(_still, of, session_id, caller.name), is_written)
 
     async def counted(stream: Stream) -> None:
         with _counted(limits, caller.token.id):
