@@ -76,6 +76,32 @@ def test_a_job_is_followed_to_its_end(web: Web, url: str) -> None:
         assert [one[0] for one in read(response)] == ["log", "job", "end"]
 
 
+def test_lines_of_several_jobs_come_in_the_order_of_their_ids_so_that_none_is_missed(web: Web, url: str) -> None:
+    first, second = (
+        web.store.add_job(JobKind.START, web.workspace_id(name), actor="chief").id for name in ("alice", "bob")
+    )
+    for _ in range(2):
+        web.store.claim_job()
+    for number, text in ((first, "one"), (second, "two"), (second, "three"), (first, "four")):
+        web.store.job_progress(number, None, text)
+    asked, headers = f"{url}/events?job={first},{second}", token(web, "chief")
+
+    def follow(last: str, count: int) -> list[tuple[str, str, str]]:
+        sent = {**headers, "Last-Event-ID": last}
+        with requests.get(asked, headers=sent, stream=True, timeout=20) as response:
+            found = (one for one in read(response) if one[0] == "log")
+            return [next(found) for _ in range(count)]
+
+    lines = follow("", 6)
+    numbers = [int(number) for _, _, number in lines]
+    assert numbers == sorted(numbers)
+    told = [json.loads(data) for _, data, _ in lines]
+    assert [line["line"] for line in told] == ["Begun.", "Begun.", "one", "two", "three", "four"]
+    assert [line["job"] for line in told[2:]] == [first, second, second, first]
+    for index in range(5):
+        assert follow(lines[index][2], 5 - index) == lines[index + 1 :]
+
+
 def test_a_workspace_is_followed_until_it_is_gone_or_the_token_is(
     web: Web, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

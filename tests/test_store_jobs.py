@@ -305,6 +305,22 @@ def test_the_log_of_a_job(store: Store, alice: int) -> None:
         store.job_log(99)
 
 
+def test_the_logs_of_several_jobs_are_one_in_the_order_of_what_came(store: Store, alice: int, bob: int) -> None:
+    first, second = (add(store, JobKind.START, number) for number in (alice, bob))
+    other = store.add_job(JobKind.USAGE, actor="chief")
+    for _ in range(3):
+        claim(store)
+    for job, text in ((first, "one"), (second, "two"), (other, "no"), (second, "three"), (first, "four")):
+        store.job_progress(job.id, None, text)
+    found = store.job_lines([second.id, first.id, 99])
+    assert [line.id for _, line in found] == sorted(line.id for _, line in found)
+    assert [(number, line.line) for number, line in found[-4:]] == [
+        (first.id, "one"), (second.id, "two"), (second.id, "three"), (first.id, "four"),
+    ]  # fmt: skip
+    assert store.job_lines([first.id, second.id], after=found[-3][1].id) == found[-2:]
+    assert store.job_lines([]) == []
+
+
 def test_what_failed_is_never_complete(store: Store, alice: int) -> None:
     job = add(store, JobKind.START, alice)
     claim(store)

@@ -228,6 +228,7 @@ def test_webhooks_are_told_of_each_step(store: Store) -> None:
         lambda s: s.read_news("alice", 5),
         lambda s: s.reject_snapshot(request(s).id, "no", actor="chief"),
         lambda s: s.job_log(s.add_job(JobKind.STOP, 1, actor="chief").id),
+        lambda s: s.job_lines([1, 2], 3),
     ],
 )
 def test_growing_tables_are_not_scanned(store: Store, call: Callable[[Store], object]) -> None:

@@ -2,8 +2,8 @@
 
     GET /events?job=17,18&workspace=3
       job        the job as /jobs/17 answers it, at first and whenever it is another
-      log        a line of its log: {"job": 17, "id": …, "at": …, "line": …}; its id is the event's, so that a client
-                 which comes back with Last-Event-ID misses none
+      log        a line of its log: {"job": 17, "id": …, "at": …, "line": …}; its id is the event's, and ids only grow,
+                 whosever the lines are, so that a client which comes back with Last-Event-ID misses none
       workspace  the workspace, likewise
       gone       it was removed: {"workspace": 3}
       end        all that was asked for are jobs, and they have ended
@@ -79,17 +79,15 @@ class _Watch:
         return found
 
     def _news(self) -> Iterator[Event]:
-        over, last = 0, self.line
-        for number in self.jobs:
-            job = self.store.job(number)
-            over += job.state in OVER
-            # Lines first: a job that has ended has none to come.
-            for line in self.store.job_log(number, self.line):
-                last = max(last, line.id)
-                told = LogLine.model_validate(line).model_dump(mode="json")
-                yield "log", json.dumps({"job": number, **told}), str(line.id)
-            yield from self._told("job", number, Job.of(job).model_dump_json())
-        self.line = last
+        # Read before their lines, and told after them: a job that has ended has none to come.
+        jobs = [self.store.job(number) for number in self.jobs]
+        # In one read, in the order of their ids: who comes back names one id for all jobs.
+        for number, line in self.store.job_lines(self.jobs, self.line):
+            self.line = line.id
+            told = LogLine.model_validate(line).model_dump(mode="json")
+            yield "log", json.dumps({"job": number, **told}), str(line.id)
+        for job in jobs:
+            yield from self._told("job", job.id, Job.of(job).model_dump_json())
         for number in list(self.workspaces):
             try:
                 found = Workspace.model_validate(self.store.workspace(number))
@@ -98,7 +96,7 @@ class _Watch:
                 yield "gone", json.dumps({"workspace": number}), ""
             else:
                 yield from self._told("workspace", number, found.model_dump_json())
-        self.ended = not self.workspaces and over == len(self.jobs)
+        self.ended = not self.workspaces and all(job.state in OVER for job in jobs)
 
     def _told(self, kind: str, number: int, text: str) -> Iterator[Event]:
         if self.said.get((kind, number)) != text:

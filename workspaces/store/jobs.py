@@ -116,6 +116,15 @@ class Jobs(Roles, Events):
         rows = self._rows("SELECT id, at, line FROM job_log WHERE job_id = ? AND id > ? ORDER BY id", [job_id, after])
         return [LogLine(**row) for row in rows]
 
+    def job_lines(self, job_ids: Iterable[int], after: int = 0) -> list[tuple[int, LogLine]]:
+        """What some jobs did, with whose line each is, in order; only lines with a greater id than `after`."""
+        sql = (
+            "SELECT job_id, id, at, line FROM job_log "
+            "WHERE job_id IN (SELECT value FROM json_each(?)) AND id > ? ORDER BY id"
+        )
+        rows = self._rows(sql, [json.dumps(list(job_ids)), after])
+        return [(row["job_id"], LogLine(row["id"], row["at"], row["line"])) for row in rows]
+
     def set_job_priority(self, job_id: int, priority: int, *, actor: str) -> Job:
         """Let one that waits go before or after others, 0 to 100, higher first. NotFound, InvalidInput, Conflict."""
         if not 0 <= priority <= PRIORITY_MAX:
