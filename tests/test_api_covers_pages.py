@@ -107,7 +107,6 @@ SHOWN: dict[str, str] = {
     "admin.session": "show_session show_recording",
     "admin.screen": "look_at_session export_session",
     "admin.stream_session": "look_at_session",
-    "admin.cast": "export_session",
     "admin.recording": "export_session",
     # challenges, images and the archive
     "admin.challenges": "list_challenges",

@@ -72,7 +72,7 @@ def test_who_looks_is_in_the_record_before_a_byte_is_shown_and_the_person_sees_i
     line = casts.line(1.0, "o", HOSTILE)
     number = begin(web, lines=line)
     chief = web.browser("chief")
-    for path in ("cast", "stream", "recording"):
+    for path in ("stream", "recording"):
         refused = chief.get(f"/admin/sessions/{number}/{path}")
         assert refused.status_code == 403
         assert HOSTILE[:9] not in refused.text
@@ -85,26 +85,22 @@ def test_who_looks_is_in_the_record_before_a_byte_is_shown_and_the_person_sees_i
     assert f'data-stream="/admin/sessions/{number}/stream"' in page.text
     assert "'wasm-unsafe-eval'" in page.headers["Content-Security-Policy"]
     assert "unsafe-inline" not in page.headers["Content-Security-Policy"]
-    part = chief.get(f"/admin/sessions/{number}/cast")
-    assert part.headers["X-Content-Type-Options"] == "nosniff"
-    assert (part.mimetype, part.headers["X-Live"]) == ("application/x-asciicast", "yes")
-    assert json.loads(part.data.splitlines()[1]) == [1.0, "o", HOSTILE]
-    after = chief.get(f"/admin/sessions/{number}/cast?from={part.headers['X-Next']}")
-    assert (after.data, after.headers["X-Live"]) == (b"", "yes")
-    assert chief.get(f"/admin/sessions/{number}/cast?from=-7").data == part.data
-    assert chief.get(f"/admin/sessions/{number}/cast?from=nonsense").data == part.data
     assert chief.post(f"/admin/sessions/{number}/replay/begin").status_code == 409, "not while it goes on"
 
     web.store.add_user("deputy", Role.ADMIN, CHEAP_HASH, actor="chief")
     deputy = web.browser("deputy")
-    assert deputy.get(f"/admin/sessions/{number}/cast").status_code == 403, "another one's look is not his"
+    assert deputy.get(f"/admin/sessions/{number}/stream").status_code == 403, "another one's look is not his"
     end(web, number)
     assert chief.post(f"/admin/sessions/{number}/watch/begin").status_code == 409
     assert chief.get(f"/admin/sessions/{number}/stream").status_code == 409
     assert chief.get(f"/admin/sessions/{number}/recording").status_code == 403
     replay = deputy.post(f"/admin/sessions/{number}/replay/begin", follow_redirects=True).text
     assert f'data-recording="/admin/sessions/{number}/recording"' in replay
-    assert deputy.get(f"/admin/sessions/{number}/recording").data == file(web, number).read_bytes()
+    recording = deputy.get(f"/admin/sessions/{number}/recording")
+    assert recording.data == file(web, number).read_bytes()
+    assert json.loads(recording.data.splitlines()[1]) == [1.0, "o", HOSTILE]
+    assert recording.mimetype == "application/x-asciicast"
+    assert recording.headers["X-Content-Type-Options"] == "nosniff"
     export = deputy.post(f"/admin/sessions/{number}/export")
     assert export.headers["Content-Disposition"] == f'attachment; filename="session-{number}.cast"'
     assert export.data == file(web, number).read_bytes()

@@ -245,7 +245,6 @@ MATRIX: dict[str, Row] = {
     "POST admin.end_session": challenge_admins(DONE),
     "POST admin.look": challenge_admins(DONE),
     "GET admin.screen": challenge_admins(DONE),  # not before the look is in the record
-    "GET admin.cast": challenge_admins(FORBIDDEN),
     "GET admin.stream_session": challenge_admins(FORBIDDEN),
     "GET admin.recording": challenge_admins(FORBIDDEN),
     "POST admin.export_session": challenge_admins(CONFLICT),  # not while it goes on

@@ -118,21 +118,6 @@ def _still(of: Store, session_id: int, name: str) -> None:
     of.note_look(session_id, "watch", actor=name)
 
 
-@bp.get("/sessions/<int:session_id>/cast")
-@access.require(Right.WATCH)
-def cast(session_id: int) -> Any:
-    """A part of its recording: whole lines of asciicast v2 from byte `from` on, and in X-Next where to go on.
-
-    X-Live says `yes` while more may come.
-    """
-    live = store().session(session_id).ended_at is None
-    actions.check_looking(store(), session_id, "watch" if live else "replay", actor=actor())
-    start = request.args.get("from", 0, type=int)
-    part = recordings.part(store(), parts().settings.recordings, session_id, start)
-    headers = {"X-Next": str(part.next), "X-Live": "yes" if part.live else "no"}
-    return Response(part.data, headers=headers, mimetype="application/x-asciicast")
-
-
 @bp.get("/sessions/<int:session_id>/recording")
 @access.require(Right.WATCH)
 def recording(session_id: int) -> Any:
