@@ -58,6 +58,36 @@ def test_ones_own_sessions_also_of_who_reviews_elsewhere(web: Web) -> None:
         assert [one["user"] for one in found] == (["bob"] if "alice" not in q else [])
 
 
+def test_members_see_who_else_is_on_and_not_from_where_nor_who_was(web: Web) -> None:
+    web.store.add_workspace("als", "team", ["alice", "bob"], actor="test")
+    web.store.add_user("rita", Role.PARTICIPANT, actor="test")
+    team, now = web.workspace_id("team"), time.time()
+    for name, address, ended in (
+        ("rita", "192.0.2.9", False),
+        ("alice", "192.0.2.1", True),
+        ("alice", "192.0.2.2", False),
+        ("bob", "192.0.2.3", True),
+        ("bob", "192.0.2.4", False),
+    ):
+        number = web.store.begin_session(name, team, "shell", address, "p", now)
+        if ended:
+            web.store.end_session(number, now)
+    before = web.store.begin_session("alice", team, "shell", "192.0.2.8", "p", 1.0)  # of who had the name then
+    web.store.end_session(before, 2.0)
+
+    def listed(name: str, more: str = "") -> list[tuple[str, str]]:
+        found = program(web, name).get(f"/workspaces/{team}/sessions{more}").get_json()["items"]
+        return [(one["user"], one["address"]) for one in found]
+
+    assert listed("alice") == [("bob", ""), ("alice", "192.0.2.2"), ("rita", "")]
+    mine = [("bob", ""), ("alice", "192.0.2.2"), ("alice", "192.0.2.1"), ("rita", "")]
+    assert listed("alice", "?ended=true") == mine
+    assert listed("alice", "?ended=true&limit=2") == mine[:2]
+    assert len(listed("chief", "?ended=true")) == 6
+    web.store.set_challenge_role("alice", "als", Role.REVIEWER, actor="test")
+    assert ("bob", "192.0.2.3") in listed("alice", "?ended=true")
+
+
 def test_ones_own_sign_ins_and_tokens(web: Web) -> None:
     alice, here, there = program(web, "alice"), web.browser("alice"), web.browser("alice")
     assert here.get("/me").status_code == 200

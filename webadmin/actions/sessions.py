@@ -7,7 +7,7 @@ asks `check_looking` and writes nothing down itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,6 +56,19 @@ def own(user: User) -> str:
     """What finds the sessions, or requests, that are somebody's own."""
     since = datetime.fromtimestamp(user.created_at, UTC).isoformat()
     return f"user:{user.name} since:{since}"
+
+
+def of_member(store: Store, workspace_id: int, user: User, *, ended: bool, limit: int) -> list[Session]:
+    """Those in a workspace as a member sees them, the latest first; with `ended` his own that have ended as well.
+
+    Of others only who is on: from where, and when they were, is theirs to tell.
+    """
+    on = store.sessions(workspace_id, limit=limit)
+    found = {s.id: s if is_own(s, user) else replace(s, address="") for s in on}
+    if ended:
+        mine = store.sessions(workspace_id, user.name, ended=True, limit=limit)
+        found |= {s.id: s for s in mine if is_own(s, user)}
+    return sorted(found.values(), key=lambda s: (s.started_at, s.id), reverse=True)[:limit]
 
 
 def shown(store: Store, sessions: Iterable[Session]) -> list[Shown]:

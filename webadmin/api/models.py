@@ -236,6 +236,7 @@ class Session(Out):
     workspace: str
     kind: str
     address: str
+    """Empty for a member of the workspace who may not see its challenge, unless the session is his own."""
     started_at: Moment
     ended_at: Moment | None
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from webadmin.actions import own, usage
+from webadmin.actions import own, sessions, usage
 from webadmin.actions import spaces as actions
 from webadmin.api import paging
 from webadmin.api.auth import Caller
@@ -122,9 +122,16 @@ def show_workspace(caller: Caller, workspace_id: Id) -> Workspace:
 
 @get("/workspaces/{workspace_id}/sessions")
 def list_workspace_sessions(caller: Caller, workspace_id: Id, query: SessionsQuery) -> Part[Session]:
-    """List the SSH sessions in a workspace, the latest first."""
+    """List the SSH sessions in a workspace, the latest first.
+
+    A member who may not see the challenge gets his own, and of others those that go on, without their addresses.
+    """
     found = caller.workspace(workspace_id)
-    return paging.of(Session, caller.store.sessions(found.id, ended=query.ended, limit=query.limit))
+    if caller.may(Right.SEE, found.challenge):
+        items = caller.store.sessions(found.id, ended=query.ended, limit=query.limit)
+    else:
+        items = sessions.of_member(caller.store, found.id, caller.user, ended=query.ended, limit=query.limit)
+    return paging.of(Session, items)
 
 
 @get("/workspaces/{workspace_id}/usage")
