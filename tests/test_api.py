@@ -339,6 +339,23 @@ def test_too_many_requests_wait_and_leave_others_alone(web: Web) -> None:
     assert bob.post(f"/workspaces/{web.workspace_id('bob')}/start").status_code == 202
 
 
+def test_more_tokens_are_not_more_requests_nor_more_streams(web: Web) -> None:
+    attach(web.app, Parts(web.settings, web.store, limits=limits.Limits(lambda: 1000.0)))
+    path, number = "/me/news/read", web.workspace_id("alice")
+    tokens = [program(web, "alice") for _ in range(3)]
+    codes = [tokens[n % 3].post(path, {"up_to": 1}).status_code for n in range(int(limits.WRITE.burst) + 3)]
+    assert codes.count(204) == limits.WRITE.burst
+    codes = [tokens[n % 3].get("/me").status_code for n in range(int(limits.READ.burst) + 3)]
+    assert codes.count(200) == limits.READ.burst
+    counted = limits.Limits()
+    attach(web.app, Parts(web.settings, web.store, limits=counted))
+    for _ in range(limits.STREAMS):
+        counted.open_stream(web.store.user("alice").id)
+    for token in tokens:
+        problem(token.get(f"/events?workspace={number}"), 429)
+    assert program(web, "bob").get(f"/events?workspace={web.workspace_id('bob')}").status_code == 200
+
+
 def test_wrong_tokens_are_limited_and_right_ones_from_there_are_not(web: Web) -> None:
     nobody = program(web, None)
     codes = [

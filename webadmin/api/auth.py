@@ -127,7 +127,7 @@ def caller(scope: Scope | None, *, counted: bool = True) -> Caller:
             raise too_many(wait)
         raise _unknown("The token is unknown, has expired, or was removed.", "Make one on your account's page.", True)
     token, user, rights = found
-    if counted and (wait := limits.take(token.id, writes=request.method not in ("GET", "HEAD", "OPTIONS"))):
+    if counted and (wait := limits.take(user.id, writes=request.method not in ("GET", "HEAD", "OPTIONS"))):
         raise too_many(wait)
     if time.time() - (token.last_used_at or 0) > TOUCH_SECONDS:
         with suppress(StoreError):  # no reason to refuse the request

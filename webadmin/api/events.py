@@ -120,20 +120,20 @@ def follow_events(caller: Caller, query: EventsQuery) -> Annotated[Response, EVE
     for number in spaces:
         caller.workspace(number)
     limits = parts().limits
-    if AGAIN not in request.environ and limits.full(caller.token.id):
+    if AGAIN not in request.environ and limits.full(caller.user.id):
         raise too_many(30)
     text = request.headers.get("Last-Event-ID", "")
     last = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
     watch = _Watch(caller.store, jobs, spaces, last)
-    return stream(partial(_follow, watch, limits, caller.token.id))
+    return stream(partial(_follow, watch, limits, caller.user.id))
 
 
 def _numbers(text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in text.split(",") if part))
 
 
-async def _follow(watch: _Watch, limits: Limits, token_id: int, stream: Stream) -> None:
-    limits.open_stream(token_id)
+async def _follow(watch: _Watch, limits: Limits, user_id: int, stream: Stream) -> None:
+    limits.open_stream(user_id)
     told = asked = time.monotonic()
     try:
         while not stream.gone.is_set():
@@ -159,4 +159,4 @@ async def _follow(watch: _Watch, limits: Limits, token_id: int, stream: Stream) 
                     return
             await stream.pause(LOOK_SECONDS)
     finally:
-        limits.close_stream(token_id)
+        limits.close_stream(user_id)

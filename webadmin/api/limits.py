@@ -1,6 +1,7 @@
-"""How often a program may ask: token buckets for what is read and written, and for wrong tokens by address.
+"""How often programs may ask: buckets for what each person's read and write, and for wrong tokens by address.
 
-Kept in memory, for one process. What one program uses up leaves the others, and the pages, as they are.
+Kept in memory, for one process. What those of one person use up, however many tokens they have, leaves the others' and
+the pages as they are.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Callable, Hashable
 
 from workspaces.throttle import Buckets, Rate, network
 
-READ = Rate(300, 0.1)  # of one token
+READ = Rate(300, 0.1)  # of one person, with all tokens
 WRITE = Rate(60, 0.5)
 WRONG = Rate(30, 2)  # tokens that are none, from one address
-STREAMS = 8  # at once, of one token
+STREAMS = 8  # at once, of one person
 STREAMS_ALL = 200
 
 
@@ -27,13 +28,13 @@ class Limits:
         self._under_way: set[Hashable] = set()
         self._streams: dict[int, int] = {}
 
-    def take(self, token_id: int, *, writes: bool) -> float:
+    def take(self, user_id: int, *, writes: bool) -> float:
         """Count one request. Returns 0 when it may be answered, else how many seconds to wait."""
         buckets = self._write if writes else self._read
         with self._lock:
-            wait = buckets.wait(token_id)
+            wait = buckets.wait(user_id)
             if wait <= 0:
-                buckets.take(token_id)
+                buckets.take(user_id)
             return wait
 
     def wrong(self, address: str) -> float:
@@ -57,20 +58,20 @@ class Limits:
         with self._lock:
             self._under_way.discard(what)
 
-    def full(self, token_id: int) -> bool:
-        """Whether there are as many streams as there may be, of that token or in all."""
+    def full(self, user_id: int) -> bool:
+        """Whether there are as many streams as there may be, of that person or in all."""
         with self._lock:
-            return self._streams.get(token_id, 0) >= STREAMS or sum(self._streams.values()) >= STREAMS_ALL
+            return self._streams.get(user_id, 0) >= STREAMS or sum(self._streams.values()) >= STREAMS_ALL
 
-    def open_stream(self, token_id: int) -> None:
+    def open_stream(self, user_id: int) -> None:
         """Count one, until `close_stream`."""
         with self._lock:
-            self._streams[token_id] = self._streams.get(token_id, 0) + 1
+            self._streams[user_id] = self._streams.get(user_id, 0) + 1
 
-    def close_stream(self, token_id: int) -> None:
+    def close_stream(self, user_id: int) -> None:
         with self._lock:
-            left = self._streams.get(token_id, 1) - 1
+            left = self._streams.get(user_id, 1) - 1
             if left:
-                self._streams[token_id] = left
+                self._streams[user_id] = left
             else:
-                self._streams.pop(token_id, None)
+                self._streams.pop(user_id, None)

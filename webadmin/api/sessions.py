@@ -118,7 +118,7 @@ def look_at_session(caller: Caller, session_id: Id) -> Annotated[Response, EVENT
     _watchable(caller, session_id)
     limits, of = parts().limits, caller.store
     if AGAIN not in request.environ:  # else it is asked whether this may go on, which it does to the end
-        if limits.full(caller.token.id):
+        if limits.full(caller.user.id):
             raise too_many(30)
         actions.look(of, session_id, "watch", actor=caller.name)
     path = recordings.find(of, parts().settings.recordings, session_id)
@@ -126,7 +126,7 @@ def look_at_session(caller: Caller, session_id: Id) -> Annotated[Response, EVENT
     follow = tailing.follower(path, partial(_still, of, session_id, caller.name), is_written)
 
     async def counted(stream: Stream) -> None:
-        with _counted(limits, caller.token.id):
+        with _counted(limits, caller.user.id):
             await follow(stream)
 
     return stream(counted)
@@ -143,9 +143,9 @@ def _still(of: Store, session_id: int, name: str) -> None:
 
 
 @contextmanager
-def _counted(limits: Limits, token_id: int) -> Iterator[None]:
-    limits.open_stream(token_id)
+def _counted(limits: Limits, user_id: int) -> Iterator[None]:
+    limits.open_stream(user_id)
     try:
         yield
     finally:
-        limits.close_stream(token_id)
+        limits.close_stream(user_id)
