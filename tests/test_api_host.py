@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.api import Program, program
-from tests.support.web import Web, web_fixture
+from tests.support.web import CHEAP_HASH, Web, web_fixture
 from tests.test_api import problem
 from workspaces.errors import StoreBusy
 from workspaces.model import (
@@ -220,3 +220,30 @@ def test_figures_failed_jobs_and_what_happened_to_one_workspace(web: Web, chief:
     assert (first["items"][0]["kind"], len(first["items"])) == ("snapshot.requested", 1)
     assert {event["workspace"] for event in chief.get(first["next"]).get_json()["items"]} == {"als/alice"}
     assert chief.get(f"{path}/usage?range=week").get_json()["step"] == 3600
+
+
+def test_jobs_about_the_host_are_for_who_has_its_right(web: Web, chief: Program) -> None:
+    web.store.add_user("hugo", Role.REVIEWER, CHEAP_HASH, actor="test")
+    hugo, page = program(web, "hugo"), web.browser("hugo")
+    ours = web.store.add_job(JobKind.START, web.workspace_id("alice"), actor="chief").id
+    hosts = web.store.add_job(JobKind.USAGE, actor="chief").id
+    web.store.set_report(hosts, "", '{"bytes": 1}')
+    for path in (f"/jobs/{hosts}", f"/jobs/{hosts}/log", f"/jobs/{hosts}/found", f"/events?job={ours},{hosts}"):
+        problem(hugo.get(path), 404)
+        assert chief.get(path).status_code == 200
+    assert hugo.get(f"/jobs/{ours}").status_code == 200
+    assert [job["id"] for job in chief.get("/jobs").get_json()["items"]] == [hosts, ours]
+    for q in ("", "?q=kind:usage,start", "?q=host:yes", "?q=-host:no"):
+        assert [job["id"] for job in hugo.get(f"/jobs{q}").get_json()["items"]] == ([] if "host" in q else [ours])
+    for path in ("/admin/jobs", "/admin/jobs/live"):
+        html = page.get(path).text
+        assert f'id="j{ours}"' in html
+        assert f'id="j{hosts}"' not in html
+        assert "1 job under way" in html
+    assert page.get(f"/admin/jobs/{hosts}").status_code == 404
+    while job := web.store.claim_job():
+        web.store.fail_job(job.id, "no", None)
+    found = [program(web, name).get("/overview").get_json()["failures"] for name in ("hugo", "chief")]
+    assert [[job["id"] for job in jobs] for jobs in found] == [[ours], [hosts, ours]]
+    assert "1 has failed" in page.get("/admin/jobs").text
+    assert "2 have failed" in web.browser("chief").get("/admin/jobs").text

@@ -145,6 +145,7 @@ FIELDS: Mapping[Listed, Mapping[str, Field]] = {
         "workspace": _WORKSPACE,
         "user": Field(Kind.NAME, "user:chief", "asked for by that person"),
         "snapshot": Field(Kind.NUMBER, "snapshot:17", "about that snapshot"),
+        "host": Field(Kind.FLAG, "host:yes", "whether it is about the host, and no workspace"),
         "ended": Field(Kind.AGE, "ended<1d", "how long ago it ended"),
         "since": _SINCE,
         "until": _UNTIL,

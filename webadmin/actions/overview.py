@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from webadmin.actions import jobs
 from workspaces import heartbeat
 from workspaces.model import HostUsage, Job, Session, SnapshotLine, WorkspaceLine
 from workspaces.queries import Listed
@@ -54,7 +55,8 @@ def look(store: Store, rights: Rights, locks: Path) -> Overview:
     within = rights.scope(Right.SEE)
     spaces = store.find_workspaces("state:failed", size=FEW, within=within)
     requests = store.find_snapshots("state:requested", sort="requested", size=FEW, within=rights.scope(Right.DECIDE))
-    jobs = store.find_jobs("state:failed ended<1d", size=FEW, within=within)
+    always = jobs.always(rights)
+    failures = store.find_jobs(f"state:failed ended<1d {always}", size=FEW, within=within)
     on = store.find_sessions("on:yes", size=FEW, within=within)
 
     def count(q: str, listed: Listed = Listed.WORKSPACES) -> int:
@@ -68,8 +70,8 @@ def look(store: Store, rights: Rights, locks: Path) -> Overview:
         waiting=requests.total,
         oldest=requests.items,
         broken=spaces.items,
-        failures=jobs.items,
-        moving=count("state:queued,running", Listed.JOBS),
+        failures=failures.items,
+        moving=count(f"state:queued,running {always}", Listed.JOBS),
         on=on.items,
         on_count=on.total,
         trouble=heartbeat.trouble(locks),

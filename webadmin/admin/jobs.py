@@ -6,8 +6,9 @@ from typing import Any
 
 from flask import flash, render_template, url_for
 
-from webadmin import access, listing
+from webadmin import access, listing, session
 from webadmin.actions import findings
+from webadmin.actions import jobs as actions
 from webadmin.admin.base import actor, back, bp
 from webadmin.context import parts, store
 from webadmin.i18n import _, ngettext
@@ -23,14 +24,14 @@ LOSING = (*DELETING, JobKind.PRUNE, JobKind.GC)
 
 
 def _list() -> dict[str, Any]:
-    mine = access.scope(Right.SEE)
-    asked = listing.found(store().find_jobs, within=mine)
-    moving = store().count_matching("state:queued,running", Listed.JOBS, within=mine)
+    mine, always = access.scope(Right.SEE), actions.always(session.me().rights)
+    asked = listing.found(store().find_jobs, always=always, within=mine)
+    moving = store().count_matching(f"state:queued,running {always}", Listed.JOBS, within=mine)
     return {
         "asked": asked,
         "page": asked.page,
         "moving": moving,
-        "failed": store().count_matching("state:failed", Listed.JOBS, within=mine),
+        "failed": store().count_matching(f"state:failed {always}", Listed.JOBS, within=mine),
         "trouble": heartbeat.trouble(parts().settings.locks) if moving else None,
         "syntax": listing.syntax(Listed.JOBS),
     }

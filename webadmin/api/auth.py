@@ -74,11 +74,13 @@ class Caller:
         return found
 
     def job(self, job_id: int, right: Right = Right.SEE, *, own: bool = True) -> Job:
-        """The same for a job."""
+        """The same for a job; one about the host is for who has its right."""
         try:
             found = self.store.job(job_id)
         except NotFound:
             raise NotFound(NOTHING) from None
+        if not found.workspace_id and not self.may(Right.HOST):
+            raise NotFound(NOTHING)
         self._of(found.workspace_id, found.workspace, right, own)
         return found
 

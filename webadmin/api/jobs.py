@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from webadmin.actions import findings, health, overview
+from webadmin.actions import jobs as actions
 from webadmin.api import paging
 from webadmin.api.auth import Caller
 from webadmin.api.inputs import Input, Listed
@@ -104,10 +105,14 @@ def show_overview(caller: Caller) -> Overview:
 
 @get("/jobs")
 def list_jobs(caller: Caller, query: Listed) -> Part[Job]:
-    """List jobs, the newest first, of the challenges that you may see."""
+    """List jobs, the newest first, of the challenges that you may see.
+
+    Those about the host are for who has the right to see it.
+    """
     caller.check(Right.SEE)
     within = caller.rights.scope(Right.SEE)
-    walked = caller.store.walk_jobs(query.q, after=query.after, size=query.limit, newest=True, within=within)
+    q = f"{query.q} {actions.always(caller.rights)}".strip()
+    walked = caller.store.walk_jobs(q, after=query.after, size=query.limit, newest=True, within=within)
     return paging.of(Job, walked.items, walked.next)
 
 

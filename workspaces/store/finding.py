@@ -146,6 +146,7 @@ SOURCES: Mapping[Listed, Source] = {
             "workspace": "{+}j.workspace_id {in}",
             "user": "{+}j.requested_by {in}",
             "snapshot": "{+}j.snapshot_id {op} ?",
+            "host": "j.workspace_id IS NULL",
             "ended": "j.finished_at {op} ?",
         },
         {"created": "j.id"},
