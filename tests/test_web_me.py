@@ -6,13 +6,14 @@ import time
 
 import pytest
 
-from tests.support.sample import HOUR, ago, finish_jobs
+from tests.support.sample import HOUR, ago, commit, finish_jobs
 from tests.support.web import Web, web_fixture  # noqa: F401
 from tests.support.worlds import World, world  # noqa: F401
 from tests.test_web_flows import text
 from webadmin import session
 from webadmin.actions import usage
 from webadmin.actions.own import Acts
+from webadmin.me.base import SHOWN
 from workspaces.errors import Refused
 from workspaces.model import FreezeMode, HostSample, JobKind, JobState, OwnLimits, Sample, WorkspaceState
 
@@ -245,6 +246,48 @@ def test_reset_says_what_is_lost_and_wants_the_name(web: Web) -> None:
     assert alice.post(f"/me/workspaces/{number}/reset", {"typed": " als/alice "}).status_code == 302
     [job] = web.store.jobs()
     assert (job.kind, job.requested_by) == (JobKind.RESET, "alice")
+
+
+def test_reset_counts_the_versions_that_are_kept_whatever_it_builds_on(web: Web) -> None:
+    number = running(web)
+    alice, chief = web.browser("alice"), web.browser("chief")
+
+    def asked() -> str:
+        return text(alice.get(f"/me/workspaces/{number}/reset").text)
+
+    def admins(action: str = "reset") -> str:
+        return text(chief.get(f"/admin/workspaces/{number}/{action}").text)
+
+    assert "There is no version of it: what is in it cannot be restored" in admins()
+    first = commit(web.store, "alice", "first", HOUR, 1 << 20)
+    web.store.finish_archive(first.id, "sha256:a")
+    for count in range(SHOWN):
+        web.store.withdraw_snapshot(web.request("alice", f"try {count}"), actor="alice")
+    assert "What v1 holds is kept; an administrator can restore it." in asked()
+    finish_jobs(web.store)
+    web.store.set_workspace_image(number, None, None)  # as a reset does
+    assert "no version" not in asked()
+    assert "1 version of it is kept" in asked()
+    assert "To keep what is in it now as well, request a snapshot first" in asked()
+    assert "a version can be restored later" in admins()
+    second = commit(web.store, "alice", "second", HOUR / 2, 1 << 20)
+    web.store.set_workspace_image(number, None, None)
+    assert "2 versions of it are kept" in asked()
+    web.store.prune_snapshot(first.id, actor="chief")
+    assert "1 version of it is kept" in asked()
+    assert "1 version stays in the archive" in admins("remove")
+    web.store.finish_archive(second.id, "sha256:b")
+    finish_jobs(web.store)
+    web.store.prune_snapshot(second.id, actor="chief")
+    assert "There is no version of it" in asked()
+    assert "There is no version of it" in admins()
+
+
+def test_what_another_workspace_was_is_not_called_its_version(web: Web) -> None:
+    other = commit(web.store, "bob", "first", HOUR, 1 << 20)
+    number = running(web)
+    web.store.set_workspace_image(number, other.image_ref, other.id)
+    assert "There is no version of it yet." in text(web.browser("alice").get(f"/me/workspaces/{number}/reset").text)
 
 
 def test_a_reset_wants_a_fresh_proof_of_who_asks(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

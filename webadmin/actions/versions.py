@@ -6,9 +6,15 @@ from webadmin.i18n import _
 from workspaces.errors import Conflict, InvalidInput, Refused
 from workspaces.model import Job, JobKind, Role, Snapshot, SnapshotState
 from workspaces.names import check_message
+from workspaces.queries import Listed
 from workspaces.store import Store, check_kept
 
 RESTORABLE = (SnapshotState.COMMITTED, SnapshotState.ARCHIVED)
+
+
+def kept(store: Store, workspace_id: int) -> int:
+    """How many versions of a workspace can be restored."""
+    return store.count_matching(f"workspace:{workspace_id} state:{','.join(RESTORABLE)} pruned:no", Listed.SNAPSHOTS)
 
 
 def reason_given(text: str) -> str:

@@ -8,6 +8,7 @@ from flask import flash, make_response, redirect, render_template, request, url_
 
 from webadmin import access, danger
 from webadmin.actions import spaces as actions
+from webadmin.actions import versions
 from webadmin.admin.base import actor, back, bp, moving_job
 from webadmin.context import ssh_line, store
 from webadmin.i18n import N_, _
@@ -154,7 +155,7 @@ def _dangerous(template: str, found: Workspace, error: InvalidInput | None = Non
         template,
         workspace=found,
         challenge=store().challenge(found.challenge),
-        versions=store().find_snapshots(f"workspace:{found.id} state:committed,archived", size=1).total,
+        kept=versions.kept(store(), found.id),
         typed=danger.typed(),
         error=error,
     )

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, redirect, url_for
 
 from webadmin import access, session
-from webadmin.actions import own, usage
+from webadmin.actions import own, usage, versions
 from webadmin.context import Door, door, store
 from workspaces.model import (
     UNDER_WAY,
@@ -86,9 +86,15 @@ class Space:
 
     @cached_property
     def base(self) -> Snapshot | None:
-        """The version that its files build on."""
+        """The version that its files build on; None when that is another workspace's."""
         number = self.workspace.parent_id
-        return next((s for s in self.snapshots if s.id == number), None) if number else None
+        found = store().snapshot(number) if number else None
+        return found if found and found.workspace_id == self.workspace.id else None
+
+    @cached_property
+    def kept(self) -> int:
+        """How many of its versions can be restored, also those that its files do not build on."""
+        return versions.kept(store(), self.workspace.id)
 
     @cached_property
     def report(self) -> ChangeReport | None:
