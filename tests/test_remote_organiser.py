@@ -8,9 +8,12 @@ import json
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from tests.support.api import program
 from tests.support.sample import public_key
 from tests.support.web import Web, web_fixture
 from tests.test_remote import Run, here, there, url, worker
@@ -158,3 +161,38 @@ def test_failed_jobs_images_and_recordings(web: Web, there: Run, tmp_path: Path)
     refused = there("session", "export", str(number), "-o", str(tmp_path / "no"), who="bob")
     assert isinstance(refused.exception, WorkspacesError)
     assert not (tmp_path / "no").exists()
+
+
+def test_recorded_sessions_come_with_their_recordings(
+    web: Web, here: Run, there: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    for count, name in enumerate(("alice", "bob", "alice")):
+        number = web.store.begin_session(name, web.workspace_id(name), "shell", "192.0.2.1", "p", now)
+        web.store.begin_recording(number, f"{number}.cast", now)
+        if count:
+            web.store.end_recording(number, 1 << 20, 90.0 * count, 0)
+        web.store.end_session(number, now + 1000.0)
+    unrecorded = web.store.begin_session("bob", web.workspace_id("bob"), "shell", "192.0.2.1", "p", now)
+    asked: list[str] = []
+    ask = requests.Session.request
+
+    def counted(self: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+        asked.append(url)
+        return ask(self, method, url, **options)
+
+    monkeypatch.setattr(requests.Session, "request", counted)
+    assert there("session", "list", "--recorded").output == here("session", "list", "--recorded").output
+    assert len(asked) == 1
+    assert "1.0 MiB" in there("session", "list", "--recorded", who="alice").output
+    items = program(web, "chief").get("/sessions").get_json()["items"]
+    said = {one["id"]: one["recording"] for one in items}
+    assert said.pop(unrecorded) is None
+    assert [said[number]["size"] for number in sorted(said)] == [0, 1 << 20, 1 << 20]
+    web.store.forget_recordings([number])
+    assert there("session", "list", "--recorded").output.count("shell") == 2
+    found = program(web, "chief").get("/sessions?q=recorded:no").get_json()["items"]
+    assert {one["id"]: one["recording"] and one["recording"]["removed_at"] is None for one in found} == {
+        number: False,
+        unrecorded: None,
+    }

@@ -40,7 +40,7 @@ class Look(Out):
     last_at: Moment
 
 
-class Recording(Out):
+class Recorded(Out):
     """What a session's terminal showed, without its bytes."""
 
     began_at: Moment
@@ -52,12 +52,24 @@ class Recording(Out):
     """Bytes that came too fast, or that the disk did not take."""
     removed_at: Moment | None
     """Since then there is only the record."""
+
+
+class Recording(Recorded):
+    """The same, and who looked at it."""
+
     looks: list[Look]
     """Of others than whose session it is, the latest first."""
 
 
+class SessionLine(Session):
+    """A session as the list shows it."""
+
+    recording: Recorded | None
+    """Null for one that was not recorded."""
+
+
 @get("/sessions")
-def list_sessions(caller: Caller, query: Listed) -> Part[Session]:
+def list_sessions(caller: Caller, query: Listed) -> Part[SessionLine]:
     """List SSH sessions, the latest first; `q=on:yes` for those that go on.
 
     Those of the challenges that you may see; for a participant his own.
@@ -67,7 +79,12 @@ def list_sessions(caller: Caller, query: Listed) -> Part[Session]:
         q = f"{actions.own(caller.user)} {q}"
     within = caller.rights.scope(Right.SEE) if caller.rights.is_staff else None
     walked = caller.store.walk_sessions(q.strip(), after=query.after, size=query.limit, newest=True, within=within)
-    return paging.of(Session, walked.items, walked.next)
+    recorded = caller.store.recordings_of(session.id for session in walked.items)
+    lines = [
+        SessionLine.model_validate({**dict(Session.model_validate(session)), "recording": recorded.get(session.id)})
+        for session in walked.items
+    ]
+    return paging.part(lines, walked.next)
 
 
 @get("/sessions/{session_id}")

@@ -13,7 +13,7 @@ import click
 from workspaces import casts, recordings
 from workspaces.cli.common import App, json_option, pass_app, print_table, save, when
 from workspaces.cli.playing import follow, play
-from workspaces.model import Session
+from workspaces.model import Recording, Session
 from workspaces.names import amount, span
 
 
@@ -49,12 +49,20 @@ def session_list(
             ("since", lambda s: when(s.started_at)),
             ("for", _lasted),
             *((("ended", lambda s: when(s.ended_at)),) if ended else ()),
-            *((("size", lambda s: amount(files[s.id].size) if files[s.id].ended_at else "-"),) if recorded else ()),
-            *((("length", lambda s: span(files[s.id].seconds)),) if recorded else ()),
+            *((("size", lambda s: _size(files.get(s.id))),) if recorded else ()),
+            *((("length", lambda s: _length(files.get(s.id))),) if recorded else ()),
         ),
         as_json,
         "No session." if ended else "Nobody is on.",
     )
+
+
+def _size(recording: Recording | None) -> str:
+    return amount(recording.size) if recording and recording.ended_at else "-"
+
+
+def _length(recording: Recording | None) -> str:
+    return span(recording.seconds) if recording else "-"
 
 
 def _lasted(session: Session) -> str:

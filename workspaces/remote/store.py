@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from workspaces.errors import Conflict, NotFound, WorkspacesError
@@ -35,12 +36,21 @@ from workspaces.remote.people import RemotePeople
 PAUSE = 0.5  # seconds between two looks at the same job
 
 
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What a list of sessions tells of one's recording; nothing where the server is an older one."""
+
+    id: int
+    recording: Recording | None = None
+
+
 class RemoteStore(RemotePeople, RemoteChallenges, RemoteArchive):
     """All of it."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._looked: dict[int, float] = {}
+        self._recordings: dict[int, Recording] = {}
         self.limiting: dict[int, Job] = {}  # jobs that give a workspace its limits
 
     def add_event(self, *_: object, **__: object) -> None:
@@ -212,11 +222,15 @@ class RemoteStore(RemotePeople, RemoteChallenges, RemoteArchive):
     ) -> list[Session]:
         ref = None if workspace_id is None else self.workspace(workspace_id).ref
         q = search(on=None if ended else "yes", workspace=ref, user=user, recorded="yes" if recorded else None)
-        return [decode(Session, item) for item in self._client.all("/sessions", limit, q=q)]
+        items = list(self._client.all("/sessions", limit, q=q))
+        for told in (decode(_Recorded, item) for item in items):
+            if told.recording is not None:
+                self._recordings[told.id] = dataclasses.replace(told.recording, session_id=told.id)
+        return [decode(Session, item) for item in items]
 
     def recordings_of(self, session_ids: Iterable[int]) -> dict[int, Recording]:
-        found = {number: self._client.get(f"/sessions/{number}/recording") for number in session_ids}
-        return {number: decode(Recording, {"session_id": number, **item}) for number, item in found.items()}
+        """Those that came with the sessions."""
+        return {number: self._recordings[number] for number in session_ids if number in self._recordings}
 
     def kill_session(self, session_id: int, **_: object) -> Session:
         return decode(Session, self._client.write("POST", f"/sessions/{session_id}/end"))
