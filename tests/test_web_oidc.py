@@ -235,6 +235,43 @@ def test_a_sign_in_of_long_ago_at_the_provider_confirms_nothing(
         assert alice.get("/account/codes").status_code == status, ago
 
 
+def test_a_sign_in_that_asked_nobody_is_no_proof(web: Web, issuer: str) -> None:
+    """The provider has a session of its own: it sends people back without a question, and says when it last asked."""
+    subject(web, "alice", issuer, "u-1")
+    person, browsers = Person(sub="u-1"), (web.browser(), web.browser())
+    for browser in browsers:
+        assert browser.get(go(browser, person)).location == "/"
+        person.claims = {}  # what would be typed there
+    (later, first) = sorted(web.store.sign_ins("alice"), key=lambda one: -one.id)
+    assert later.proven_at == first.proven_at == int(first.proven_at)
+
+
+def test_a_provider_that_does_not_say_when_it_asked_proves_nothing(
+    web: Web, issuer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject(web, "alice", issuer, "u-1")
+    web.store.add_user("dora", actor="test")
+    token = accounts.invite(web.store, "dora", actor="chief")
+    claims = oidc._claims
+
+    def silent(client: FlaskOAuth2App) -> dict[str, Any]:
+        return {key: value for key, value in claims(client).items() if key != "auth_time"}
+
+    monkeypatch.setattr(oidc, "_claims", silent)
+    alice, dora = web.browser(), web.browser()
+    assert alice.get(go(alice, Person(sub="u-1"))).location == "/"
+    assert dora.get(go(dora, Person(sub="i-1"), f"/invite/{token}/provider")).location == "/"
+    for browser in (alice, dora):
+        assert browser.get("/me").status_code == 200
+        assert browser.get("/account/codes").location.startswith("/confirm")
+    refused = alice.get(go(alice, Person(sub="u-1"), "/confirm/provider"))
+    assert refused.status_code == 403
+    assert "sign out" not in refused.text.lower().partition("<main")[2]  # that would not help
+    monkeypatch.setattr(oidc, "_claims", claims)
+    assert alice.get(go(alice, Person(sub="u-1"), "/confirm/provider?next=/account")).location == "/account"
+    assert alice.get("/account/codes").status_code == 200
+
+
 # forged answers
 
 

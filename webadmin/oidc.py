@@ -49,6 +49,7 @@ ASKED_SECONDS = 900.0
 TIMEOUT = 10.0  # seconds for each answer of the provider
 CLOCKS = 120.0  # seconds that the provider's clock may be apart
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+WHENEVER = 365 * 86400  # seconds: with a `max_age` a provider must say when it asked; with a long one it need not ask
 SUBJECT_MAX = 255  # characters, as the standard has it
 _EXTENSION = "workspaces-oidc"
 PLACES, PLACE_SECONDS = 3, 0.5  # threads that wait for the provider at once, and how long others wait for a place
@@ -139,7 +140,7 @@ def _ask(purpose: str, subject: str = "", **options: Any) -> Any:
     for key in [key for key in cookie if key.startswith("_state_provider_")]:
         del cookie[key]  # of one that was never finished; a cookie has little room
     try:
-        return client.authorize_redirect(back, **options)
+        return client.authorize_redirect(back, **{"max_age": WHENEVER, **options})
     except (RuntimeError, requests.RequestException) as error:
         raise ProviderError(_("The provider does not answer."), _("Try again, or sign in another way.")) from error
 
@@ -252,9 +253,11 @@ def _signed_in(_subject: str, claims: dict[str, Any]) -> Any:
 
 
 def _begin(user: User, claims: dict[str, Any]) -> None:
-    """Sign in who may have proven who he is long ago: providers do not ask each time, and some say when they did."""
-    now, at = time.time(), claims.get("auth_time")
-    session.begin(user, "oidc", min(now, at) if isinstance(at, int | float) else now)
+    """Sign in who may have proven who he is long ago: providers do not ask each time. One that does not say when it
+    did proves nothing.
+    """
+    at = claims.get("auth_time")
+    session.begin(user, "oidc", min(time.time(), at) if isinstance(at, int | float) else session.NEVER)
     said = {"via": "web", "by": "oidc", "address": request.remote_addr or "?"}
     store().add_event(user.name, "login.accepted", data=said)
 
@@ -273,8 +276,15 @@ def _confirmed(subject: str, claims: dict[str, Any]) -> Any:
     user = store().find_identity(settings().issuer, claims["sub"])
     if me is None or str(me.user.id) != subject or user is None or user.id != me.user.id:
         raise Refused(_("That is another account's sign-in."), _("Nothing was done yet."))
-    if not isinstance(at, int | float) or not -CLOCKS <= time.time() - at <= ASKED_SECONDS:
-        raise Refused(_("The provider did not ask you again."), _("Confirm in another way, or sign out and in again."))
+    if not isinstance(at, int | float):
+        raise Refused(
+            _("The provider does not say when it asked you."),
+            _("Confirm in another way; an administrator can invite you to set a password."),
+        )
+    if not -CLOCKS <= time.time() - at <= ASKED_SECONDS:
+        raise Refused(
+            _("The provider did not ask you again."), _("Confirm in another way, or sign out there and try again.")
+        )
     session.prove()
     return None
 

@@ -32,6 +32,7 @@ from workspaces.throttle import network
 TOKEN = "id"  # noqa: S105 -- its name in the cookie
 TOUCH_SECONDS = 60.0  # between two notes that somebody is there
 PROOF_SECONDS = 600.0  # for which a proof lets somebody do what is dangerous
+NEVER = 0.0  # when a sign-in was proven that proves nothing
 MAX_AGE = 7 * 86400  # seconds that a browser keeps the cookie; most end sooner
 FRAGMENT = "X-Fragment"  # the header of what a page asks for by itself
 

@@ -56,6 +56,7 @@ class SignIn(Out):
     created_at: Moment
     seen_at: Moment
     proven_at: Moment
+    """When the person last proved who it is; 1970 if never in this sign-in."""
 
 
 class Ended(Out):
