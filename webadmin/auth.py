@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Blueprint, Response, flash, make_response, redirect, render_template, request, url_for
@@ -50,6 +52,17 @@ class Overloaded(WorkspacesError):
     http_status = 503
 
 
+@contextmanager
+def hashing() -> Iterator[None]:
+    """A turn at hashing a password, which whatever does that takes. Raises Overloaded when too many others wait."""
+    if not _checks.acquire(timeout=CHECK_WAIT):
+        raise Overloaded(_("Too many people are signing in right now."), _("Try again in a minute."))
+    try:
+        yield
+    finally:
+        _checks.release()
+
+
 def verify(name: str, password: str, code: str | None = None) -> User | None:
     """The user whose password and one-time code these are, None otherwise or when disabled; takes as long either way.
 
@@ -64,16 +77,12 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
     if paused:
         log.warning("too many wrong codes for %r, the last from %s", printable(name, 64), address)
         code = ""  # is none; whoever tries learns nothing of the password
-    if not _checks.acquire(timeout=CHECK_WAIT):
-        raise Overloaded(_("Too many people are signing in right now."), _("Try again in a minute."))
-    try:
+    with hashing():
         if code is None:
             right = accounts.check_password(store().password_hash(name), password)
             verdict = accounts.Verdict.RIGHT if right else accounts.Verdict.WRONG
         else:
             verdict = accounts.check_login(store(), name, password, code)
-    finally:
-        _checks.release()
     user = store().find_user(name)
     if verdict is not accounts.Verdict.RIGHT or user is None or user.disabled:
         log.warning("%s for %r from %s", _SAID[verdict], printable(name, 64), address)

@@ -54,7 +54,8 @@ def accept(token: str) -> Any:
     try:
         if password != request.form.get("again", ""):
             raise InvalidInput(_("The two passwords differ."))
-        user = accounts.accept_invitation(store(), token, password)
+        with auth.hashing():
+            user = accounts.accept_invitation(store(), token, password)
     except InvalidInput as error:
         return _page(token, invitation, error)
     protected = store().has_second_factor(user.name)

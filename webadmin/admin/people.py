@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from flask import flash, make_response, redirect, render_template, request, url_for
 
-from webadmin import access, listing
+from webadmin import access, auth, listing
 from webadmin.actions import people
 from webadmin.admin import signing
 from webadmin.admin.base import actor, bp
@@ -50,14 +51,15 @@ def add_user() -> Any:
         password, key = form.get("password", ""), form.get("key", "").strip()
         if not password and not key and not store().authorities():
             raise InvalidInput(_("Nobody could sign in to this account."), _("Give a password, an ssh key, or both."))
-        accounts.create_participant(
-            store(),
-            name,
-            form.get("challenge", ""),
-            password=password or None,
-            key=key or None,
-            actor=actor(),
-        )
+        with auth.hashing() if password else nullcontext():
+            accounts.create_participant(
+                store(),
+                name,
+                form.get("challenge", ""),
+                password=password or None,
+                key=key or None,
+                actor=actor(),
+            )
     except (InvalidInput, Conflict, NotFound) as error:
         return _list(error)
     flash(_("%(name)s is added and can sign in now.", name=name))
@@ -90,7 +92,8 @@ def user(name: str) -> Any:
 def set_password(name: str) -> Any:
     found = store().user(name)
     try:
-        hashed = accounts.hash_password(request.form.get("password", ""))
+        with auth.hashing():
+            hashed = accounts.hash_password(request.form.get("password", ""))
     except InvalidInput as error:
         return _page(found.name, error)
     store().set_password_hash(found.name, hashed, actor=actor())

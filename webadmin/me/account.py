@@ -47,9 +47,11 @@ def change_password() -> Any:
     try:
         if new != request.form.get("again", ""):
             raise InvalidInput(_("The two new passwords differ."))
-        hashed = accounts.hash_password(new)
+        accounts.check_password_rule(new)
         if user.has_password and auth.verify(user.name, request.form.get("current", "")) is None:
             raise Refused(_("The current password is wrong."))
+        with auth.hashing():
+            hashed = accounts.hash_password(new)
     except (InvalidInput, Refused) as error:
         return show(form="password", error=error)
     store().set_password_hash(user.name, hashed, actor=user.name)
