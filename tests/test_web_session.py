@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 
-from tests.support.quick import CheapHasher
 from tests.support.web import CHEAP_HASH, PASSWORD, Web, make_settings, open_web, web_fixture  # noqa: F401
 from webadmin import auth, create_app
 from webadmin.security import safe_next, session_key
 from webadmin.throttle import ACCOUNT, ADDRESS, TOTAL, WRONG_CODE, Throttle
-from workspaces import accounts, recovery
 from workspaces import throttle as buckets_module
 from workspaces.errors import SettingsError
 
@@ -302,7 +299,8 @@ def test_signing_in_rightly_is_not_limited(web: Web) -> None:
         assert web.browser().sign_in("alice").status_code == 302
 
 
-def test_guessing_in_parallel_gets_no_more_tries(web: Web) -> None:
+def test_guessing_in_parallel_gets_no_more_tries(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "_places", threading.BoundedSemaphore(12))
     browsers = [web.browser() for _ in range(12)]
     tokens = [b.token() for b in browsers]
     with ThreadPoolExecutor(12) as pool:
@@ -325,51 +323,6 @@ def test_the_password_form_is_limited_as_well(web: Web) -> None:
     codes = [alice.post("/me/password", form).status_code for _ in range(int(ACCOUNT.burst) + 1)]
     assert codes[0] == 403
     assert codes[-1] == 429
-
-
-def test_a_new_password_is_hashed_only_for_who_knows_the_current_one(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashing takes a core and tens of MiB: whoever is signed in could have it done in a loop."""
-    hashed: list[str] = []
-    hash_password = accounts.hash_password
-    monkeypatch.setattr(accounts, "hash_password", lambda word: hashed.append(word) or hash_password(word))  # type: ignore[func-returns-value]
-    alice = web.browser("alice")
-    form = {"new": "a new long password", "again": "a new long password"}
-    for _ in range(int(ACCOUNT.burst) - 2):
-        assert alice.post("/me/password", {**form, "current": "guess"}).status_code == 403
-    short = alice.post("/me/password", {"current": "guess", "new": "x", "again": "x"})
-    assert short.status_code == 400  # before the current one is looked at: no try is lost
-    assert hashed == []
-    assert alice.post("/me/password", {**form, "current": PASSWORD}).status_code == 302
-    assert hashed == ["a new long password"]
-
-
-INVITATION = "token-of-an-invitation"
-HASHING = [
-    ("", "/login", {"name": "alice", "password": PASSWORD}),
-    ("alice", "/confirm", {"password": PASSWORD}),
-    ("alice", "/me/password", {"current": PASSWORD, "new": "another long one", "again": "another long one"}),
-    ("", f"/invite/{INVITATION}", {"new": "another long one", "again": "another long one"}),
-    ("chief", "/admin/users", {"name": "carla", "challenge": "als", "password": "another long one"}),
-    ("chief", "/admin/users/bob/password", {"password": "another long one"}),
-]
-
-
-@pytest.mark.parametrize(("who", "path", "form"), HASHING, ids=[path for _, path, _ in HASHING])
-def test_whatever_hashes_takes_its_turn(
-    web: Web, monkeypatch: pytest.MonkeyPatch, who: str, path: str, form: dict[str, str]
-) -> None:
-    web.store.invite("bob", recovery.digest(INVITATION), time.time() + 3600, actor="test")
-    browser = web.browser(who)
-    token, turns, left = browser.token(), auth._checks._value, list[int]()
-
-    def hasher() -> PasswordHasher:
-        left.append(auth._checks._value)
-        return CheapHasher()
-
-    monkeypatch.setattr(accounts, "PasswordHasher", hasher)
-    assert browser.client.post(path, data={"csrf_token": token, **form}).status_code == 302
-    assert set(left) == {turns - 1}
-    assert auth._checks._value == turns
 
 
 # the key

@@ -25,14 +25,22 @@ log = logging.getLogger(__name__)
 bp = Blueprint("auth", __name__)
 
 _SAID = {v: "wrong password" for v in accounts.Verdict} | {accounts.Verdict.WRONG_CODE: "right password, wrong code,"}
-# argon2 takes tens of MiB and a core for each check: a crowd must not take the host's.
-_checks = threading.BoundedSemaphore(2)
-CHECK_WAIT = 10.0  # seconds that a check waits for its turn
+# argon2 takes tens of MiB and a core for each hash: a crowd must not take the host's. Nor the threads that make pages,
+# so few wait for their turn, and nobody for a place.
+TURNS, PLACES = 2, 4
+_turns, _places = threading.BoundedSemaphore(TURNS), threading.BoundedSemaphore(PLACES)
+COME_BACK = 5  # seconds, for whom there is no place
 HALF = "half"  # in the cookie: whose password was right, and when
 HALF_SECONDS = 300.0
 
 
-class TooManyTries(Refused):
+class NotNow(Refused):
+    """`wait` is in how many seconds to try again."""
+
+    wait: int
+
+
+class TooManyTries(NotNow):
     http_status = 429
 
     def __init__(self, wait: float) -> None:
@@ -48,19 +56,31 @@ class TooManyTries(Refused):
         self.wait = int(wait) + 1
 
 
-class Overloaded(WorkspacesError):
+class Overloaded(NotNow):
     http_status = 503
+    wait = COME_BACK
+
+    def __init__(self) -> None:
+        super().__init__(_("Too many people are signing in right now."), _("Try again in a few seconds."))
 
 
 @contextmanager
 def hashing() -> Iterator[None]:
     """A turn at hashing a password, which whatever does that takes. Raises Overloaded when too many others wait."""
-    if not _checks.acquire(timeout=CHECK_WAIT):
-        raise Overloaded(_("Too many people are signing in right now."), _("Try again in a minute."))
+    with _place(), _turns:
+        yield
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    """Room for waiting for a turn. Raises Overloaded."""
+    if not _places.acquire(blocking=False):
+        log.warning("too many passwords at once: %s is told to come back", request.remote_addr)
+        raise Overloaded
     try:
         yield
     finally:
-        _checks.release()
+        _places.release()
 
 
 def verify(name: str, password: str, code: str | None = None) -> User | None:
@@ -69,6 +89,11 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
     Without `code` only the password is looked at: for somebody who is signed in. Raises TooManyTries, and Overloaded
     when too many others are being checked.
     """
+    with _place():  # before a try is counted: who finds none has not tried
+        return _verify(name, password, code)
+
+
+def _verify(name: str, password: str, code: str | None) -> User | None:
     address = request.remote_addr or "?"
     throttle, known = parts().throttle, code is None
     if wait := throttle.take(name, address, known=known):
@@ -77,7 +102,7 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
     if paused:
         log.warning("too many wrong codes for %r, the last from %s", printable(name, 64), address)
         code = ""  # is none; whoever tries learns nothing of the password
-    with hashing():
+    with _turns:
         if code is None:
             right = accounts.check_password(store().password_hash(name), password)
             verdict = accounts.Verdict.RIGHT if right else accounts.Verdict.WRONG
@@ -133,7 +158,7 @@ def login() -> Any:
     name = request.form.get("name", "").strip()
     try:
         user = verify(name, request.form.get("password", ""), request.form.get("code", ""))
-    except TooManyTries as error:
+    except NotNow as error:
         return again(name, error)
     if user is None:
         hint = _("If your account has one-time codes, a fresh one is needed too.")
@@ -154,7 +179,7 @@ def again(name: str, error: WorkspacesError) -> Any:
 
 def limited(response: Response, error: WorkspacesError | None) -> Response:
     """The answer, with how long to wait where `error` says so."""
-    if isinstance(error, TooManyTries):
+    if isinstance(error, NotNow):
         response.headers["Retry-After"] = str(error.wait)
     return response
 

@@ -48,6 +48,6 @@ def answer() -> Any:
     name, password, code = session.me().name, request.form.get("password", ""), request.form.get("code", "")
     try:
         right = auth.verify(name, password) is not None if password else auth.verify_code(name, code)
-    except auth.TooManyTries as error:
+    except auth.NotNow as error:
         return ask(error)
     return done() if right else ask(Refused(_("That is not right."), _("Nothing was done yet.")))

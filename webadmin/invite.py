@@ -37,7 +37,7 @@ def _page(token: str, invitation: Invitation, error: WorkspacesError | None = No
     protected = store().has_second_factor(invitation.user)
     provider = None if protected else parts().settings.oidc
     html = render_template("invite.html", token=token, invitation=invitation, error=error, provider=provider)
-    return make_response(html, error.http_status if error else 200)
+    return auth.limited(make_response(html, error.http_status if error else 200), error)
 
 
 @bp.get("/<token>")
@@ -56,7 +56,7 @@ def accept(token: str) -> Any:
             raise InvalidInput(_("The two passwords differ."))
         with auth.hashing():
             user = accounts.accept_invitation(store(), token, password)
-    except InvalidInput as error:
+    except (InvalidInput, auth.NotNow) as error:
         return _page(token, invitation, error)
     protected = store().has_second_factor(user.name)
     answer = redirect(url_for("auth.login")) if protected else auth.enter(user, "invitation")

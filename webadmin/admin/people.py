@@ -31,7 +31,7 @@ def _list(error: WorkspacesError | None = None) -> Any:
         error=error,
         typed=request.form,
     )
-    return make_response(html, error.http_status if error else 200)
+    return auth.limited(make_response(html, error.http_status if error else 200), error)
 
 
 @bp.get("/users")
@@ -60,7 +60,7 @@ def add_user() -> Any:
                 key=key or None,
                 actor=actor(),
             )
-    except (InvalidInput, Conflict, NotFound) as error:
+    except (InvalidInput, Conflict, NotFound, auth.NotNow) as error:
         return _list(error)
     flash(_("%(name)s is added and can sign in now.", name=name))
     return redirect(url_for(".user", name=name))
@@ -77,7 +77,7 @@ def _page(name: str, error: WorkspacesError | None = None) -> Any:
         **signing.about(user.name),
         error=error,
     )
-    return make_response(html, error.http_status if error else 200)
+    return auth.limited(make_response(html, error.http_status if error else 200), error)
 
 
 @bp.get("/users/<name>")
@@ -94,7 +94,7 @@ def set_password(name: str) -> Any:
     try:
         with auth.hashing():
             hashed = accounts.hash_password(request.form.get("password", ""))
-    except InvalidInput as error:
+    except (InvalidInput, auth.NotNow) as error:
         return _page(found.name, error)
     store().set_password_hash(found.name, hashed, actor=actor())
     flash(_("%(name)s has a new password and is signed out of this site.", name=found.name))

@@ -53,7 +53,7 @@ def change_password() -> Any:
         with auth.hashing():
             hashed = accounts.hash_password(new)
     except (InvalidInput, Refused) as error:
-        return show(form="password", error=error)
+        return auth.limited(show(form="password", error=error), error)
     store().set_password_hash(user.name, hashed, actor=user.name)
     session.begin(store().user(user.name), me.sign_in.via)
     if user.has_password:

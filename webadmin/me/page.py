@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import make_response, redirect, render_template, request, url_for
+from flask import Response, make_response, redirect, render_template, request, url_for
 
 from webadmin import session
 from webadmin.actions import usage
@@ -44,7 +44,7 @@ def _use(found: Space) -> dict[str, Any]:
     return {"ranges": list(usage.RANGES), "range": chosen, "rows": rows, "summary": usage.summary(rows)}
 
 
-def show(found: Space | None = None, form: str = "", error: WorkspacesError | None = None) -> Any:
+def show(found: Space | None = None, form: str = "", error: WorkspacesError | None = None) -> Response:
     """The page of one workspace, or of all; with `error`, what was typed stays in the form of that name."""
     mine = [found] if found else spaces()
     alone = mine[0] if len(mine) == 1 else None
