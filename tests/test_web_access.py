@@ -31,6 +31,12 @@ pytestmark = pytest.mark.slow
 
 POSTS = [name for name in MATRIX if name.startswith("POST")]
 TOKEN = "token-of-an-invitation"
+# What changes something for whoever asks, signed in or not.
+ANYWHERE = {
+    *("POST auth.login", "POST auth.logout", "POST auth.second", "POST invite.accept"),
+    *("POST passkeys.sign_in_options", "POST passkeys.sign_in"),
+    *("POST passkeys.second_options", "POST passkeys.second"),
+}
 LISTS = ("admin.queue", "admin.workspaces", "admin.jobs")
 
 
@@ -205,6 +211,35 @@ def test_each_topic_for_each_role(web: Web) -> None:
         url = f"/live?topic=me&topic={name.format(**ids)}"
         found = {who: _outcome(browser, "GET", url, {}, "") for who, browser in browsers.items()}
         assert found == row.outcomes(), name
+
+
+def test_staff_change_nothing_from_elsewhere(web: Web) -> None:
+    """With a copied cookie say: it may look and sign out, and opens no terminal."""
+    web.store.set_role("alice", Role.ADMIN, actor="chief")
+    alice = web.browser("alice", REMOTE_ADDR="192.0.2.1")
+    alice.environ = {"REMOTE_ADDR": "192.0.2.99"}
+    token = alice.token()
+    changing = {
+        f"{method} {rule.endpoint}"
+        for rule in web.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}
+        if not rule.endpoint.startswith("api.")  # cookies count for nothing there
+    }
+    assert changing > ANYWHERE
+    for name in sorted((changing | {f"GET {endpoint}" for endpoint in SOCKETS}) - ANYWHERE):
+        method, endpoint = name.split()
+        row = MATRIX[name]
+        url = _url(web, endpoint, row)
+        before = _contents(web)
+        data = {"csrf_token": token, **{k: v.format(key=public_key("alice")[1]) for k, v in row.data.items()}}
+        answer = alice.client.open(url, method=method, data=data, environ_base=alice.environ)
+        assert (answer.status_code, (answer.location or "")[:6]) == (302, "/login"), name
+        assert _contents(web) == before, name
+        token = alice.token()
+    assert alice.get("/me").status_code == 200
+    bob = web.browser("bob", REMOTE_ADDR="192.0.2.1")
+    bob.environ = {"REMOTE_ADDR": "192.0.2.99"}  # a participant with his laptop in a train
+    assert bob.post("/account/sign-ins/end").location == "/account#sign-ins"
 
 
 def test_a_reviewer_of_the_whole_host_is_one_in_each_challenge(fresh: Callable[[], Web]) -> None:

@@ -348,6 +348,15 @@ def test_what_the_link_was_for_cannot_be_changed_on_the_way(web: Web, issuer: st
     assert web.store.identities("alice") == []
 
 
+def test_nothing_is_linked_from_elsewhere(web: Web) -> None:
+    web.store.set_role("alice", Role.ADMIN, actor="chief")
+    alice = web.browser("alice", REMOTE_ADDR="192.0.2.1")
+    back = go(alice, Person(sub="u-9"), "/account/provider/link")
+    alice.environ = {"REMOTE_ADDR": "192.0.2.99"}
+    assert alice.get(back).location.startswith("/login")
+    assert web.store.identities("alice") == []
+
+
 def test_a_provider_that_does_not_answer_or_is_another_one(web: Web, issuer: str) -> None:
     for wrong in ("http://localhost:1", issuer + "/"):
         allow(web, wrong)

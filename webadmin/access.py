@@ -37,11 +37,17 @@ THINGS: dict[str, Callable[[Any], str | None]] = {
     "slug": lambda slug: str(slug),
 }
 WORDS = frozenset({"action", "kind", "member"})  # those that name nothing which has to be looked up
+LOOKING = ("GET", "HEAD")  # the methods of what changes nothing
 
 
 def require_account() -> Any:
-    """Let the signed-in pass; lead others to the sign-in page, and back from there."""
-    return None if session.account() else _sign_in(_("Please sign in."))
+    """Let the signed-in pass; lead others to the sign-in page, and back from there.
+
+    To change something, staff must be where they signed in.
+    """
+    if session.account() is None:
+        return _sign_in(_("Please sign in."))
+    return None if request.method in LOOKING else moved()
 
 
 def require_login() -> Any:
@@ -111,7 +117,7 @@ def guard() -> Any:
         check(right, _challenge())
     if answer := _second_factor():
         return answer
-    return None if request.method in ("GET", "HEAD") or session.is_fresh() else _moved()
+    return None if request.method in LOOKING else moved()
 
 
 def may(right: Right | str, challenge: str | None = None) -> bool:

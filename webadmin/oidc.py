@@ -266,6 +266,8 @@ def _linked(subject: str, claims: dict[str, Any]) -> Any:
     me = session.account()
     if me is None or str(me.user.id) != subject or not me.is_proven:
         raise Refused(_("You are not signed in any more."), _("Sign in and begin again."))
+    if answer := access.moved():
+        return answer
     store().link_identity(me.name, settings().issuer, claims["sub"], _shown(claims), actor=me.name)
     flash(_("From now on you can sign in with it."))
     return redirect(url_for("account.page", _anchor="provider"))

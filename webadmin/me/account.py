@@ -41,7 +41,7 @@ def change_password() -> Any:
     """Another one by the current one; the first one, of who signs in otherwise, once he has confirmed that it is he."""
     me = session.me()
     user = me.user
-    if answer := access.moved() if user.has_password else access.unproven():
+    if not user.has_password and (answer := access.unproven()):
         return answer
     new = request.form.get("new", "")
     try:

@@ -24,6 +24,8 @@ SCRIPTS = ("vendor/xterm.js", "vendor/xterm-fit.js", "vendor/xterm.css")
 def terminal(workspace_id: int) -> Any:
     """The terminal, for as long as the page is open."""
     workspace = access.own_workspace(workspace_id)
+    if answer := access.moved():
+        return answer  # it could not be opened
     # xterm.js writes style elements for colours and sizes. They are let in by a word of this answer, on this page only.
     nonce = secrets.token_urlsafe(18)
     static = Path(current_app.static_folder or "")
@@ -44,8 +46,10 @@ def terminal(workspace_id: int) -> Any:
 
 @bp.get("/workspaces/<int:workspace_id>/terminal/socket")
 def terminal_socket(workspace_id: int) -> Any:
-    """The terminal's bytes."""
+    """The terminal's bytes. Whoever may type there may change something."""
     workspace = access.own_workspace(workspace_id)
+    if answer := access.moved():
+        return answer
     account = session.me()
     door = Door(parts().settings, store(), account.name, workspace.ref, request.remote_addr or "?")
     touch = partial(store().touch_sign_in, account.sign_in.id)
