@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from tests.support.authenticator import plant
 from tests.support.chromium import served
 from tests.support.matrix import DONE, FORBIDDEN, MATRIX, MISSING, SIGN_IN, SOCKETS, TOPICS, WHO, Row
 from tests.support.sample import public_key
@@ -110,7 +111,7 @@ def _url(web: Web, endpoint: str, row: Row) -> str:
     rule = next(r for r in web.app.url_map.iter_rules() if r.endpoint == endpoint)
     # Made late: with a passkey, a password alone signs alice in no more.
     if "passkey_id" in rule.arguments and not web.store.passkeys("alice"):
-        web.store.add_passkey("alice", "credential", b"key", 0, "laptop", actor="test")
+        plant(web.store, "alice")
     values: dict[str, Any] = {
         "filename": "app.css",
         "workspace_id": web.workspace_id("alice"),

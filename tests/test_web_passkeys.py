@@ -241,6 +241,19 @@ def test_names_are_anything_and_shown_as_they_are(web: Web) -> None:
     assert add(alice, Authenticator(), "").status_code == 400
 
 
+def test_adding_one_signs_other_browsers_out(web: Web) -> None:
+    there, here, bob = web.browser("alice"), web.browser("alice"), web.browser("bob")
+    mine = max(one.id for one in web.store.sign_ins("alice"))
+    assert add(here, Authenticator(), "").status_code == 400  # nothing was added
+    assert there.get("/me").status_code == 200
+    assert "other browsers are signed out" in add(here, Authenticator()).text
+    assert [browser.get("/me").status_code for browser in (here, there, bob)] == [200, 302, 200]
+    assert [one.id for one in web.store.sign_ins("alice")] == [mine]  # what is open in this browser goes on
+    assert add(here, Authenticator(), "telephone").location == "/account#passkeys"
+    web.store.add_passkey("alice", "c", b"k", 0, "n", actor="alice")
+    assert here.get("/me").status_code == 302
+
+
 def test_removing_one_signs_other_browsers_out(web: Web, key: Authenticator) -> None:
     here, there = web.browser(), web.browser()
     use(here, key)

@@ -240,7 +240,9 @@ def add_options() -> Any:
 @own.post("/account/passkeys")
 @access.step_up
 def add() -> Any:
-    """Add what the browser has just made; with the first second factor come recovery codes."""
+    """Add what the browser has just made; other browsers are signed out. With the first second factor come recovery
+    codes.
+    """
     me = session.me()
     try:
         challenge, (host, origin) = _asked("add"), _place()
@@ -257,12 +259,13 @@ def add() -> Any:
             made.sign_count,
             request.form.get("name", ""),
             transports,
+            but=me.sign_in.id,
             actor=me.name,
         )
     except (Refused, InvalidInput, Conflict) as error:
         html = render_template("account/passkey.html", error=error, typed=request.form)
         return make_response(html, error.http_status)
-    flash(_("The passkey is added. Try it the next time you sign in."))
+    flash(_("The passkey is added, and other browsers are signed out. Try it the next time you sign in."))
     return account.and_recovery_codes("passkeys")
 
 

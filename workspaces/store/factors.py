@@ -42,15 +42,17 @@ class Factors(Users):
         name: str,
         transports: Iterable[str] = (),
         *,
+        but: int | None = None,
         actor: str,
     ) -> Passkey:
         """Let `user` sign in with a passkey: `credential` is its id in base64url, `public_key` in COSE.
 
-        NotFound; InvalidInput for what cannot be one; Conflict when anybody has it, or for too many.
+        Ends sign-ins to the pages, all or all but one. NotFound; InvalidInput for what cannot be one; Conflict when
+        anybody has it, or for too many.
         """
         if not 0 < len(credential) <= _CREDENTIAL_MAX or not credential.isascii():
             raise InvalidInput("That is no passkey.")
-        with self._write():
+        with self._write() as db:
             owner, said = self.user(user), _name(name)
             if len(self.passkeys(user)) >= PASSKEYS_MAX:
                 raise Conflict(f"{PASSKEYS_MAX} passkeys are enough.", "Remove one that is not used any more.")
@@ -59,6 +61,7 @@ class Factors(Users):
             row = {"user_id": owner.id, "credential": credential, "public_key": public_key, "sign_count": sign_count}
             more = {"transports": json.dumps(sorted(transports)), "name": said, "added_at": time.time()}
             number = self._insert("passkeys", {**row, **more})
+            db.execute("DELETE FROM sign_ins WHERE user_id = ? AND id IS NOT ?", [owner.id, but])
             self._record(actor, "passkey.added", data={"user": user, "name": said})
             return _passkey(self._one(f"{_PASSKEYS} WHERE p.id = ?", [number]))
 
