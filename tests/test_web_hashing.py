@@ -16,11 +16,12 @@ from argon2 import PasswordHasher
 from tests.support.chromium import served
 from tests.support.gateway import until
 from tests.support.quick import CheapHasher
-from tests.support.web import PASSWORD, Web, web_fixture  # noqa: F401
+from tests.support.web import CHEAP_HASH, PASSWORD, Web, web_fixture  # noqa: F401
 from webadmin import auth, oidc
 from webadmin.serving import bridge
 from webadmin.throttle import ACCOUNT, TOTAL
 from workspaces import accounts, recovery
+from workspaces.model import Role
 
 pytestmark = pytest.mark.slow
 
@@ -76,9 +77,10 @@ def test_who_finds_no_place_is_told_to_come_back(
 ) -> None:
     web.store.invite("bob", recovery.digest(INVITATION), time.time() + 3600, actor="test")
     browser = web.browser(who)
-    token, begun = browser.token(), time.monotonic()
+    token, begun, one = browser.token(), time.monotonic(), threading.BoundedSemaphore(1)
     with monkeypatch.context() as patch:
-        patch.setattr(auth, "_places", threading.BoundedSemaphore(1))
+        for places in ("_places", "_places_apart"):
+            patch.setattr(auth, places, one)
         with auth.hashing():
             for _ in range(int(TOTAL.burst) + 1 if path == "/login" else 1):
                 response = browser.client.post(path, data={"csrf_token": token, **form})
@@ -102,28 +104,31 @@ def test_pages_go_on_while_many_sign_in(web: Web, monkeypatch: pytest.MonkeyPatc
         return check(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(accounts, "check_login", slow)
+    monkeypatch.setattr(auth, "_places_apart", threading.BoundedSemaphore(2 * bridge.THREADS))
     rush = 3 * bridge.THREADS
+    names = [web.store.add_user(f"guest{n}", Role.PARTICIPANT, CHEAP_HASH, actor="test").name for n in range(rush)]
 
     def token(session: requests.Session) -> str:
         found = re.search(r'name="csrf_token" value="([^"]+)"', session.get(f"{url}/login", timeout=20).text)
         assert found
         return unescape(found[1])
 
-    def sign_in(session: requests.Session, token: str) -> int:
-        form = {"csrf_token": token, "name": "alice", "password": PASSWORD}
+    def sign_in(name: str, session: requests.Session, token: str) -> int:
+        form = {"csrf_token": token, "name": name, "password": PASSWORD}
         answer = session.post(f"{url}/login", data=form, allow_redirects=False, timeout=60)
         return answer.status_code
 
     with served(web.app) as url, ThreadPoolExecutor(rush) as pool:
-        people = [(session, token(session)) for session in (requests.Session() for _ in range(rush))]
+        people = [(name, session, token(session)) for name, session in ((name, requests.Session()) for name in names)]
         try:
             waiting = [pool.submit(sign_in, *person) for person in people]
             for _ in range(auth.TURNS):
                 assert begun.acquire(timeout=20)
-            until(lambda: sum(one.done() for one in waiting) == rush - auth.PLACES)
+            until(lambda: sum(one.done() for one in waiting) == bridge.THREADS)
             assert requests.get(f"{url}/login", timeout=20).status_code == 200
             assert not begun.acquire(blocking=False)
         finally:
             go_on.set()
-        assert Counter(one.result() for one in waiting) == {302: auth.PLACES, 503: rush - auth.PLACES}
+        assert Counter(one.result() for one in waiting) == {302: 2 * bridge.THREADS, 503: bridge.THREADS}
+    assert auth.PLACES_APART < bridge.APART_THREADS  # so that there is always one to say that there is no place
     assert auth.PLACES + oidc.PLACES < bridge.THREADS  # whatever waits for a provider as well

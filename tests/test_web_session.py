@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.web import CHEAP_HASH, PASSWORD, Web, make_settings, open_web, web_fixture  # noqa: F401
-from webadmin import auth, create_app
+from webadmin import create_app
 from webadmin.security import safe_next, session_key
 from webadmin.throttle import ACCOUNT, ADDRESS, TOTAL, WRONG_CODE, Throttle
 from workspaces import throttle as buckets_module
@@ -299,8 +298,7 @@ def test_signing_in_rightly_is_not_limited(web: Web) -> None:
         assert web.browser().sign_in("alice").status_code == 302
 
 
-def test_guessing_in_parallel_gets_no_more_tries(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "_places", threading.BoundedSemaphore(12))
+def test_guessing_in_parallel_gets_no_more_tries(web: Web) -> None:
     browsers = [web.browser() for _ in range(12)]
     tokens = [b.token() for b in browsers]
     with ThreadPoolExecutor(12) as pool:

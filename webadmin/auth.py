@@ -25,10 +25,12 @@ log = logging.getLogger(__name__)
 bp = Blueprint("auth", __name__)
 
 _SAID = {v: "wrong password" for v in accounts.Verdict} | {accounts.Verdict.WRONG_CODE: "right password, wrong code,"}
-# argon2 takes tens of MiB and a core for each hash: a crowd must not take the host's. Nor the threads that make pages,
-# so few wait for their turn, and nobody for a place.
-TURNS, PLACES = 2, 4
-_turns, _places = threading.BoundedSemaphore(TURNS), threading.BoundedSemaphore(PLACES)
+# argon2 takes tens of MiB and a core for each hash: a crowd must not take the host's. Nor the threads that make pages:
+# few wait there for their turn, and nobody for a place. Who signs in has a thread apart (server.py) and may wait for
+# some seconds.
+TURNS, PLACES, PLACES_APART = 2, 4, 48
+_turns = threading.BoundedSemaphore(TURNS)
+_places, _places_apart = threading.BoundedSemaphore(PLACES), threading.BoundedSemaphore(PLACES_APART)
 COME_BACK = 5  # seconds, for whom there is no place
 HALF = "half"  # in the cookie: whose password was right, and when
 HALF_SECONDS = 300.0
@@ -67,20 +69,20 @@ class Overloaded(NotNow):
 @contextmanager
 def hashing() -> Iterator[None]:
     """A turn at hashing a password, which whatever does that takes. Raises Overloaded when too many others wait."""
-    with _place(), _turns:
+    with _place(_places), _turns:
         yield
 
 
 @contextmanager
-def _place() -> Iterator[None]:
+def _place(places: threading.BoundedSemaphore) -> Iterator[None]:
     """Room for waiting for a turn. Raises Overloaded."""
-    if not _places.acquire(blocking=False):
+    if not places.acquire(blocking=False):
         log.warning("too many passwords at once: %s is told to come back", request.remote_addr)
         raise Overloaded
     try:
         yield
     finally:
-        _places.release()
+        places.release()
 
 
 def verify(name: str, password: str, code: str | None = None) -> User | None:
@@ -89,7 +91,8 @@ def verify(name: str, password: str, code: str | None = None) -> User | None:
     Without `code` only the password is looked at: for somebody who is signed in. Raises TooManyTries, and Overloaded
     when too many others are being checked.
     """
-    with _place():  # before a try is counted: who finds none has not tried
+    places = _places if code is None else _places_apart
+    with _place(places):  # before a try is counted: who finds none has not tried
         return _verify(name, password, code)
 
 

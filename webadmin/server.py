@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 STALLED_SECONDS = 120.0  # without a byte taken; who takes some, but too few, is protocol.py's
 END_SECONDS = 10  # for running requests, when the server is to end
+APART = ("/login",)  # where people wait for their turn: see auth.py
 BACKLOG = 512
 CONNECTIONS_MAX = 4096
 DESCRIPTORS_ELSE = 256  # for the store, terminals and what Python opens
@@ -37,7 +38,7 @@ class Server(uvicorn.Server):
     """A server of `app` bound to `[web] listen`; `run()` serves until `stop()`. Raises HostError for a taken port."""
 
     def __init__(self, app: Flask, settings: Settings) -> None:
-        self.bridge = Bridge(app, settings.web_url)
+        self.bridge = Bridge(app, settings.web_url, APART)
         super().__init__(
             uvicorn.Config(
                 self.bridge,

@@ -1,12 +1,12 @@
 """The ASGI application: reads a request whole, has Flask answer it in a thread, and sends the answer.
 
-body, at most BODY_MAX ─► a thread, when one is free ─► Flask
+body, at most BODY_MAX ─► a thread, when one is free ─► Flask; what is sent to an address in `apart` has threads apart
     a short answer  ─► collected, the thread is free ─► sent
     a long one      ─► the thread is free ─► one of LONG_THREADS: each part is sent before the next is made; ends when
                        the reader is gone
     handed over     ─► the thread is free ─► its coroutine
 
-So nothing that waits for a client has one of the threads that make pages.
+So nothing that waits for a client has one of the threads that make pages, nor what waits here for its turn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 THREADS = 8
+APART_THREADS = 64
 LONG_THREADS = 16
 BODY_MAX = (1 << 20) + (128 << 10)  # bytes, for a list of people and its form; the application mostly takes far less
 SMALL = 64 << 10  # bytes of a body; what larger ones have more,
@@ -109,12 +110,17 @@ class _Answer:
 
 
 class Bridge:
-    """Flask, or another WSGI application, for an ASGI server. `url` is the public address, empty without a proxy."""
+    """Flask, or another WSGI application, for an ASGI server. `url` is the public address, empty without a proxy.
 
-    def __init__(self, app: WSGIApplication, url: str = "") -> None:
+    What is posted to the addresses in `apart` may take long.
+    """
+
+    def __init__(self, app: WSGIApplication, url: str = "", apart: Collection[str] = ()) -> None:
         self._app = app
         self._public = Public.of(url)
+        self._apart = apart
         self._pool = ThreadPoolExecutor(THREADS, "web")
+        self._pool_apart = ThreadPoolExecutor(APART_THREADS, "apart")
         self._long = ThreadPoolExecutor(LONG_THREADS, "long")
         self._waiting = 0
         self._large = 0  # bytes beyond SMALL, of the bodies that there are
@@ -128,8 +134,8 @@ class Bridge:
             task.cancel()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._long.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._pool_apart, self._long):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         try:
@@ -222,9 +228,11 @@ class Bridge:
     async def _answer(self, environ: Environ, answer: _Answer) -> None:
         """Have a thread run the application, and another one send what is long."""
         loop = asyncio.get_running_loop()
+        is_apart = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] in self._apart
         self._waiting += 1
         try:
-            rest = await loop.run_in_executor(self._pool, self._run, environ, answer)
+            pool = self._pool_apart if is_apart else self._pool
+            rest = await loop.run_in_executor(pool, self._run, environ, answer)
         finally:
             self._waiting -= 1
         if rest is not None:
