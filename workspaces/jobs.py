@@ -98,7 +98,6 @@ class Worker:
         self._store = store
         self._engine = engine
         self._lifecycle = lifecycle
-        self._archive = archive
         self._locks = locks
         self._places = places
         self._at_once = {kind: rule.at_once for kind, rule in KINDS.items()} | dict(at_once or {})
