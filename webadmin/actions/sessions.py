@@ -6,13 +6,16 @@ asks `check_looking` and writes nothing down itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+from webadmin import tailing
 from webadmin.i18n import _
-from workspaces import casts
+from webadmin.serving.handover import Stream
+from workspaces import casts, recordings
 from workspaces.errors import Conflict, Refused
 from workspaces.model import Look, Recording, Session, User
 from workspaces.store import Store
@@ -106,6 +109,15 @@ def look(store: Store, session_id: int, how: str, *, actor: str) -> Shown:
         raise Conflict(_("This session goes on."), _("Watch it now, or come back when it has ended."))
     store.note_look(session_id, how, actor=actor)
     return found
+
+
+def follow(store: Store, directory: Path, session_id: int, *, actor: str) -> Callable[[Stream], Awaitable[None]]:
+    """What shows a terminal from now on to its end; that `actor` still looks is noted meanwhile. NotFound."""
+    return tailing.follower(
+        recordings.find(store, directory, session_id),
+        partial(store.note_look, session_id, "watch", actor=actor),
+        partial(recordings.is_written, store, session_id),
+    )
 
 
 def check_looking(store: Store, session_id: int, how: str, *, actor: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from flask import Response, flash, redirect, render_template, request, url_for
 
-from webadmin import access, listing, tailing
+from webadmin import access, listing
 from webadmin.actions import sessions as actions
 from webadmin.admin.base import actor, bp
 from webadmin.context import parts, store
@@ -19,7 +18,6 @@ from workspaces import recordings
 from workspaces.errors import Conflict
 from workspaces.queries import Listed
 from workspaces.rights import Right
-from workspaces.store import Store
 
 
 def _list() -> dict[str, Any]:
@@ -109,13 +107,7 @@ def stream_session(session_id: int) -> Any:
     actions.check_looking(of, session_id, "watch", actor=name)
     if AGAIN not in request.environ and of.session(session_id).ended_at is not None:
         raise Conflict(_("This session has ended."))
-    path = recordings.find(of, parts().settings.recordings, session_id)
-    is_written = partial(recordings.is_written, of, session_id)
-    return stream(tailing.follower(path, partial(_still, of, session_id, name), is_written))
-
-
-def _still(of: Store, session_id: int, name: str) -> None:
-    of.note_look(session_id, "watch", actor=name)
+    return stream(actions.follow(of, parts().settings.recordings, session_id, actor=name))
 
 
 @bp.get("/sessions/<int:session_id>/recording")

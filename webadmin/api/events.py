@@ -133,9 +133,8 @@ def _numbers(text: str) -> list[int]:
 
 
 async def _follow(watch: _Watch, limits: Limits, user_id: int, stream: Stream) -> None:
-    limits.open_stream(user_id)
     told = asked = time.monotonic()
-    try:
+    with limits.stream(user_id):
         while not stream.gone.is_set():
             try:
                 found = await asyncio.get_running_loop().run_in_executor(_pool, watch.look)
@@ -158,5 +157,3 @@ async def _follow(watch: _Watch, limits: Limits, user_id: int, stream: Stream) -
                     await stream.event("over")
                     return
             await stream.pause(LOOK_SECONDS)
-    finally:
-        limits.close_stream(user_id)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 from workspaces.throttle import Buckets, Rate, network
 
@@ -62,6 +63,15 @@ class Limits:
         """Whether there are as many streams as there may be, of that person or in all."""
         with self._lock:
             return self._streams.get(user_id, 0) >= STREAMS or sum(self._streams.values()) >= STREAMS_ALL
+
+    @contextmanager
+    def stream(self, user_id: int) -> Iterator[None]:
+        """Count one for as long as it goes on."""
+        self.open_stream(user_id)
+        try:
+            yield
+        finally:
+            self.close_stream(user_id)
 
     def open_stream(self, user_id: int) -> None:
         """Count one, until `close_stream`."""

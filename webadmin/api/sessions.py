@@ -5,20 +5,15 @@ Whoever looks at what another's terminal shows is in the record, and that person
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Annotated
 
 from flask import Response, request
 
-from webadmin import tailing
 from webadmin.actions import sessions as actions
 from webadmin.api import paging
 from webadmin.api.auth import Caller, too_many
 from webadmin.api.events import EVENTS
 from webadmin.api.inputs import Listed
-from webadmin.api.limits import Limits
 from webadmin.api.models import Moment, Out, Part, Session
 from webadmin.api.operations import Id, get, post
 from webadmin.context import parts
@@ -27,7 +22,6 @@ from workspaces import recordings
 from workspaces.errors import NotFound
 from workspaces.rights import Right
 from workspaces.scopes import Scope
-from workspaces.store import Store
 
 
 class Look(Out):
@@ -138,12 +132,10 @@ def look_at_session(caller: Caller, session_id: Id) -> Annotated[Response, EVENT
         if limits.full(caller.user.id):
             raise too_many(30)
         actions.look(of, session_id, "watch", actor=caller.name)
-    path = recordings.find(of, parts().settings.recordings, session_id)
-    is_written = partial(recordings.is_written, of, session_id)
-    follow = tailing.follower(path, partial(_still, of, session_id, caller.name), is_written)
+    follow = actions.follow(of, parts().settings.recordings, session_id, actor=caller.name)
 
     async def counted(stream: Stream) -> None:
-        with _counted(limits, caller.user.id):
+        with limits.stream(caller.user.id):
             await follow(stream)
 
     return stream(counted)
@@ -153,16 +145,3 @@ def _watchable(caller: Caller, session_id: int) -> None:
     """Raise NotFound, Refused unless one may look at the session's terminal, whosever it is."""
     found = caller.session(session_id, Right.WATCH)
     caller.check(Right.WATCH, found.workspace.partition("/")[0])
-
-
-def _still(of: Store, session_id: int, name: str) -> None:
-    of.note_look(session_id, "watch", actor=name)
-
-
-@contextmanager
-def _counted(limits: Limits, user_id: int) -> Iterator[None]:
-    limits.open_stream(user_id)
-    try:
-        yield
-    finally:
-        limits.close_stream(user_id)
