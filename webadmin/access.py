@@ -79,7 +79,9 @@ def moved() -> Any:
 
     It proves nothing there, however young it is: a password alone would confirm it, where signing in may take more.
     """
-    return _moved() if session.me().rights.is_staff and not session.is_fresh() else None
+    if not session.me().rights.is_staff or session.is_fresh():
+        return None
+    return _sign_in(_("Your address or browser has changed. Please sign in again; nothing was done yet."))
 
 
 def lacks_factor(account: session.Account) -> bool:
@@ -162,10 +164,6 @@ def _sign_in(why: str) -> Any:
     flash(why)
     back = request.script_root + request.full_path.rstrip("?") if request.method == "GET" else came_from()
     return redirect(url_for("auth.login", next=back))
-
-
-def _moved() -> Any:
-    return _sign_in(_("Your address or browser has changed. Please sign in again; nothing was done yet."))
 
 
 def _confirm() -> Any:

@@ -135,8 +135,8 @@ def show_found(caller: Caller, job_id: Id) -> Found:
     404 for one that finds nothing, or has not yet.
     """
     job = caller.job(job_id, own=False)
-    if job.kind is JobKind.LOOK and job.workspace_id:  # no request was made of it
-        caller.workspace(job.workspace_id, Right.WORKSPACES, own=False)
+    if job.kind is JobKind.LOOK:  # no request was made of it
+        caller.check(Right.WORKSPACES, job.workspace.partition("/")[0])
     found = findings.of_job(caller.store, job.id)
     if found is None:
         raise NotFound("This job has found nothing.", "Those that list, compare, count or read something do.")
